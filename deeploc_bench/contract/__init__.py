@@ -1,0 +1,1 @@
+"""What a plugin and the harness agree on: specs, hooks, how plugins are found, errors."""

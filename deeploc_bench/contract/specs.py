@@ -1,0 +1,144 @@
+"""The specs that plugins return: frozen values that describe, and build nothing until asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from deeploc_bench.contract.errors import PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), RGB
+    Mask: TypeAlias = NDArray[np.bool_]  # (H, W), True = manipulated
+
+Split: TypeAlias = Literal["train", "valid", "test"]
+Role: TypeAlias = Literal["standard", "test-only"]
+
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,95}$"
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
+AUTHENTIC = "authentic"
+"""The test-only generator dataset of a suite's untouched images, if the suite has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One manipulated (or authentic) image with its mask.
+
+    `id` is unique within a split; equal ids in two generators of a suite mean the same source and the same region.
+    `source` names the pristine image the sample was made from. `image` is a file that Pillow reads, or a callable
+    that returns uint8 RGB of shape (H, W, 3). `mask` is a file (above 127.5 = manipulated, the other way round where
+    the generator dataset says `inverted_masks`), a callable that returns bool of shape (H, W), True = manipulated,
+    or None for an authentic image.
+    """
+
+    id: str
+    source: str
+    image: Path | Callable[[], Image]
+    mask: Path | Callable[[], Mask] | None
+
+    def __post_init__(self) -> None:
+        for what, value in (("id", self.id), ("source", self.source)):
+            if not isinstance(value, str) or not re.match(ID_PATTERN, value):
+                raise PluginError(f"sample {what} {value!r} does not match {ID_PATTERN}")
+
+
+Samples: TypeAlias = Mapping[Split, Sequence[Sample]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorDataset:
+    """The images, masks and splits of one generator.
+
+    `build` returns the samples of each split: `build()`, or `build(data)` with the folder given by `--data` where
+    `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
+    trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
+    suite's authentic images, whose samples have no mask.
+    """
+
+    name: str
+    suite: str
+    build: Callable[..., Samples]
+    role: Role = "standard"
+    needs_data: str | None = None
+    inverted_masks: bool = False
+    reference: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_common(self, "generator dataset")
+        _check_name(self.suite, f"suite of generator dataset {self.name!r}")
+        if self.role not in ("standard", "test-only"):
+            raise PluginError(
+                f"generator dataset {self.name!r} has role {self.role!r}; allowed: standard, test-only"
+            )
+        if self.name == AUTHENTIC and self.role != "test-only":
+            raise PluginError(f"generator dataset {AUTHENTIC!r} must have role 'test-only'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A localizer: builds an `nn.Module` from float RGB in [0, 1], (N, 3, H, W), any H, W >= 32, to logits (N, 1, H, W).
+
+    `reference` is an address or None. `pretraining` is `"none"` (from scratch: `build()`), a word for general images
+    such as `"imagenet"` (then `build(weights)` gets `"default"`, the path of a safetensors file, or None), or None =
+    unknown. `recipe` overrides recipe keys out of batch_size, input_size, lr and optimizer. `trainable=False` is a
+    detector that is only tested.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    reference: str | None
+    pretraining: str | None
+    license: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    trainable: bool = True
+
+    def __post_init__(self) -> None:
+        _check_common(self, "model")
+        if self.pretraining is not None and not isinstance(self.pretraining, str):
+            raise PluginError(
+                f"model {self.name!r} has pretraining {self.pretraining!r}; expected a word or None"
+            )
+        if not isinstance(self.recipe, Mapping) or not set(self.recipe) <= set(MODEL_OVERRIDES):
+            raise PluginError(
+                f"model {self.name!r} has recipe {self.recipe!r}; a model may set only "
+                f"{', '.join(MODEL_OVERRIDES)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A training loss: `build()` returns a callable from logits and float masks, both (N, 1, H, W), to a scalar."""
+
+    name: str
+    build: Callable[[], Callable[..., Any]]
+    reference: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_common(self, "loss")
+
+
+Spec: TypeAlias = GeneratorDataset | Model | Loss
+
+
+def _check_common(spec: Spec, kind: str) -> None:
+    _check_name(spec.name, f"name of {kind}")
+    if not callable(spec.build):
+        raise PluginError(f"{kind} {spec.name!r} has build={spec.build!r}; expected a callable")
+    for what, value in (("reference", spec.reference), ("license", spec.license)):
+        if value is not None and not isinstance(value, str):
+            raise PluginError(f"{kind} {spec.name!r} has {what}={value!r}; expected text or None")
+
+
+def _check_name(name: object, what: str) -> None:
+    if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
+        raise PluginError(f"{what}: {name!r} does not match {NAME_PATTERN}")

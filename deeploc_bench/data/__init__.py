@@ -1,0 +1,1 @@
+"""Generator datasets: read, checked, packed and dealt out in batches."""

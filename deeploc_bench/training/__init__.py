@@ -1,0 +1,1 @@
+"""From protocols and recipes to trainings, tests and their artifacts."""

@@ -1,0 +1,1 @@
+"""The reference plugins, loaded through the same door as anybody's."""
