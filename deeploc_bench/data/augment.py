@@ -1,0 +1,56 @@
+"""Augmentation on the device, a batch at a time; only the images that are blurred pay for blurring."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 (N, H, W, 3) into float32 in [0, 1], (N, 3, H, W), channels last in memory."""
+    return images.permute(0, 3, 1, 2).float().div_(255)
+
+
+def flip(images: Tensor, masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Mirror the chosen images (N, 3, H, W) and masks (N, 1, H, W) left to right; `chosen` is bool (N,)."""
+    which = chosen[:, None, None, None]
+    return torch.where(which, images.flip(-1), images), torch.where(which, masks.flip(-1), masks)
+
+
+def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur each image (N, C, H, W) with its own sigma (N,) in pixels, separably, borders mirrored.
+
+    The kernel's radius is int(3 sigma + 0.5): `scipy.ndimage.gaussian_filter(..., mode="mirror", truncate=3)`.
+    """
+    radii = (3 * sigmas + 0.5).int()
+    reach = int(radii.max()) if len(radii) else 0
+    if reach == 0:
+        return images
+    kernels = _kernels(sigmas, radii, reach)
+    return _along_rows(_along_rows(images, kernels).mT, kernels).mT.contiguous(memory_format=torch.channels_last)
+
+
+def blur_some(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur the images (N, C, H, W) whose sigma (N,) is above zero; `sigmas` lies on the CPU."""
+    chosen = sigmas.nonzero()[:, 0]
+    if len(chosen) == 0:
+        return images
+    where = chosen.to(images.device)
+    return images.index_copy(0, where, gaussian_blur(images[where], sigmas[chosen].to(images.device)))
+
+
+def _kernels(sigmas: Tensor, radii: Tensor, reach: int) -> Tensor:
+    steps = torch.arange(-reach, reach + 1, device=sigmas.device)
+    weights = torch.exp(-0.5 * (steps / sigmas.clamp_min(1e-6)[:, None]) ** 2)
+    weights = weights * (steps.abs() <= radii[:, None])
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _along_rows(images: Tensor, kernels: Tensor) -> Tensor:
+    count, channels, height, width = images.shape
+    reach = kernels.shape[1] // 2
+    padded = F.pad(images, (reach, reach, 0, 0), mode="reflect")
+    rows = padded.reshape(1, count * channels, height, width + 2 * reach)
+    weights = kernels.repeat_interleave(channels, dim=0)[:, None, None, :]
+    return F.conv2d(rows, weights, groups=count * channels).view(count, channels, height, width)
