@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pluggy
 
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
-
-if TYPE_CHECKING:
-    from deeploc_bench.contract.events import Epoch, Training, TrainingRecords
 
 hookspec = pluggy.HookspecMarker("deeploc_bench")
 hookimpl = pluggy.HookimplMarker("deeploc_bench")
@@ -37,10 +34,10 @@ def deeploc_find_model(name: str) -> Model | None:
 
 
 @hookspec
-def deeploc_epoch_finished(training: Training, epoch: Epoch) -> None:
-    """Observe a finished epoch; return nothing, change nothing."""
+def deeploc_epoch_finished(training: Mapping[str, Any], epoch: Mapping[str, float]) -> None:
+    """Observe a finished epoch: the training's inputs (training.json), and the epoch's row of epochs.csv."""
 
 
 @hookspec
-def deeploc_training_finished(training: Training, records: TrainingRecords) -> None:
-    """Observe a finished and tested training; return nothing, change nothing."""
+def deeploc_training_finished(training: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+    """Observe a tested training: its inputs (training.json), and its Records by test generator."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -17,15 +17,17 @@ from PIL import Image
 from deeploc_bench import DataError, GeneratorDataset, Sample, hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    Split = Literal["train", "valid", "test"]
 
 SHEETS = Path(__file__).parent / "sheets"
 SIZE = 64
 COLUMNS = 16
 CROPS_PER_PHOTO = 8
-PHOTOS = {
+PHOTOS: dict[Split, tuple[str, ...]] = {
     "train": (
         *("air-balloon", "aitzgorri", "brushes", "bulb", "cat", "chameleon", "cocktail", "european-honey-bee", "fig"),
         *("moonwalk", "owl", "pancakes", "pencils", "shuttle", "stream", "sunflower", "sushi", "two-dogs", "wine"),
@@ -51,45 +53,54 @@ def deeploc_datasets() -> Iterable[GeneratorDataset]:
     for name, reference in GENERATORS.items():
         build = partial(read_generator, name)
         yield GeneratorDataset(name=name, suite="photos", build=build, reference=reference, license=LICENSE)
-    yield GeneratorDataset(
-        name="authentic", suite="photos", build=read_authentic, role="test-only", license=LICENSE
-    )
+    yield GeneratorDataset(name="authentic", suite="photos", build=read_authentic, role="test-only", license=LICENSE)
 
 
-def read_generator(name: str, sheets: Path = SHEETS) -> dict[str, list[Sample]]:
-    """Decode the sheets of one generator; the samples hold views of them."""
-    return {split: list(_manipulated(name, split, sheets)) for split in PHOTOS}
+def read_generator(generator: str, sheets: Path = SHEETS) -> dict[Split, list[Sample]]:
+    """Decode the sheets of one generator, each once; the samples hold views of them."""
+    return {split: read_manipulated(generator, split, sheets) for split in PHOTOS}
 
 
-def read_authentic(sheets: Path = SHEETS) -> dict[str, list[Sample]]:
-    """Decode the untouched test crops, which have no mask."""
-    crops = read_sheet(sheets / "authentic-test.png", "RGB", len(names("test")))
-    ids = names("test")
+def read_manipulated(generator: str, split: Split, sheets: Path) -> list[Sample]:
+    """The samples of one generator and split."""
+    images = read_sheet(sheets / f"{generator}-{split}.png", "RGB", len(PHOTOS[split]))
+    masks = read_sheet(sheets / f"masks-{split}.png", "1", len(PHOTOS[split]))
+    return [
+        Sample(id=id, source=source, image=image.copy, mask=mask.copy)
+        for (id, source), image, mask in zip(ids_and_sources(split), images, masks, strict=True)
+    ]
+
+
+def read_authentic(sheets: Path = SHEETS) -> dict[Split, list[Sample]]:
+    """Decode the untouched test crops; authentic samples have no mask."""
+    images = read_sheet(sheets / "authentic-test.png", "RGB", len(PHOTOS["test"]))
     return {
         "test": [
-            Sample(id=id, source=source, image=crop.copy, mask=None) for (id, source), crop in zip(ids, crops, strict=True)
+            Sample(id=id, source=source, image=image.copy, mask=None)
+            for (id, source), image in zip(ids_and_sources("test"), images, strict=True)
         ]
     }
 
 
-def names(split: str) -> list[tuple[str, str]]:
-    """Every (id, source) of a split, in the order of its sheets: `coffee-3` is the fourth crop of `coffee`."""
+def ids_and_sources(split: Split) -> list[tuple[str, str]]:
+    """Every (id, source) of a split in the order of its sheets: `coffee-3` is the fourth crop of `coffee`."""
     return [(f"{photo}-{k}", photo) for photo in PHOTOS[split] for k in range(CROPS_PER_PHOTO)]
 
 
-def read_sheet(path: Path, mode: str, count: int) -> NDArray[np.uint8]:
-    """The first `count` crops of a contact sheet, (count, 64, 64) for mode L or (count, 64, 64, 3) for RGB.
+def read_sheet(path: Path, mode: str, photos: int) -> NDArray[Any]:
+    """The crops in a contact sheet: (N, 64, 64, 3) uint8 where the mode is RGB, (N, 64, 64) bool where it is 1.
 
-    Raises DataError where the file cannot be read or has another size or mode.
+    Raises DataError where the file cannot be read, or is not the sheet of that many photographs.
     """
+    count = photos * CROPS_PER_PHOTO
     rows = -(-count // COLUMNS)
+    expected = f"{mode} {COLUMNS * SIZE} x {rows * SIZE}"
     try:
         with Image.open(path) as sheet:
-            pixels = np.asarray(sheet)
-            found = (sheet.mode, sheet.size)
+            found, pixels = f"{sheet.mode} {sheet.width} x {sheet.height}", np.asarray(sheet)
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: cannot read this sheet ({error}); install deeploc-bench again") from error
-    if found != (mode, (COLUMNS * SIZE, rows * SIZE)):
-        raise DataError(f"{path}: {found}")
-    tiles = pixels.reshape(rows, SIZE, COLUMNS, SIZE, -1).swapaxes(1, 2)
-    return tiles.reshape(rows * COLUMNS, *pixels.shape[2:])
+        raise DataError(f"cannot read the contact sheet {path}: {error}. Install deeploc-bench again.") from error
+    if found != expected:
+        raise DataError(f"the contact sheet {path} is {found}; expected {expected}. Install deeploc-bench again.")
+    tiles = pixels.reshape(rows, SIZE, COLUMNS, SIZE, *pixels.shape[2:]).swapaxes(1, 2)  # rows, columns, 64, 64
+    return tiles.reshape(rows * COLUMNS, SIZE, SIZE, *pixels.shape[2:])[:count]

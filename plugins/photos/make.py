@@ -7,17 +7,15 @@ photographs and versions give the same sheets.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
+from deeploc_bench_plugins.photos import COLUMNS, CROPS_PER_PHOTO, GENERATORS, PHOTOS, SHEETS, SIZE
 from numpy.typing import NDArray
 from PIL import Image
-
-from deeploc_bench_plugins.photos import COLUMNS, CROPS_PER_PHOTO, GENERATORS, PHOTOS, SHEETS, SIZE
 
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float64]
@@ -26,9 +24,9 @@ Random = np.random.Generator
 
 SEED = 2024
 AREA = (0.08, 0.30)  # of the crop
-LEAST_CHANGE = 2.5  # mean absolute difference inside the mask, of 255
+LEAST_CHANGE = 2.0  # mean absolute difference inside the mask, of 255
 MASKS_PER_CROP = 12
-DONORS = 40
+DONORS = 200
 TOUCHING = 0.1  # the share of masks touching the border that is kept
 
 
@@ -42,18 +40,24 @@ class Crop:
 
 
 def main(photos: Path) -> None:
-    """Write every sheet."""
-    for split, names in PHOTOS.items():
-        pictures = {name: np.asarray(Image.open(photos / f"{name}.png").convert("RGB")) for name in names}
-        crops = [crop for name in names for crop in crops_of(name, pictures)]
-        write_sheet(f"masks-{split}", [np.where(crop.mask, 255, 0).astype(np.uint8) for crop in crops])
-        for generator in GENERATORS:
-            write_sheet(f"{generator}-{split}", [crop.edits[generator] for crop in crops])
-        if split == "test":
-            write_sheet("authentic-test", [crop.authentic for crop in crops])
+    """Write every sheet, once all are made."""
+    sheets = {name: tiles for split in PHOTOS for name, tiles in make_sheets(split, photos).items()}
+    for name, tiles in sheets.items():
+        write_sheet(SHEETS / f"{name}.png", tiles)
 
 
-def write_sheet(name: str, tiles: list[Pixels]) -> None:
+def make_sheets(split: str, photos: Path) -> dict[str, list[Pixels]]:
+    """The tiles of every sheet of a split, by name of the sheet."""
+    pictures = {name: np.asarray(Image.open(photos / f"{name}.png").convert("RGB")) for name in PHOTOS[split]}
+    crops = [crop for name in pictures for crop in crops_of(name, pictures)]
+    sheets = {f"{generator}-{split}": [crop.edits[generator] for crop in crops] for generator in GENERATORS}
+    sheets[f"masks-{split}"] = [np.where(crop.mask, 255, 0).astype(np.uint8) for crop in crops]
+    if split == "test":
+        sheets["authentic-test"] = [crop.authentic for crop in crops]
+    return sheets
+
+
+def write_sheet(path: Path, tiles: list[Pixels]) -> None:
     """Write tiles row by row into one PNG, black where tiles are missing."""
     rows = -(-len(tiles) // COLUMNS)
     sheet = np.zeros((rows * SIZE, COLUMNS * SIZE, *tiles[0].shape[2:]), np.uint8)
@@ -62,7 +66,7 @@ def write_sheet(name: str, tiles: list[Pixels]) -> None:
         sheet[y : y + SIZE, x : x + SIZE] = tile
     image = Image.fromarray(sheet)
     image = image.convert("1") if sheet.ndim == 2 else image
-    image.save(SHEETS / f"{name}.png", optimize=True)
+    image.save(path, optimize=True)
 
 
 def crops_of(name: str, pictures: dict[str, Pixels]) -> list[Crop]:
@@ -112,7 +116,9 @@ def star(random: Random) -> Field:
     y, x = grid() - random.uniform(0.25, 0.75, (2, 1, 1)) * SIZE
     x = x * random.uniform(0.6, 1.6)
     angle = np.arctan2(y, x)
-    radius = 1 + sum(random.normal(0, 0.45 / k) * np.cos(k * angle + random.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4, 5))
+    radius = 1 + sum(
+        random.normal(0, 0.45 / k) * np.cos(k * angle + random.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4, 5)
+    )
     return np.maximum(radius, 0.3) / (np.hypot(x, y) + 1)
 
 
@@ -132,7 +138,7 @@ def ellipses(random: Random) -> Field:
 def noise(random: Random) -> Field:
     """Smooth noise under a hill."""
     y, x = grid() - random.uniform(0.25, 0.75, (2, 1, 1)) * SIZE
-    smooth = cv2.GaussianBlur(random.normal(size=(SIZE, SIZE)), (0, 0), random.uniform(4, 7))
+    smooth = blurred(random.normal(size=(SIZE, SIZE)), random.uniform(4, 7))
     return smooth / smooth.std() - (np.hypot(x, y) / random.uniform(9, 14)) ** 2
 
 
@@ -154,20 +160,31 @@ def telea(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Fie
 
 def grain(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Field:
     """A membrane through the surroundings, with noise of their spectrum and local strength (Galerne et al., 2011)."""
-    residual = crop - cv2.GaussianBlur(crop.astype(float), (0, 0), 1.2)
-    limit = 2.5 * np.median(np.abs(residual[~mask])) + 1
-    residual = np.clip(residual, -limit, limit) * ~mask[..., None]
-    spectrum = np.abs(np.fft.fft2(residual, axes=(0, 1))) / np.sqrt(1 - mask.mean())
+    outside = (~mask).astype(float)[..., None]
+    residual = crop - blurred(crop.astype(float), 1.2)
+    limit = 3 * np.median(np.abs(residual[~mask])) + 1
+    residual = np.clip(residual, -limit, limit) * outside
+    spectrum = np.abs(np.fft.fft2(residual, axes=(0, 1)))
     phase = np.angle(np.fft.fft2(random.normal(size=mask.shape)))[..., None]
-    return membrane(crop.astype(float), mask) + np.fft.ifft2(spectrum * np.exp(1j * phase), axes=(0, 1)).real
+    texture = np.fft.ifft2(spectrum * np.exp(1j * phase), axes=(0, 1)).real
+    power = blurred((residual**2).mean(axis=2), 4) / np.maximum(blurred(outside[..., 0], 4), 1e-3)
+    strength = membrane(np.sqrt(power)[..., None], mask)
+    return membrane(crop.astype(float), mask) + texture / texture.std() * strength
+
+
+def blurred(values: Field, sigma: float) -> Field:
+    """Values under a Gaussian blur."""
+    return cv2.GaussianBlur(values, (0, 0), sigma)
 
 
 def blend(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Field:
-    """The gradients of the donor that fits the border best, out of several (Perez et al., 2003)."""
+    """The gradients of the donor that suits the place best, out of several (Perez et al., 2003)."""
     around = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3))).astype(bool) & ~mask
+    contrast = crop[~mask].std() + 8
 
     def misfit(donor: Pixels) -> float:
-        return float((crop.astype(float) - donor)[around].std(axis=0).mean() / (donor[mask].std(axis=0).mean() + 5))
+        seam = crop[around].astype(float) - donor[around]
+        return float(np.abs(seam).mean() + 40 * abs(np.log((donor[mask].std() + 4) / contrast)))
 
     donor = min((random_crop(donors, random) for _ in range(DONORS)), key=misfit)
     return donor + membrane(crop.astype(float) - donor, mask)

@@ -1,0 +1,84 @@
+"""Builds models and losses out of plugins, and checks that they keep the contract before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from deeploc_bench.contract.errors import DeeplocError, PluginError
+from deeploc_bench.contract.plugins import Owned
+from deeploc_bench.contract.specs import Model
+from deeploc_bench.training.plan import Training
+from deeploc_bench.training.recipe import LossExpression, Recipe
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def build_model(model: Owned[Model], recipe: Recipe) -> nn.Module:
+    """Build a model with the recipe's weights; raises PluginError, or WeightsError where they cannot be had."""
+    where = f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
+    weights = None if recipe.weights == "none" else recipe.weights
+    try:
+        built = model.spec.build() if model.spec.pretraining == "none" else model.spec.build(weights)
+    except DeeplocError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
+    if not isinstance(built, nn.Module):
+        raise PluginError(f"{where}: build returned {type(built).__name__}; expected a torch.nn.Module")
+    return built
+
+
+def build_loss(expression: LossExpression) -> LossFunction:
+    """Build the weighted sum of losses: logits and float masks, both (N, 1, H, W), to a scalar."""
+    terms = [(weight, owned.spec.build()) for weight, owned in expression.terms]
+
+    def loss(logits: Tensor, masks: Tensor) -> Tensor:
+        return torch.stack([weight * term(logits, masks) for weight, term in terms]).sum()
+
+    return loss
+
+
+def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size: int | None) -> Tensor:
+    """Return float32 logits (N, 1, h, w) for images (N, 3, H, W): h, w = H, W, or `input_size` where it is given.
+
+    Raises PluginError where the model returns another shape.
+    """
+    if input_size is not None:
+        images = F.interpolate(images, size=(input_size, input_size), mode="bilinear", antialias=True)
+    logits = module(images)
+    expected = (len(images), 1, *images.shape[2:])
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        got = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise PluginError(
+            f"model {model.spec.name!r} returned {got} for images {tuple(images.shape)}; expected {expected}. "
+            "Upsample inside the model."
+        )
+    return logits.float()
+
+
+def rehearse(training: Training) -> None:
+    """Build a training's model and loss and take one step of two images, so that mistakes show before any training.
+
+    Raises PluginError or WeightsError.
+    """
+    with torch.random.fork_rng(devices=[]):
+        module = build_model(training.model, training.recipe)
+        size = training.recipe.size
+        images = torch.rand(2, 3, size, size)
+        logits = logits_of(module, images, training.model, training.recipe.input_size)
+        if training.loss is None:
+            return
+        where = f"loss {training.loss.text!r}"
+        masks = (torch.rand(logits.shape) > 0.5).float()
+        try:
+            loss = build_loss(training.loss)(logits, masks)
+        except Exception as error:
+            raise PluginError(f"{where} cannot be computed: {type(error).__name__}: {error}") from error
+        if loss.ndim != 0:
+            raise PluginError(f"{where} returned shape {tuple(loss.shape)}; expected a scalar")
+        if not loss.requires_grad:
+            raise PluginError(f"{where} of model {training.model.spec.name!r} has no gradient: nothing can be trained")
