@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,3 +110,29 @@ def _resized(
     picture = Pillow.fromarray(image).resize((size, size), Pillow.Resampling.BILINEAR)
     truth = Pillow.fromarray(mask).resize((size, size), Pillow.Resampling.NEAREST)
     return np.asarray(picture), np.asarray(truth, dtype=np.bool_)
+
+
+def as_packs(subset: Subset) -> list[Pack]:
+    """Return the subset's samples as packs, sorted by id within each."""
+    return [
+        packed if len(positions) == len(packed) else _taken(packed, np.sort(positions))
+        for packed, positions in subset.parts
+    ]
+
+
+def _taken(packed: Pack, positions: NDArray[np.int64]) -> Pack:
+    flats = [_flat(packed, int(position)) for position in positions]
+
+    def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[position] for position in positions)
+
+    return Pack(
+        ids=pick(packed.ids),
+        sources=pick(packed.sources),
+        files=pick(packed.files),
+        hashes=pick(packed.hashes),
+        mask_areas=pick(packed.mask_areas),
+        shapes=packed.shapes[positions],
+        images=np.concatenate([image for image, _ in flats]),
+        masks=np.concatenate([mask for _, mask in flats]),
+    )

@@ -25,7 +25,7 @@ Random = np.random.Generator
 SEED = 2024
 AREA = (0.08, 0.30)  # of the crop
 LEAST_CHANGE = 2.0  # mean absolute difference inside the mask, of 255
-MASKS_PER_CROP = 12
+MASKS_PER_CROP = 40
 DONORS = 200
 TOUCHING = 0.1  # the share of masks touching the border that is kept
 
@@ -70,20 +70,18 @@ def write_sheet(path: Path, tiles: list[Pixels]) -> None:
 
 
 def crops_of(name: str, pictures: dict[str, Pixels]) -> list[Crop]:
-    """Eight crops of one photograph that do not overlap, in reading order, edited with donors from the others."""
+    """Eight of the sixteen cells of one photograph, in reading order, edited with donors from the others."""
     random = np.random.default_rng([SEED, *name.encode()])
     donors = [picture for other, picture in pictures.items() if other != name]
-    for _ in range(50):
-        found: dict[tuple[int, int], Crop] = {}
-        for y, x in random.permutation([(y, x) for y in range(0, 193, 8) for x in range(0, 193, 8)]).tolist():
-            if any(abs(y - v) < SIZE and abs(x - u) < SIZE for v, u in found):
-                continue
-            crop = edited(pictures[name][y : y + SIZE, x : x + SIZE], donors, random)
-            if crop is not None:
-                found[y, x] = crop
-            if len(found) == CROPS_PER_PHOTO:
-                return [found[place] for place in sorted(found)]
-    raise SystemExit(f"{name}: no {CROPS_PER_PHOTO} crops in which every edit can be seen")
+    found: dict[tuple[int, int], Crop] = {}
+    for row, column in random.permutation(list(np.ndindex(4, 4))).tolist():
+        cell = pictures[name][row * SIZE :, column * SIZE :][:SIZE, :SIZE]
+        crop = edited(cell, donors, random)
+        if crop is not None:
+            found[row, column] = crop
+        if len(found) == CROPS_PER_PHOTO:
+            return [found[place] for place in sorted(found)]
+    raise SystemExit(f"{name}.png: every edit can be seen in {len(found)} crops only; {CROPS_PER_PHOTO} are needed")
 
 
 def edited(crop: Pixels, donors: list[Pixels], random: Random) -> Crop | None:

@@ -1,0 +1,29 @@
+"""Keeps a few test images as pictures: the image, its mask, the heatmap."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from deeploc_bench.data.batches import read
+from deeploc_bench.data.packing import Pack
+from deeploc_bench.training import store
+from deeploc_bench.training.test import Localizer, heatmaps_of
+
+
+def write_examples(localizer: Localizer, packed: Pack, folder: Path, test: str, count: int) -> None:
+    """Write `count` samples, spread evenly over the test split, as PNG: image, mask and heatmap side by side."""
+    chosen = set(np.linspace(0, len(packed) - 1, min(count, len(packed)), dtype=int).tolist())
+    for part, heatmaps, masks in heatmaps_of(localizer, packed):
+        for position in sorted(chosen & set(range(part.start, part.stop))):
+            here = position - part.start
+            image = read(packed, np.array([position]))[0][0]
+            mask = masks[here].cpu().numpy().astype(np.uint8) * 255
+            heatmap = np.rint(heatmaps[here].cpu().numpy() * 255).astype(np.uint8)
+            panels = [image, *(np.repeat(gray[..., None], 3, axis=2) for gray in (mask, heatmap))]
+            buffer = io.BytesIO()
+            Pillow.fromarray(np.concatenate(panels, axis=1)).save(buffer, "PNG")
+            store.write(folder / f"{test}-{packed.ids[position]}.png", buffer.getvalue())

@@ -1,0 +1,73 @@
+"""A run as asked for, and as prepared: registry, suite and plan. Torch-free, and the same in every process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeploc_bench.contract.errors import DataError, UsageError, unknown
+from deeploc_bench.contract.plugins import Registry, load_plugins
+from deeploc_bench.data.suites import Progress, Suite, empty_masks, load_suite, refuse_leaks
+from deeploc_bench.training.plan import BASELINES, Plan, Request, make_plan
+from deeploc_bench.training.protocols import BUDGETS, PROTOCOLS
+from deeploc_bench.training.recipe import load_recipe, parse_loss, parse_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What `deeploc-bench run` was asked for, in the words of its flags."""
+
+    suite: str = "photos"
+    data: str | None = None
+    protocols: Sequence[str] = ()
+    budget: str = "full"
+    models: Sequence[str] = ()
+    losses: Sequence[str] = ()
+    recipe: str | None = None
+    settings: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    plugins: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job with its plugins loaded, its data packed and checked, and its plan made."""
+
+    job: Job
+    registry: Registry
+    suite: Suite
+    plan: Plan
+
+
+def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> Prepared:
+    """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
+    registry = registry or load_plugins(job.plugins)
+    registry.suite(job.suite)
+    request = _request(job, registry)
+    suite = load_suite(registry, job.suite, data=Path(job.data) if job.data else None, progress=progress)
+    refuse_leaks(suite)
+    empty = empty_masks(suite)
+    if empty:
+        raise DataError(f"suite {suite.name!r}: {len(empty)} manipulated images have an empty mask; first: {empty[0]}")
+    return Prepared(job=job, registry=registry, suite=suite, plan=make_plan(suite, request))
+
+
+def _request(job: Job, registry: Registry) -> Request:
+    is_embedded = job.suite == "photos"
+    for protocol in job.protocols:
+        if protocol not in PROTOCOLS:
+            raise UsageError(unknown("protocol", protocol, PROTOCOLS))
+    if job.budget not in BUDGETS:
+        raise UsageError(unknown("budget", job.budget, BUDGETS))
+    names = job.models or ("residual-unet" if is_embedded else "unetplusplus-resnet50",)
+    baselines = [name for name in BASELINES if name in registry.models]
+    return Request(
+        protocols=tuple(dict.fromkeys(job.protocols or ("loo",))),
+        budget=job.budget,
+        models=[registry.model(name) for name in dict.fromkeys([*names, *baselines])],
+        losses=[parse_loss(text, registry) for text in dict.fromkeys(job.losses or ("jaccard",))],
+        recipe=load_recipe(job.recipe or ("quick" if is_embedded else "poster")),
+        settings=parse_settings(job.settings),
+        seeds=tuple(dict.fromkeys(job.seeds or (0,))),
+    )
