@@ -1,0 +1,86 @@
+"""The command line: one file a command, loaded when it is asked for; the only room that prints or reads argv."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from importlib import import_module
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from deeploc_bench.contract.errors import DeeplocError
+
+COMMANDS = {
+    "data": "Check, pack or list the data of a suite.",
+    "list": "List models, losses, suites, protocols, recipes or plugins.",
+    "results": "Print the tables of a runs folder again.",
+    "run": "Train and test by a protocol, and print the table.",
+}
+
+
+class Stopped(BaseException):
+    """A signal that asks the program to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"deeploc_bench.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(version("deeploc-bench"))
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Does a deepfake localizer still find the edited pixels when it has never seen the generator?"""
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    is_debug = len(arguments) < len(sys.argv) - 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        cli.main(args=arguments, prog_name="deeploc-bench", standalone_mode=False)
+    except click.ClickException as error:
+        _end(error.exit_code if error.exit_code != 1 else 2, error.format_message(), is_debug)
+    except DeeplocError as error:
+        _end(2, str(error), is_debug)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (Stopped, click.Abort, KeyboardInterrupt) as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise Stopped(number)
+
+
+def _end(code: int, message: str, is_debug: bool) -> NoReturn:
+    if is_debug:
+        traceback.print_exc()
+    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    sys.exit(code)

@@ -226,9 +226,7 @@ def _requested(request: str) -> _Candidate:
         load, name = partial(importlib.import_module, request), request
         distribution, version = _distribution_of(request)
     label = f"{request} ({distribution} {version})" if distribution else request
-    return _Candidate(
-        name=name, label=label, distribution=distribution, version=version, load=load, is_named=True
-    )
+    return _Candidate(name=name, label=label, distribution=distribution, version=version, load=load, is_named=True)
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -261,9 +259,7 @@ def _register(manager: pluggy.PluginManager, candidate: _Candidate) -> Plugin:
     except pluggy.PluginValidationError as error:
         manager.unregister(module)
         raise PluginError(_misspelt(str(error))) from None
-    return Plugin(
-        name=candidate.name, distribution=candidate.distribution, version=candidate.version, module=module
-    )
+    return Plugin(name=candidate.name, distribution=candidate.distribution, version=candidate.version, module=module)
 
 
 def _misspelt(message: str) -> str:

@@ -76,9 +76,7 @@ class GeneratorDataset:
         _check_common(self, "generator dataset")
         _check_name(self.suite, f"suite of generator dataset {self.name!r}")
         if self.role not in ("standard", "test-only"):
-            raise PluginError(
-                f"generator dataset {self.name!r} has role {self.role!r}; allowed: standard, test-only"
-            )
+            raise PluginError(f"generator dataset {self.name!r} has role {self.role!r}; allowed: standard, test-only")
         if self.name == AUTHENTIC and self.role != "test-only":
             raise PluginError(f"generator dataset {AUTHENTIC!r} must have role 'test-only'")
 
@@ -104,13 +102,10 @@ class Model:
     def __post_init__(self) -> None:
         _check_common(self, "model")
         if self.pretraining is not None and not isinstance(self.pretraining, str):
-            raise PluginError(
-                f"model {self.name!r} has pretraining {self.pretraining!r}; expected a word or None"
-            )
+            raise PluginError(f"model {self.name!r} has pretraining {self.pretraining!r}; expected a word or None")
         if not isinstance(self.recipe, Mapping) or not set(self.recipe) <= set(MODEL_OVERRIDES):
             raise PluginError(
-                f"model {self.name!r} has recipe {self.recipe!r}; a model may set only "
-                f"{', '.join(MODEL_OVERRIDES)}"
+                f"model {self.name!r} has recipe {self.recipe!r}; a model may set only {', '.join(MODEL_OVERRIDES)}"
             )
 
 

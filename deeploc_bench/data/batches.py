@@ -83,7 +83,9 @@ def training_batch(subset: Subset, chosen: NDArray[np.int64], *, size: int, fit:
             continue
         for slot, position in zip(here, mine, strict=True):
             image, mask = (part[0] for part in read(packed, np.array([position])))
-            images[slot], masks[slot] = _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)
+            images[slot], masks[slot] = (
+                _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)
+            )
     return images, masks
 
 

@@ -46,9 +46,7 @@ class Outcome:
 
 def to_do(prepared: Prepared, runs: Path) -> dict[Training, list[str]]:
     """Return the trainings that are not finished, each with the generators it is yet to be tested on."""
-    missing = {
-        training: _untested(prepared, training, runs / training.place) for training in prepared.plan.tests
-    }
+    missing = {training: _untested(prepared, training, runs / training.place) for training in prepared.plan.tests}
     return {
         training: tests
         for training, tests in missing.items()

@@ -173,7 +173,9 @@ class _Fit:
             tick()
         loss = float(self.accelerator.reduce(total, "mean")) / len(batches)
         if not math.isfinite(loss):
-            raise TrainingFailed(f"the loss is {loss} in epoch {epoch + 1}; lower the lr (--set lr=...) or change the loss")
+            raise TrainingFailed(
+                f"the loss is {loss} in epoch {epoch + 1}; lower the lr (--set lr=...) or change the loss"
+            )
         valid_iou = validation_iou(self._localizer(), self.valid)
         seconds = round(time.perf_counter() - started, 3)
         return {"epoch": epoch + 1, "loss": loss, "valid_iou": valid_iou, "lr": lr, "seconds": seconds}

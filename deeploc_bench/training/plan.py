@@ -133,7 +133,9 @@ def _cells_of(suite: Suite, request: Request, model: Owned[Model]) -> Iterator[P
                     train_generators=generators,
                     train=train,
                     valid=valid,
-                    inputs=_inputs(suite, model, loss, recipe, seed=seed, generators=generators, samples=(train, valid)),
+                    inputs=_inputs(
+                        suite, model, loss, recipe, seed=seed, generators=generators, samples=(train, valid)
+                    ),
                 ),
             )
 

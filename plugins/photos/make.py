@@ -177,15 +177,20 @@ def blurred(values: Field, sigma: float) -> Field:
 
 def blend(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Field:
     """The gradients of the donor that suits the place best, out of several (Perez et al., 2003)."""
-    around = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3))).astype(bool) & ~mask
-    contrast = crop[~mask].std() + 8
+    border, around = dilated(mask, 3) & ~mask, dilated(mask, 21) & ~mask
+    contrast = crop[around].std() + 8
 
     def misfit(donor: Pixels) -> float:
-        seam = crop[around].astype(float) - donor[around]
-        return float(np.abs(seam).mean() + 40 * abs(np.log((donor[mask].std() + 4) / contrast)))
+        seam = crop[border].astype(float) - donor[border]
+        return float(np.abs(seam).mean() + 40 * abs(np.log((donor[mask].std() + 8) / contrast)))
 
     donor = min((random_crop(donors, random) for _ in range(DONORS)), key=misfit)
     return donor + membrane(crop.astype(float) - donor, mask)
+
+
+def dilated(mask: Mask, width: int) -> Mask:
+    """A mask grown by a square of an odd width."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((width, width))).astype(bool)
 
 
 def random_crop(pictures: list[Pixels], random: Random) -> Pixels:

@@ -1,0 +1,70 @@
+"""What several commands share: options, progress bars, and how plugins' problems are told."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from deeploc_bench.contract.plugins import Registry, load_plugins
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE|FILE|no:NAME",
+    help="Load a plugin, or switch one off (repeatable; also DEEPLOC_PLUGINS, comma-separated).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+data_option = click.option(
+    "--data", metavar="PATH", envvar="DEEPLOC_DATA", help="Folder of the suite's images (also DEEPLOC_DATA)."
+)
+
+
+def plugin_requests(plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the plugins asked for by the environment, then those by flags."""
+    listed = os.environ.get("DEEPLOC_PLUGINS", "").split(",")
+    return (*(name.strip() for name in listed if name.strip()), *plugins)
+
+
+def load(plugins: tuple[str, ...]) -> Registry:
+    """Load plugins and tell of each that was left out."""
+    registry = load_plugins(plugin_requests(plugins))
+    for problem in registry.problems:
+        say(f"warning: {problem}")
+    return registry
+
+
+def say(message: str) -> None:
+    """Write a line on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
+    """Show a progress bar on stderr, from the second second on and only on a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=title, delay=2, disable=None, leave=False) as bar:
+        yield bar.update
+
+
+def print_json(value: Any) -> None:
+    """Print JSON; NaN becomes null."""
+    print(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

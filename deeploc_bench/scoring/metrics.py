@@ -1,0 +1,136 @@
+"""Scores of records: fractions; NaN means undefined, and no denominator holds an epsilon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeploc_bench.scoring.records import Records
+
+Floats = NDArray[np.float64]
+
+
+def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64], empty: float) -> Floats:
+    filled = np.where(denominator > 0, denominator, 1)
+    ratio: Floats = np.where(denominator > 0, numerator / filled, empty)
+    return ratio
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def image_ious(records: Records) -> Floats:
+    """Return tp / (tp + fp + fn) of each image, (N,); 1 where both masks are empty."""
+    return _ratio(records.tp, records.tp + records.fp + records.fn, 1.0)
+
+
+def iou(records: Records) -> float:
+    """Return the primary score: the mean over images of the IoU at heatmap > 0.5.
+
+    Aggregation and threshold are those of Dolos (arXiv 2311.04584) and DeCLIP (arXiv 2409.08849).
+    """
+    return _mean(image_ious(records))
+
+
+def pooled_iou(records: Records) -> float:
+    """Return the IoU of all pixels of the test set together: tp / (tp + fp + fn) of the sums."""
+    tp, fp, fn, _ = _totals(records)
+    return _quotient(tp, tp + fp + fn)
+
+
+def f1(records: Records) -> float:
+    """Return the mean over images of 2 tp / (2 tp + fp + fn); 1 where both masks are empty."""
+    return _mean(_ratio(2 * records.tp, 2 * records.tp + records.fp + records.fn, 1.0))
+
+
+def pbca(records: Records) -> float:
+    """Return the pixel-wise binary classification accuracy: the mean over images of (tp + tn) / pixels."""
+    return _mean(_ratio(records.tp + records.tn, records.pixels, float("nan")))
+
+
+def precision(records: Records) -> float:
+    """Return tp / (tp + fp) of all pixels together; NaN where nothing was predicted."""
+    tp, fp, _, _ = _totals(records)
+    return _quotient(tp, tp + fp)
+
+
+def recall(records: Records) -> float:
+    """Return tp / (tp + fn) of all pixels together; NaN where nothing is manipulated."""
+    tp, _, fn, _ = _totals(records)
+    return _quotient(tp, tp + fn)
+
+
+def average_precision(records: Records) -> float:
+    """Return the step-wise area under the precision-recall curve of all pixels together, at 256 levels."""
+    authentic, manipulated = _levels(records)
+    if manipulated.sum() == 0:
+        return float("nan")
+    tp, fp = manipulated.cumsum(), authentic.cumsum()
+    precisions = _ratio(tp, tp + fp, 1.0)
+    return float((precisions * manipulated).sum() / manipulated.sum())
+
+
+def auc(records: Records) -> float:
+    """Return the area under the ROC curve of all pixels together, at 256 levels; ties count one half."""
+    authentic, manipulated = _levels(records)
+    if manipulated.sum() == 0 or authentic.sum() == 0:
+        return float("nan")
+    below = authentic.sum() - authentic.cumsum()
+    wins = (manipulated * (below + authentic / 2)).sum()
+    return float(wins / (float(manipulated.sum()) * float(authentic.sum())))
+
+
+def best_threshold_iou(records: Records) -> float:
+    """Return the best mean image IoU over the thresholds k / 256: an oracle, never ranked."""
+    histograms = _histograms(records)
+    above = histograms[:, :, ::-1].cumsum(axis=2)
+    tp, fp = above[:, 1], above[:, 0]
+    union = histograms[:, 1].sum(axis=1)[:, None] + fp
+    return float(_ratio(tp, union, 1.0).mean(axis=0).max()) if len(records) else float("nan")
+
+
+def false_alarm_area(records: Records) -> float:
+    """Return, for authentic images, the mean over images of fp / pixels."""
+    return _mean(_ratio(records.fp, records.pixels, float("nan")))
+
+
+SCORES: Mapping[str, Callable[[Records], float]] = {
+    "iou": iou,
+    "pooled_iou": pooled_iou,
+    "f1": f1,
+    "pbca": pbca,
+    "precision": precision,
+    "recall": recall,
+    "average_precision": average_precision,
+    "auc": auc,
+    "best_threshold_iou": best_threshold_iou,
+}
+
+
+def scores(records: Records) -> dict[str, float]:
+    """Return every score of records on manipulated images, by name."""
+    return {name: score(records) for name, score in SCORES.items()}
+
+
+def _totals(records: Records) -> tuple[int, int, int, int]:
+    tp, fp, fn, tn = (int(total) for total in records.counts[:, :4].sum(axis=0))
+    return tp, fp, fn, tn
+
+
+def _quotient(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else float("nan")
+
+
+def _histograms(records: Records) -> NDArray[np.int64]:
+    if records.histograms is None:
+        raise ValueError("these records have no histograms")
+    return records.histograms.astype(np.int64)
+
+
+def _levels(records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the authentic and the manipulated pixels of each level, the highest first."""
+    authentic, manipulated = _histograms(records).sum(axis=0)[:, ::-1]
+    return authentic, manipulated

@@ -1,0 +1,159 @@
+"""Records: per-image integer counts, which every score derives from."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeploc_bench.contract.errors import StoreError
+
+COUNTS = ("tp", "fp", "fn", "tn", "tie_manipulated", "tie_authentic")
+COLUMNS = ("id", "source", *COUNTS, "pred")
+BINS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Records:
+    """Per-image integer counts of one training on one test set, N images.
+
+    `counts` is int64 (N, 6): pixels that are tp, fp, fn, tn at heatmap > 0.5, and manipulated and authentic pixels of
+    exactly 0.5. `preds` is the `mask_hash` of each predicted mask. `histograms` is int32 (N, 2, 256): the heatmap of
+    authentic, then of manipulated pixels in right-closed bins; bin k holds (k/256, (k+1)/256], bin 0 also 0, so that
+    heatmap > 0.5 is exactly bins 128 to 255.
+    """
+
+    ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    counts: NDArray[np.int64]
+    preds: tuple[str, ...]
+    histograms: NDArray[np.int32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tp(self) -> NDArray[np.int64]:
+        """Manipulated pixels found, (N,)."""
+        return self.counts[:, 0]
+
+    @property
+    def fp(self) -> NDArray[np.int64]:
+        """Authentic pixels taken for manipulated, (N,)."""
+        return self.counts[:, 1]
+
+    @property
+    def fn(self) -> NDArray[np.int64]:
+        """Manipulated pixels missed, (N,)."""
+        return self.counts[:, 2]
+
+    @property
+    def tn(self) -> NDArray[np.int64]:
+        """Authentic pixels left alone, (N,)."""
+        return self.counts[:, 3]
+
+    @property
+    def pixels(self) -> NDArray[np.int64]:
+        """Pixels of each image, (N,)."""
+        total: NDArray[np.int64] = self.counts[:, :4].sum(axis=1)
+        return total
+
+
+def mask_hash(pred_mask: NDArray[np.bool_]) -> str:
+    """Return 16 hex digits of a mask (H, W): BLAKE2b-64 of b"HxW:" and its bits, row by row, padded to a byte."""
+    height, width = pred_mask.shape
+    state = hashlib.blake2b(f"{height}x{width}:".encode(), digest_size=8)
+    state.update(np.packbits(pred_mask).data)
+    return state.hexdigest()
+
+
+def count(
+    ids: Sequence[str], sources: Sequence[str], heatmaps: NDArray[np.float32], masks: NDArray[np.bool_]
+) -> Records:
+    """Count heatmaps against masks, both (N, H, W): the definition in numpy."""
+    pred_masks, ties = heatmaps > 0.5, heatmaps == 0.5
+    both = [pred_masks & masks, pred_masks & ~masks, ~pred_masks & masks, ~pred_masks & ~masks, ties & masks]
+    counts = np.stack([part.sum(axis=(1, 2)) for part in [*both, ties & ~masks]], axis=1).astype(np.int64)
+    bins = np.clip(np.ceil(heatmaps.astype(np.float32) * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    index = bins + BINS * masks + 2 * BINS * np.arange(len(ids))[:, None, None]
+    histograms = np.bincount(index.ravel(), minlength=2 * BINS * len(ids)).reshape(-1, 2, BINS)
+    return Records(
+        ids=tuple(ids),
+        sources=tuple(sources),
+        counts=counts,
+        preds=tuple(mask_hash(pred_mask) for pred_mask in pred_masks),
+        histograms=histograms.astype(np.int32),
+    )
+
+
+def merge(parts: Iterable[Records]) -> Records:
+    """Merge records of disjoint images, in any order and split, into one sorted by id; raises StoreError."""
+    parts = list(parts)
+    ids = [id for part in parts for id in part.ids]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    for first, second in pairwise(order):
+        if ids[first] == ids[second]:
+            raise StoreError(f"image {ids[first]!r} stands in the records twice; each image counts once")
+    histograms = [part.histograms for part in parts if part.histograms is not None]
+    sources = [source for part in parts for source in part.sources]
+    preds = [pred for part in parts for pred in part.preds]
+    return Records(
+        ids=tuple(ids[i] for i in order),
+        sources=tuple(sources[i] for i in order),
+        counts=np.concatenate([part.counts for part in parts])[order],
+        preds=tuple(preds[i] for i in order),
+        histograms=np.concatenate(histograms)[order] if len(histograms) == len(parts) else None,
+    )
+
+
+def to_csv(records: Records) -> str:
+    """Return records as the text of a test-*.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for id, source, counts, pred in zip(
+        records.ids, records.sources, records.counts.tolist(), records.preds, strict=True
+    ):
+        writer.writerow([id, source, *counts, pred])
+    return text.getvalue()
+
+
+def from_csv(text: str, name: str, histograms: NDArray[np.int32] | None = None) -> Records:
+    """Read the text of a test-*.csv strictly; raises StoreError naming `name`, the line, and what is allowed."""
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise StoreError(f"{name}, line 1: expected the header {','.join(COLUMNS)}")
+    for line, row in enumerate(rows[1:], start=2):
+        _check_row(row, f"{name}, line {line}")
+    ids = [row[0] for row in rows[1:]]
+    for line, (before, after) in enumerate(pairwise(ids), start=3):
+        if before >= after:
+            raise StoreError(f"{name}, line {line}: id {after!r} follows {before!r}; ids must be sorted and unique")
+    if histograms is not None and len(histograms) != len(ids):
+        raise StoreError(
+            f"{name} has {len(ids)} images but its histograms {len(histograms)}; delete both and run again"
+        )
+    return Records(
+        ids=tuple(ids),
+        sources=tuple(row[1] for row in rows[1:]),
+        counts=np.array([[int(field) for field in row[2:8]] for row in rows[1:]], np.int64).reshape(-1, 6),
+        preds=tuple(row[8] for row in rows[1:]),
+        histograms=histograms,
+    )
+
+
+def _check_row(row: list[str], where: str) -> None:
+    if len(row) != len(COLUMNS):
+        raise StoreError(f"{where}: {len(row)} fields; expected {len(COLUMNS)}: {','.join(COLUMNS)}")
+    for column, field in zip(COUNTS, row[2:8], strict=True):
+        if not re.fullmatch(r"0|[1-9][0-9]{0,15}", field, re.ASCII):
+            raise StoreError(f"{where}: {column} is {field!r}; expected a whole number of pixels, 0 or more")
+    if not re.fullmatch(r"[0-9a-f]{16}", row[8]):
+        raise StoreError(f"{where}: pred is {row[8]!r}; expected 16 hex digits")
