@@ -1,100 +1,208 @@
-"""Every architecture of segmentation-models-pytorch with every encoder of its own or of timm, as `ARCHITECTURE-ENCODER`.
+"""Every architecture of segmentation-models-pytorch with every encoder of smp or timm, named `ARCHITECTURE-ENCODER`.
 
 Iakubovskii, Segmentation Models Pytorch, 2019, https://github.com/qubvel-org/segmentation_models.pytorch.
-The listed models are the ones of the poster; all others, `segformer-mit_b0` or `fpn-tu-convnext_tiny`, are found by
-name. Weights are read from safetensors files only, never unpickled.
+The poster's models are listed; all others, such as `segformer-mit_b0` and `fpn-tu-convnext_tiny`, are found by name.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import warnings
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deeploc_bench import Model, hookimpl
+from deeploc_bench import Model, PluginError, WeightsError, hookimpl
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ADDRESS = "https://github.com/qubvel-org/segmentation_models.pytorch"
-ARCHITECTURES = (
-    *("unet", "unetplusplus", "fpn", "linknet", "manet", "pspnet"),
-    *("pan", "deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt"),
-)
-LISTED = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    *("inceptionv4", "inceptionresnetv2", "xception"),
-)
-MINIMUM_SIZE = {"pan": 128}  # three poolings follow on features of stride 16
-STRIDE = {"dpt": 32}  # the fusion doubles maps of stride 32, whatever the patch size
-SECONDS = 5.0  # for the one question whether the hub can be reached
+ARCHITECTURES = {"unet", "unetplusplus", "fpn", "linknet", "manet", "pspnet", "pan"}
+ARCHITECTURES |= {"deeplabv3", "deeplabv3plus", "upernet", "segformer", "dpt"}
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+INCEPTIONS = ("inceptionv4", "inceptionresnetv2", "xception")
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 DPN = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 NORMALIZATIONS = {"inception": HALVES, "xception": HALVES, "timm-tf_efficientnet_lite": HALVES, "dpn": DPN}
-"""Mean and std by prefix, for RGB in [0, 1]: what smp's `get_preprocessing_params` reads from the hub, else IMAGENET."""
+"""Mean and std of smp's encoders by prefix, else IMAGENET; all take RGB in [0, 1]. smp keeps them on the hub only."""
+
+
+class Encoder(NamedTuple):
+    """What the default weights were trained on ("none" without any), where they lie, and the mean and std they want."""
+
+    pretraining: str
+    repository: str | None
+    revision: str | None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @hookimpl
 def deeploc_models() -> list[Model]:
-    """Return the models of the poster: Unet, Unet++ and FPN with ResNet and Inception encoders."""
-    return [_model(architecture, encoder, "imagenet") for architecture in ARCHITECTURES[:3] for encoder in LISTED]
+    """Return the poster's models: Unet, Unet++ and FPN with ResNet and Inception encoders."""
+    names = [f"{head}-{encoder}" for head in ("unet", "unetplusplus", "fpn") for encoder in RESNETS + INCEPTIONS]
+    return [_model(name, "imagenet") for name in names]
 
 
 @hookimpl
 def deeploc_find_model(name: str) -> Model | None:
-    """Return the model `ARCHITECTURE-ENCODER`, or None where either is unknown to smp and timm."""
+    """Return the model `ARCHITECTURE-ENCODER`, or None where smp and timm have no such thing."""
     architecture, _, encoder = name.partition("-")
-    pretraining = _pretraining(encoder) if architecture in ARCHITECTURES and encoder else None
-    return _model(architecture, encoder, pretraining) if pretraining else None
+    known = _encoder(encoder) if architecture in ARCHITECTURES else None
+    return _model(name, known.pretraining) if known else None
 
 
-def _model(architecture: str, encoder: str, pretraining: str) -> Model:
-    build = partial(_build, architecture, encoder, *([None] if pretraining == "none" else []))
-    name = f"{architecture}-{encoder}"
+def _model(name: str, pretraining: str) -> Model:
+    build = partial(_build, name, None) if pretraining == "none" else partial(_build, name)
     return Model(name=name, build=build, reference=ADDRESS, pretraining=pretraining, license="MIT")
 
 
-def _pretraining(encoder: str) -> str | None:
-    """Return what the encoder's default weights were trained on, "none" without weights, None for no encoder."""
-    if encoder.startswith("tu-"):
+def _encoder(name: str) -> Encoder | None:
+    if name.startswith("tu-"):
         import timm
 
-        if not timm.is_model(encoder[3:]):
-            return None
         try:
-            config = timm.get_pretrained_cfg(encoder[3:])
-        except RuntimeError:  # an unknown tag
+            config = timm.get_pretrained_cfg(name[3:])
+        except RuntimeError:  # no such weights of this encoder
             return None
-        if config is None or not config.hf_hub_id:
-            return "none"
-        return "imagenet" if not config.tag or re.search(r"in(1|12|21|22)k", config.tag) else config.tag
+        if config is None:
+            return None
+        word = "imagenet" if not config.tag or re.search(r"in(1|12|21|22)k", config.tag) else config.tag
+        return Encoder(word if config.hf_hub_id else "none", config.hf_hub_id, None, (config.mean, config.std))
     from segmentation_models_pytorch.encoders import encoders
 
-    return _smp_weights(encoder) if encoder in encoders else None
+    if name not in encoders:
+        return None
+    weights = encoders[name]["pretrained_settings"]
+    word = "imagenet" if "imagenet" in weights else next(iter(weights))
+    normalization = next((value for prefix, value in NORMALIZATIONS.items() if name.startswith(prefix)), IMAGENET)
+    return Encoder(word, weights[word]["repo_id"], weights[word]["revision"], normalization)
 
 
-def _smp_weights(encoder: str) -> str:
-    from segmentation_models_pytorch.encoders import encoders
+def _build(name: str, weights: str | None) -> nn.Module:
+    """Build with the encoder's default weights, those of a safetensors file, or None; raises PluginError, WeightsError.
 
-    known = list(encoders[encoder]["pretrained_settings"])
-    return "imagenet" if "imagenet" in known else next(iter(known), "none")
-
-
-def _build(architecture: str, encoder: str, weights: str | Path | None) -> nn.Module:
-    """Build a model with its default encoder weights, those of a safetensors file, or None."""
-    name = f"{architecture}-{encoder}"
-    fetched = _fetch(name, encoder) if weights == "default" else None
-    is_timm = encoder.startswith("tu-")
-    network = _network(architecture, encoder, fetched if is_timm else None)
-    file = fetched if weights == "default" and not is_timm else weights if weights != "default" else None
-    if file is not None:
-        _load(network.encoder, Path(file), name)
-    mean, std = _normalization(encoder)
-    stride = math.lcm(network.encoder.output_stride, STRIDE.get(architecture, 1))
-    model = _localizer(network, mean, std, stride, MINIMUM_SIZE.get(architecture, stride))
+    The module normalizes as the encoder's weights expect, whether it has them or not, pads by repeating the border,
+    crops the logits back, and freezes the parameters that no logit depends on.
+    """
+    encoder = name.partition("-")[2]
+    file = _fetch(name) if weights == "default" else weights
+    by_timm = weights == "default" and encoder.startswith("tu-")  # whose weights have other names than its features
+    network = _network(name, {"file": file, "custom_load": False} if by_timm else None)
+    if file and not by_timm:
+        _load(network.encoder, file, name)
+    model = _localizer(network, _encoder(encoder).normalization, 128 if name.startswith("pan-") else 32)
     _freeze_unused(model, name)
     return model
+
+
+def _fetch(name: str) -> str:
+    """Return the file of the encoder's default weights; asks the network only for what is not cached, and once."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+
+    _, repository, revision, _ = _encoder(name.partition("-")[2])
+    cached = try_to_load_from_cache(repository, "model.safetensors", revision=revision)
+    if isinstance(cached, str):
+        return cached
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, "model.safetensors", revision=revision), timeout=5.0)
+        return hf_hub_download(repository, "model.safetensors", revision=revision)
+    except Exception as error:
+        raise WeightsError(
+            f"model {name!r}: its encoder's weights, {repository}/model.safetensors (revision {revision or 'main'}), "
+            f"are not in the Hugging Face cache {constants.HF_HUB_CACHE} and cannot be downloaded: {_reason(error)} "
+            "Train from scratch with --set weights=none; or name a file with --set weights=FILE.safetensors; or run "
+            f"`deeploc-bench weights fetch {name}` on a machine with a network, copy its Hugging Face cache here, let "
+            "HF_HOME point to it and set HF_HUB_OFFLINE=1."
+        ) from error
+
+
+def _network(name: str, weights: dict[str, Any] | None) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    architecture, _, encoder = name.partition("-")
+    options = _any_size(encoder[3:]) if encoder.startswith("tu-") else {}
+    if weights:
+        options |= {"encoder_weights": True, "pretrained_cfg_overlay": weights}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about old names of encoders, and vision transformers without a class token
+        try:
+            return smp.create_model(architecture, encoder, **{"encoder_weights": None} | options)
+        except Exception as error:
+            raise PluginError(f"model {name!r} cannot be built by smp: {_reason(error)}") from error
+
+
+def _any_size(encoder: str) -> dict[str, Any]:
+    """Return the option that lets a timm encoder of fixed input size take images of any size, where there is one."""
+    import timm
+    import torch
+
+    for option in ("dynamic_img_size", "strict_img_size"):
+        if timm.get_pretrained_cfg(encoder).fixed_input_size:
+            with suppress(TypeError), torch.device("meta"):
+                timm.create_model(encoder, **{option: option == "dynamic_img_size"})
+                return {option: option == "dynamic_img_size"}
+    return {}
+
+
+def _load(encoder: nn.Module, file: str, name: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        encoder.load_state_dict(load_file(file))
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        own = next(iter(encoder.state_dict()))
+        raise WeightsError(
+            f"model {name!r}: weights file {file} is not a safetensors file of the encoder's tensors, named as the "
+            f"encoder names them ({own!r} and so on): {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:4]) or type(error).__name__
+
+
+def _localizer(network: nn.Module, normalization: tuple[tuple[float, ...], ...], minimum: int) -> nn.Module:
+    import torch
+    from torch import nn
+    from torch.nn.functional import pad
+
+    stride = math.lcm(network.encoder.output_stride, 32)  # dpt fuses maps of stride 32, whatever its encoder's stride
+
+    class Localizer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            for what, values in zip(("mean", "std"), normalization, strict=True):
+                self.register_buffer(what, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            height, width = images.shape[-2:]
+            below, right = (-(-max(side, minimum) // stride) * stride - side for side in (height, width))
+            images = pad((images - self.mean) / self.std, (0, right, 0, below), mode="replicate")
+            return self.network(images)[..., :height, :width]  # (N, 1, height, width)
+
+    return Localizer()
+
+
+def _freeze_unused(model: nn.Module, name: str) -> None:
+    import torch
+
+    parameters = list(model.parameters())
+    try:
+        with torch.enable_grad():
+            logits = model.eval()(torch.zeros(1, 3, 64, 96))
+            gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+    except Exception as error:
+        raise PluginError(
+            f"model {name!r} must take images of any size, and fails on 64 x 96: {_reason(error)}"
+        ) from error
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    model.train()

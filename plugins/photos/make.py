@@ -27,7 +27,7 @@ AREA = (0.08, 0.30)  # of the crop
 LEAST_CHANGE = 2.0  # mean absolute difference inside the mask, of 255
 MASKS_PER_CROP = 40
 DONORS = 200
-TOUCHING = 0.1  # the share of masks touching the border that is kept
+TOUCHING = 0.6  # the share of masks touching the border that is kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def draw_mask(random: Random) -> Mask:
 
 def star(random: Random) -> Field:
     """A smooth closed curve around a point: the radius is a short Fourier series of the angle."""
-    y, x = grid() - random.uniform(0.25, 0.75, (2, 1, 1)) * SIZE
+    y, x = grid() - random.uniform(0.05, 0.95, (2, 1, 1)) * SIZE
     x = x * random.uniform(0.6, 1.6)
     angle = np.arctan2(y, x)
     radius = 1 + sum(
@@ -122,7 +122,7 @@ def star(random: Random) -> Field:
 
 def ellipses(random: Random) -> Field:
     """A union of two to four turned ellipses around a point."""
-    centre = random.uniform(0.25, 0.75, (2, 1, 1)) * SIZE
+    centre = random.uniform(0.05, 0.95, (2, 1, 1)) * SIZE
     field = np.full((SIZE, SIZE), -np.inf)
     for _ in range(random.integers(2, 5)):
         y, x = grid() - centre - random.normal(0, SIZE / 9, (2, 1, 1))
@@ -135,7 +135,7 @@ def ellipses(random: Random) -> Field:
 
 def noise(random: Random) -> Field:
     """Smooth noise under a hill."""
-    y, x = grid() - random.uniform(0.25, 0.75, (2, 1, 1)) * SIZE
+    y, x = grid() - random.uniform(0.05, 0.95, (2, 1, 1)) * SIZE
     smooth = blurred(random.normal(size=(SIZE, SIZE)), random.uniform(4, 7))
     return smooth / smooth.std() - (np.hypot(x, y) / random.uniform(9, 14)) ** 2
 
@@ -234,4 +234,6 @@ EDITS: dict[str, Callable[[Pixels, Mask, list[Pixels], Random], Field]] = {
 }
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python make.py PHOTOS_DIR")
     main(Path(sys.argv[1]))

@@ -1,0 +1,158 @@
+"""The embedded suite `photos`: what its sheets and its plugin promise."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deeploc_bench_plugins import photos
+from PIL import Image
+
+from deeploc_bench import DataError
+
+GENERATORS = ["blend", "grain", "resample", "telea"]
+
+
+@pytest.fixture(scope="module")
+def built():
+    return {dataset.name: dataset.build() for dataset in photos.deeploc_datasets()}
+
+
+def arrays(samples):
+    return np.stack([s.image() for s in samples]), np.stack([s.mask() for s in samples])
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_the_suite_has_four_generators_and_test_only_authentic_images():
+    roles = {dataset.name: dataset.role for dataset in photos.deeploc_datasets()}
+    assert roles == dict.fromkeys(GENERATORS, "standard") | {"authentic": "test-only"}
+    assert {dataset.suite for dataset in photos.deeploc_datasets()} == {"photos"}
+
+
+def test_the_splits_share_no_photograph(built):
+    sources = {split: {s.source for s in samples} for split, samples in built["telea"].items()}
+    assert {split: len(names) for split, names in sources.items()} == {"train": 19, "valid": 5, "test": 11}
+    assert len(set().union(*sources.values())) == 35
+
+
+def test_every_photograph_gives_eight_samples_sorted_by_id(built):
+    for samples in built["telea"].values():
+        ids = [s.id for s in samples]
+        assert ids == sorted({f"{s.source}-{k}" for s in samples for k in range(8)})
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_the_generators_share_ids_sources_and_masks(built, split):
+    ids = {name: [(s.id, s.source) for s in built[name][split]] for name in GENERATORS}
+    assert all(ids[name] == ids["telea"] for name in GENERATORS)
+    masks = arrays(built["telea"][split])[1]
+    assert all(np.array_equal(arrays(built[name][split])[1], masks) for name in GENERATORS)
+
+
+def test_images_are_uint8_rgb_and_masks_are_bool(built):
+    sample = built["grain"]["valid"][0]
+    assert (sample.image().dtype, sample.image().shape) == (np.uint8, (64, 64, 3))
+    assert (sample.mask().dtype, sample.mask().shape) == (np.bool_, (64, 64))
+
+
+def test_a_caller_who_writes_into_an_image_changes_no_other_read(built):
+    sample = built["grain"]["valid"][0]
+    before = sample.image().copy()
+    sample.image()[:] = 0
+    assert np.array_equal(sample.image(), before)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_outside_the_mask_every_test_pixel_equals_the_photograph(built, name):
+    images, masks = arrays(built[name]["test"])
+    authentic = np.stack([s.image() for s in built["authentic"]["test"]])
+    assert np.array_equal(images[~masks], authentic[~masks])
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_outside_the_mask_the_generators_agree(built, split):
+    first, masks = arrays(built["telea"][split])
+    assert all(np.array_equal(arrays(built[name][split])[0][~masks], first[~masks]) for name in GENERATORS)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_edit_can_be_seen(built, name):
+    images, masks = arrays(built[name]["test"])
+    authentic = np.stack([s.image() for s in built["authentic"]["test"]])
+    change = np.abs(images.astype(float) - authentic).mean(axis=3).sum(axis=(1, 2)) / masks.sum(axis=(1, 2))
+    assert change.min() >= 2.0
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_no_two_generators_make_the_same_edit(built, split):
+    images = {name: arrays(built[name][split])[0].astype(float) for name in GENERATORS}
+    for a, b in [(a, b) for a in GENERATORS for b in GENERATORS if a < b]:
+        assert np.abs(images[a] - images[b]).max(axis=(1, 2, 3)).min() > 2
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_masks_cover_8_to_30_percent_and_vary(built, split):
+    areas = arrays(built["telea"][split])[1].mean(axis=(1, 2))
+    assert (areas.min() >= 0.08, areas.max() <= 0.30) == (True, True)
+    assert areas.std() > 0.04
+
+
+def test_every_mask_is_in_one_piece(built):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    masks = np.concatenate([arrays(samples)[1] for samples in built["telea"].values()])
+    assert {ndimage.label(mask)[1] for mask in masks} == {1}
+
+
+def test_authentic_samples_have_the_test_ids_and_no_mask(built):
+    assert list(built["authentic"]) == ["test"]
+    assert [s.id for s in built["authentic"]["test"]] == [s.id for s in built["telea"]["test"]]
+    assert {s.mask for s in built["authentic"]["test"]} == {None}
+
+
+def test_there_is_a_sheet_of_the_right_size_for_each_generator_and_split():
+    heights = {"train": 10 * 64, "valid": 3 * 64, "test": 6 * 64}
+    expected = {f"{name}-{split}.png": (1024, heights[split]) for name in [*GENERATORS, "masks"] for split in heights}
+    expected["authentic-test.png"] = (1024, 384)
+    assert {path.name: size_of(path) for path in photos.SHEETS.iterdir()} == expected
+
+
+def test_the_sheets_stay_below_ten_megabytes():
+    assert sum(path.stat().st_size for path in photos.SHEETS.iterdir()) < 10_000_000
+
+
+@pytest.fixture
+def sheets(tmp_path) -> Path:
+    return Path(shutil.copytree(photos.SHEETS, tmp_path / "sheets"))
+
+
+def test_a_missing_sheet_is_a_data_error_that_names_it(sheets):
+    (sheets / "blend-valid.png").unlink()
+    with pytest.raises(DataError, match=r"cannot read the contact sheet .*blend-valid\.png"):
+        photos.read_generator("blend", sheets)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "cut off"])
+def test_a_corrupt_sheet_is_a_data_error_that_names_it(sheets, content):
+    sheet = sheets / "authentic-test.png"
+    sheet.write_bytes(sheet.read_bytes()[:100_000] if content is None else content)
+    with pytest.raises(DataError, match=r"cannot read the contact sheet .*authentic-test\.png"):
+        photos.read_authentic(sheets)
+
+
+def test_a_sheet_of_another_size_is_a_data_error_that_says_both_sizes(sheets):
+    Image.new("1", (64, 64)).save(sheets / "masks-test.png")
+    with pytest.raises(DataError, match=r"masks-test\.png is 1 64 x 64; expected 1 1024 x 384"):
+        photos.read_generator("telea", sheets)
+
+
+def test_every_photograph_is_credited():
+    credits = (photos.SHEETS.parent / "CREDITS.md").read_text()
+    credited = re.findall(r"^\| `([a-z-]+)\.png` \| \S.* \| \S.* \| \S.* \|$", credits, re.MULTILINE)
+    assert sorted(credited) == sorted(name for names in photos.PHOTOS.values() for name in names)
