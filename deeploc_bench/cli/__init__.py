@@ -67,7 +67,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (Stopped, click.Abort, KeyboardInterrupt) as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        number = error.number if isinstance(error, Stopped) else int(signal.SIGINT)
         _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
     except BrokenPipeError:
         sys.stderr.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.plugins import Owned, Registry
@@ -158,3 +159,29 @@ def _check_samples(samples: list[Sample], where: str, *, authentic: bool) -> Non
             expected = "no mask" if authentic else "a mask (authentic images belong to the dataset 'authentic')"
             raise DataError(f"{where}: sample {sample.id!r} needs {expected}")
         seen.add(sample.id)
+
+
+def manifest(suite: Suite) -> dict[str, Any]:
+    """Return what a submission is checked against: fingerprints, and id, source, mask area, pixels of each test image."""
+    return {
+        "schema": 1,
+        "suite": suite.name,
+        "fingerprint": suite.fingerprint,
+        "generators": {name: _manifest_of(generator) for name, generator in suite.generators.items()},
+    }
+
+
+def _manifest_of(generator: Generator) -> dict[str, Any]:
+    test = generator.splits["test"]
+    columns = (test.ids, test.sources, test.mask_areas, test.pixels.tolist())
+    return {
+        "role": generator.role,
+        "splits": {
+            split: {"samples": len(packed), "fingerprint": packed.fingerprint}
+            for split, packed in generator.splits.items()
+        },
+        "test": [
+            {"id": id, "source": source, "mask_area": area, "pixels": pixels}
+            for id, source, area, pixels in zip(*columns, strict=True)
+        ],
+    }

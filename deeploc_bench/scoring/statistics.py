@@ -54,7 +54,7 @@ def _by_source(cell: Cell, names: Sequence[str]) -> tuple[Floats, Floats]:
     place = {name: position for position, name in enumerate(names)}
     index = np.array([place[source] for source in sources])
     return (
-        np.bincount(index, weights=values, minlength=len(names)),
+        np.bincount(index, weights=values, minlength=len(names)).astype(np.float64),
         np.bincount(index, minlength=len(names)).astype(np.float64),
     )
 

@@ -160,7 +160,7 @@ def _inputs(
     samples: tuple[Subset, Subset],
 ) -> dict[str, Any]:
     settled: dict[str, Any] = msgspec.to_builtins(recipe)
-    depends = {
+    depends: dict[str, Any] = {
         "schema": SCHEMA,
         "model": origin(model),
         "loss": [{"weight": weight, **origin(term)} for weight, term in loss.terms] if loss else None,

@@ -1,0 +1,106 @@
+"""`deeploc-bench list`: what the plugins offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from deeploc_bench.cli import common
+from deeploc_bench.contract.errors import UsageError, unknown
+from deeploc_bench.contract.plugins import Registry
+
+Entries = list[dict[str, Any]]
+
+
+def _models(registry: Registry) -> Entries:
+    return [
+        {
+            "name": name,
+            "plugin": owned.plugin.name,
+            "pretraining": owned.spec.pretraining,
+            "trained": owned.spec.trainable,
+            "license": owned.spec.license,
+            "reference": owned.spec.reference,
+        }
+        for name, owned in sorted(registry.models.items())
+    ]
+
+
+def _losses(registry: Registry) -> Entries:
+    return [
+        {"name": name, "plugin": owned.plugin.name, "reference": owned.spec.reference}
+        for name, owned in sorted(registry.losses.items())
+    ]
+
+
+def _suites(registry: Registry) -> Entries:
+    return [
+        {
+            "name": owned.spec.suite,
+            "generator": owned.spec.name,
+            "role": owned.spec.role,
+            "plugin": owned.plugin.name,
+            "license": owned.spec.license,
+        }
+        for owned in sorted(registry.datasets, key=lambda owned: (owned.spec.suite, owned.spec.name))
+    ]
+
+
+def _protocols(registry: Registry) -> Entries:
+    from deeploc_bench.training.protocols import PROTOCOLS
+
+    return [{"name": name, "plugin": None, "what": (rule.__doc__ or "")} for name, rule in PROTOCOLS.items()]
+
+
+def _recipes(registry: Registry) -> Entries:
+    import msgspec
+
+    from deeploc_bench.training.recipe import named_recipes
+
+    return [{"plugin": None, **msgspec.to_builtins(recipe)} for recipe in named_recipes().values()]
+
+
+def _plugins(registry: Registry) -> Entries:
+    loaded = [
+        {"name": plugin.name, "plugin": plugin.distribution, "version": plugin.version, "problem": None}
+        for plugin in registry.plugins
+    ]
+    broken = [
+        {"name": problem.plugin, "plugin": None, "version": None, "problem": problem.reason}
+        for problem in registry.problems
+    ]
+    return loaded + broken
+
+
+KINDS: Mapping[str, Callable[[Registry], Entries]] = {
+    "models": _models,
+    "losses": _losses,
+    "suites": _suites,
+    "protocols": _protocols,
+    "recipes": _recipes,
+    "plugins": _plugins,
+}
+
+
+@click.command("list")
+@click.argument("kind", metavar="|".join(KINDS))
+@common.plugin_option
+@common.json_option
+def command(kind: str, plugins: tuple[str, ...], as_json: bool) -> None:
+    """List models, losses, suites, protocols, recipes or plugins."""
+    if kind not in KINDS:
+        raise UsageError(unknown("kind", kind, KINDS))
+    entries = KINDS[kind](common.load(plugins))
+    if as_json:
+        common.print_json(entries)
+        return
+    print(tabulate([_shown(entry) for entry in entries], headers="keys", tablefmt="github", disable_numparse=True))
+    if kind == "models":
+        print("\nAlso ARCHITECTURE-ENCODER for every segmentation-models-pytorch architecture and encoder.")
+
+
+def _shown(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {key: "" if value is None else str(value) for key, value in entry.items()}

@@ -1,0 +1,88 @@
+"""What the tests share: real processes, small suites on disk, and the plugin of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deeploc_bench.contract.plugins import load_plugins
+from deeploc_bench.contract.specs import Sample
+from deeploc_bench.data.packing import pack
+
+TWO_LAYER = '''"""A two-layer baseline."""
+from deeploc_bench import Model, hookimpl
+
+def build():
+    from torch import nn
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 1))
+
+@hookimpl
+def deeploc_models():
+    return [Model(name="two-layer", build=build, reference="https://example.org/two-layer", pretraining="none")]
+'''
+
+
+def environment(**extra):
+    keep = {key: value for key, value in os.environ.items() if not key.startswith("DEEPLOC_")}
+    return {**keep, "HF_HUB_OFFLINE": "1", **extra}
+
+
+@pytest.fixture
+def deeploc(tmp_path):
+    """Run the real command in an empty folder; returns the finished process."""
+
+    def run(*arguments, **extra):
+        command = [sys.executable, "-m", "deeploc_bench", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment(**extra), capture_output=True, text=True, timeout=200
+        )
+
+    return run
+
+
+@pytest.fixture
+def two_layer(tmp_path):
+    file = tmp_path / "two_layer.py"
+    file.write_text(TWO_LAYER)
+    return file
+
+
+@pytest.fixture(scope="session")
+def registry():
+    return load_plugins()
+
+
+@pytest.fixture
+def small_pack(tmp_path):
+    """Return a maker of packs of random images in memory."""
+
+    def make(count, size=(40, 48), source="photo", seed=0):
+        random = np.random.default_rng(seed)
+        samples = [
+            Sample(
+                id=f"image-{i:03}",
+                source=f"{source}-{i // 2}",
+                image=lambda image=random.integers(0, 256, (*size, 3), np.uint8): image,
+                mask=lambda mask=random.random(size) > 0.7: mask,
+            )
+            for i in range(count)
+        ]
+        return pack(samples, inverted=False, folder=Path(tmp_path), tick=lambda: None)
+
+    return make
+
+
+def records_of(runs):
+    """Return the bytes of every records file below a runs folder, by relative path."""
+    return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(Path(runs).rglob("test-*"))}
+
+
+def printed_json(process):
+    assert process.returncode in (0, 1), process.stderr
+    return json.loads(process.stdout)

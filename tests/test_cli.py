@@ -1,0 +1,121 @@
+"""The command line: exit codes, and one clear message for each mistake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import environment, printed_json
+
+MISTAKES = {
+    "unknown suite": (["--suite", "photo"], "unknown suite 'photo'. Did you mean 'photos'?"),
+    "unknown model": (["--model", "residual-unit"], "unknown model 'residual-unit'. Did you mean 'residual-unet'?"),
+    "unknown loss": (["--loss", "jacard"], "unknown loss 'jacard'. Did you mean 'jaccard'?"),
+    "unknown protocol": (["--protocol", "lo"], "unknown protocol 'lo'. Did you mean 'loo'?"),
+    "unknown recipe": (["--recipe", "quik"], "unknown recipe 'quik'. Did you mean 'quick'?"),
+    "unknown recipe key": (["--set", "epoch=3"], "unknown recipe key 'epoch'. Did you mean 'epochs'?"),
+    "recipe value out of range": (["--set", "epochs=0"], "epochs"),
+    "recipe value of the wrong type": (["--set", "lr=fast"], "lr"),
+    "setting without a value": (["--set", "epochs"], "is not KEY=VALUE"),
+    "broken loss expression": (["--loss", "0.5*jaccard+*focal"], "is not NAME or WEIGHT*NAME"),
+    "weight of zero": (["--loss", "0*jaccard"], "is not a number above 0"),
+    "data that is not there": (["--data", "nowhere"], "there is no such folder"),
+    "unknown device": (["--device", "tpu"], "Allowed: auto, cpu, cuda, cuda:i"),
+    "unknown engine": (["--engine", "slurm"], "unknown engine 'slurm'"),
+    "unknown budget": (["--budget", "half"], "unknown budget 'half'"),
+    "unknown precision": (["--precision", "fp8"], "precision"),
+    "missing plugin file": (["--plugin", "nothing.py"], "there is no such file"),
+    "plugin that is not installed": (["--plugin", "no:smpp"], "unknown plugin 'smpp'. Did you mean 'smp'?"),
+    "negative seed": (["--seed", "-1"], "-1"),
+    "unknown flag": (["--epochs", "3"], "--epochs"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_message_and_exit_code_2(deeploc, tmp_path, arguments, message):
+    done = deeploc("run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_cuda_without_a_gpu_is_refused_before_anything_is_written(deeploc, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    done = deeploc("run", "--device", "cuda")
+    assert (done.returncode, "no CUDA device" in done.stderr) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_runs_folder_that_cannot_be_written_is_one_message(deeploc, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = deeploc("run", "--runs", "file/runs", "--set", "epochs=1")
+    assert done.returncode == 2
+    assert "cannot write file/runs" in done.stderr and "--runs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_is_one_message_and_loses_nothing(deeploc, tmp_path):
+    runs = tmp_path / "small"
+    runs.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(runs)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        done = deeploc("run", "--runs", runs, "--set", "epochs=1")
+        assert done.returncode == 2
+        assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+    finally:
+        subprocess.run(["umount", str(runs)], check=True)
+
+
+def test_weights_that_cannot_be_had_are_one_message_before_any_training(deeploc, tmp_path):
+    done = deeploc(
+        *("run", "--model", "unet-resnet18", "--set", "weights=default"), HF_HOME=str(tmp_path / "empty")
+    )
+    assert done.returncode == 2
+    assert "weights=none" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "runs").rglob("epochs.csv"))
+
+
+@pytest.mark.parametrize("kind", ["models", "losses", "suites", "protocols", "recipes", "plugins"])
+def test_every_list_prints_names_and_plugins_as_json(deeploc, kind):
+    entries = printed_json(deeploc("list", kind, "--json"))
+    assert entries
+    assert all({"name", "plugin"} <= set(entry) for entry in entries)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "models"], ["run", "--help"]])
+def test_help_and_list_import_neither_torch_nor_timm(tmp_path, arguments):
+    code = (
+        "import sys; from deeploc_bench.cli import main\n"
+        f"sys.argv = ['deeploc-bench', *{arguments!r}]\n"
+        "try: main()\n"
+        "finally: print('heavy:', {'torch', 'timm', 'accelerate'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "heavy: set()" in done.stderr
+
+
+def test_data_check_of_the_embedded_suite_is_clean(deeploc):
+    done = deeploc("data", "check", "photos")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "clean")
+
+
+def test_results_of_no_runs_folder_is_one_message(deeploc):
+    done = deeploc("results", "nowhere")
+    assert (done.returncode, "no such runs folder" in done.stderr) == (2, True)
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(deeploc, tmp_path):
+    done = deeploc("run", "--protocol", "same", "--protocol", "cross", "--protocol", "loo", "--dry-run")
+    assert done.stdout.splitlines()[-1] == "8 trainings and 48 tests to do"
+    assert not (tmp_path / "runs").exists()
