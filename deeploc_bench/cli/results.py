@@ -38,9 +38,8 @@ def command(runs: str, as_json: bool) -> None:
 
 
 def _standard(suite: str, trainings: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
-    return sorted(
-        {name for _, inputs in trainings if inputs["suite"] == suite for name in inputs["standard_generators"]}
-    )
+    mine = [inputs["standard_generators"] for _, inputs in trainings if inputs["suite"] == suite]
+    return sorted({name for names in mine for name in names})
 
 
 def _cells(runs: Path, suite: str, trainings: Sequence[tuple[Path, dict[str, Any]]]) -> list[Cell]:

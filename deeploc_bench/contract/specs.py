@@ -83,7 +83,7 @@ class GeneratorDataset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A localizer: builds an `nn.Module` from float RGB in [0, 1], (N, 3, H, W), any H, W >= 32, to logits (N, 1, H, W).
+    """A localizer: builds an `nn.Module` from float RGB in [0, 1], (N, 3, H, W), H, W >= 32, to logits (N, 1, H, W).
 
     `reference` is an address or None. `pretraining` is `"none"` (from scratch: `build()`), a word for general images
     such as `"imagenet"` (then `build(weights)` gets `"default"`, the path of a safetensors file, or None), or None =

@@ -162,7 +162,7 @@ def _check_samples(samples: list[Sample], where: str, *, authentic: bool) -> Non
 
 
 def manifest(suite: Suite) -> dict[str, Any]:
-    """Return what a submission is checked against: fingerprints, and id, source, mask area, pixels of each test image."""
+    """Return the fingerprints of a suite, and the id, source, mask area and pixels of each test image."""
     return {
         "schema": 1,
         "suite": suite.name,

@@ -153,7 +153,7 @@ class _Fit:
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the epoch's batches of positions; a last batch too small to deal to the processes twice is left out."""
+        """Return the epoch's batches of positions; a last one with fewer than two a process is left out."""
         order = np.random.default_rng([self.training.seed, epoch, 0]).permutation(len(self.training.train))
         size = self.recipe.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]

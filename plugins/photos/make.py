@@ -157,17 +157,12 @@ def telea(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Fie
 
 
 def grain(crop: Pixels, mask: Mask, donors: list[Pixels], random: Random) -> Field:
-    """A membrane through the surroundings, with noise of their spectrum and local strength (Galerne et al., 2011)."""
-    outside = (~mask).astype(float)[..., None]
-    residual = crop - blurred(crop.astype(float), 1.2)
-    limit = 3 * np.median(np.abs(residual[~mask])) + 1
-    residual = np.clip(residual, -limit, limit) * outside
-    spectrum = np.abs(np.fft.fft2(residual, axes=(0, 1)))
-    phase = np.angle(np.fft.fft2(random.normal(size=mask.shape)))[..., None]
-    texture = np.fft.ifft2(spectrum * np.exp(1j * phase), axes=(0, 1)).real
-    power = blurred((residual**2).mean(axis=2), 4) / np.maximum(blurred(outside[..., 0], 4), 1e-3)
-    strength = membrane(np.sqrt(power)[..., None], mask)
-    return membrane(crop.astype(float), mask) + texture / texture.std() * strength
+    """A membrane through the surroundings, with noise of their finest grain: the median size of their residual."""
+    residual = crop - blurred(crop.astype(float), 0.7)
+    strength = 1.4826 * np.median(np.abs(residual[~mask]), axis=0)
+    noise = random.normal(size=crop.shape)
+    noise -= blurred(noise, 0.7)
+    return membrane(crop.astype(float), mask) + noise / noise.std() * strength
 
 
 def blurred(values: Field, sigma: float) -> Field:
