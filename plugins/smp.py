@@ -114,7 +114,7 @@ def _fetch(name: str) -> str:
     except Exception as error:
         raise WeightsError(
             f"model {name!r}: its encoder's weights, {repository}/model.safetensors (revision {revision or 'main'}), "
-            f"are not in the Hugging Face cache {constants.HF_HUB_CACHE} and cannot be downloaded: {_reason(error)} "
+            f"are not in the Hugging Face cache {constants.HF_HUB_CACHE} and cannot be downloaded: {_reason(error)}. "
             "Train from scratch with --set weights=none; or name a file with --set weights=FILE.safetensors; or run "
             f"`deeploc-bench weights fetch {name}` on a machine with a network, copy its Hugging Face cache here, let "
             "HF_HOME point to it and set HF_HUB_OFFLINE=1."
@@ -165,7 +165,7 @@ def _load(encoder: nn.Module, file: str, name: str) -> None:
 
 def _reason(error: Exception) -> str:
     lines = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:4]) or type(error).__name__
+    return " ".join(lines[:4]).rstrip(".") or type(error).__name__
 
 
 def _localizer(network: nn.Module, normalization: tuple[tuple[float, ...], ...], minimum: int) -> nn.Module:

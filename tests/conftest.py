@@ -59,18 +59,22 @@ def registry():
 
 
 @pytest.fixture
+def tiny():
+    """Return the arguments of a run that trains on the tiny suite in seconds."""
+    plugin = Path(__file__).parent / "tiny.py"
+    return ["--plugin", plugin, "--suite", "tiny", "--model", "residual-unet", "--recipe", "quick", "--threads", "1"]
+
+
+@pytest.fixture
 def small_pack(tmp_path):
     """Return a maker of packs of random images in memory."""
 
     def make(count, size=(40, 48), source="photo", seed=0):
         random = np.random.default_rng(seed)
+        images = random.integers(0, 256, (count, *size, 3)).astype(np.uint8)
+        masks = random.random((count, *size)) > 0.7
         samples = [
-            Sample(
-                id=f"image-{i:03}",
-                source=f"{source}-{i // 2}",
-                image=lambda image=random.integers(0, 256, (*size, 3), np.uint8): image,
-                mask=lambda mask=random.random(size) > 0.7: mask,
-            )
+            Sample(id=f"image-{i:03}", source=f"{source}-{i // 2}", image=images[i].copy, mask=masks[i].copy)
             for i in range(count)
         ]
         return pack(samples, inverted=False, folder=Path(tmp_path), tick=lambda: None)

@@ -19,6 +19,7 @@ COMMANDS = {
     "list": "List models, losses, suites, protocols, recipes or plugins.",
     "results": "Print the tables of a runs folder again.",
     "run": "Train and test by a protocol, and print the table.",
+    "weights": "Fetch pretrained weights.",
 }
 
 
@@ -56,8 +57,8 @@ def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
     try:
         cli.main(args=arguments, prog_name="deeploc-bench", standalone_mode=False)
     except click.ClickException as error:
@@ -67,7 +68,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (Stopped, click.Abort, KeyboardInterrupt) as error:
-        number = error.number if isinstance(error, Stopped) else int(signal.SIGINT)
+        number: int = error.number if isinstance(error, Stopped) else signal.SIGINT
         _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
     except BrokenPipeError:
         sys.stderr.close()
