@@ -12,7 +12,7 @@ from typing import Any
 
 from deeploc_bench import Model, hookimpl
 
-WIDTHS = (16, 32, 48)
+WIDTHS = (16, 32, 48, 64)
 TRUNCATION = 3 / 255
 
 

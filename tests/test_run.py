@@ -26,7 +26,7 @@ def test_a_finished_run_is_reused_byte_for_byte_and_printed_again_by_results(dee
     assert second.stdout == first.stdout.replace("2 trained, 0 reused", "0 trained, 2 reused")
     assert records_of(tmp_path / "runs") == before
     table = first.stdout.rpartition("\n\n")[0]
-    assert sorted(deeploc("results").stdout.splitlines()) == sorted(table.splitlines())
+    assert deeploc("results").stdout.rstrip() == table.rstrip()
 
 
 def test_protocols_share_their_trainings(deeploc, tiny):
@@ -42,7 +42,7 @@ def test_json_scores_equal_a_recomputation_from_the_csv(deeploc, tiny, tmp_path)
     printed = printed_json(deeploc("run", *tiny, "--set", "epochs=1", "--json"))
     for cell in printed["cells"]:
         path = tmp_path / "runs" / cell["training"] / f"test-{cell['test_generator']}.csv"
-        rows = list(csv.DictReader(path.open()))
+        rows = list(csv.DictReader(path.read_text().splitlines()))
         ious = [int(r["tp"]) / (int(r["tp"]) + int(r["fp"]) + int(r["fn"])) for r in rows]
         assert cell["iou"] == float(np.mean(ious))
         assert (cell["images"], cell["sources"]) == (10, 5)
@@ -101,7 +101,7 @@ def test_the_training_folder_holds_what_the_readme_says(deeploc, tiny, tmp_path)
     tests = {"test-bright.csv", "test-bright.hist.safetensors"}
     assert names == {"training.json", "environment.json", "epochs.csv", "model.safetensors", "examples", *tests}
     assert json.loads((folder / "training.json").read_text())["identity"].startswith(folder.name[-8:])
-    assert [row["epoch"] for row in csv.DictReader((folder / "epochs.csv").open())] == ["1", "2"]
+    assert [row["epoch"] for row in csv.DictReader((folder / "epochs.csv").read_text().splitlines())] == ["1", "2"]
     assert len(list((folder / "examples").glob("bright-*.png"))) == 3
 
 
@@ -109,7 +109,7 @@ def test_a_matched_budget_is_another_training_with_as_many_samples_as_one_genera
     flags = ["--protocol", "loo", "--budget", "matched", "--dry-run"]
     done = deeploc("run", *flags)
     assert done.stdout.count("152 samples") == 4
-    assert done.stdout.splitlines()[-1] == "4 trainings and 16 tests to do"
+    assert done.stdout.splitlines()[-1] == "4 trainings and 18 tests to do"
 
 
 def test_damaged_records_are_one_message_that_names_the_line(deeploc, tiny, tmp_path):

@@ -56,7 +56,11 @@ def _cells(runs: Path, suite: str, trainings: Sequence[tuple[Path, dict[str, Any
             if (folder / f"test-{test}.csv").exists():
                 cells.append(_cell(runs, folder, inputs, protocol, "full", train, test))
     order = {name: place for place, name in enumerate(PROTOCOLS)}
-    return sorted(cells, key=lambda c: (order[c.protocol], c.model, c.loss or "", c.train_generators, c.seed))
+    return sorted(cells, key=lambda c: (order[c.protocol], c.model, c.loss or "", _place(c), c.seed))
+
+
+def _place(cell: Cell) -> tuple[str, ...]:
+    return (cell.test_generator,) if cell.protocol == "loo" else (*cell.train_generators, cell.test_generator)
 
 
 def _cells_of(runs: Path, folder: Path, inputs: dict[str, Any]) -> Iterator[Cell]:
@@ -64,11 +68,11 @@ def _cells_of(runs: Path, folder: Path, inputs: dict[str, Any]) -> Iterator[Cell
     standard = inputs["standard_generators"]
     others = set(standard) - set(train)
     is_full = inputs["train_samples"] == inputs["available_samples"]
-    for path in sorted(folder.glob("test-*.csv")):
-        test = path.stem.removeprefix("test-")
+    tests = sorted(path.stem.removeprefix("test-") for path in folder.glob("test-*.csv"))
+    for test in tests:
         if test == AUTHENTIC:
             continue
-        if len(train) == 1:
+        if len(train) == 1 and set(standard) <= set(tests):
             yield _cell(runs, folder, inputs, "cross", "full", train, test)
         if train == (test,) or (len(train) == 1 and test not in standard):
             yield _cell(runs, folder, inputs, "same", "full", train, test)

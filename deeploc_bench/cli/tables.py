@@ -69,7 +69,7 @@ def _list(rows: Sequence[Row], cells: Sequence[Cell], baselines: dict[Any, Cell]
     ranked = [row for row in rows if row.test_generator in standard]
     lines = [
         [
-            _trained_on(row, standard),
+            _trained_on(row, protocol, standard),
             row.test_generator,
             *_figures(row),
             *(_number(floor_ious.get((m, row.train_generators, row.test_generator), math.nan)) for m in beside),
@@ -105,9 +105,9 @@ def _markdown(lines: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
 
 
-def _trained_on(row: Row, standard: Sequence[str]) -> str:
+def _trained_on(row: Row, protocol: str, standard: Sequence[str]) -> str:
     left_out = [name for name in standard if name not in row.train_generators]
-    if len(row.train_generators) > 1 and len(left_out) == 1:
+    if protocol == "loo" and len(left_out) == 1:
         return f"w/o {left_out[0]}"
     return "+".join(row.train_generators)
 

@@ -1,4 +1,4 @@
-"""Scores of records: fractions; NaN means undefined, and no denominator holds an epsilon."""
+"""Scores of records, as fractions in [0, 1]; NaN means undefined, and no denominator holds an epsilon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.scoring.records import Records
+from deeploc_bench.scoring.records import BINS, Records
 
 Floats = NDArray[np.float64]
 
@@ -23,14 +23,15 @@ def _mean(values: Floats) -> float:
 
 
 def image_ious(records: Records) -> Floats:
-    """Return tp / (tp + fp + fn) of each image, (N,); 1 where both masks are empty."""
+    """Return tp / (tp + fp + fn) of each image, float64 (N,); 1 where both masks are empty."""
     return _ratio(records.tp, records.tp + records.fp + records.fn, 1.0)
 
 
 def iou(records: Records) -> float:
     """Return the primary score: the mean over images of the IoU at heatmap > 0.5.
 
-    Aggregation and threshold are those of Dolos (arXiv 2311.04584) and DeCLIP (arXiv 2409.08849).
+    Aggregation and threshold are those of Dolos (arXiv 2311.04584) and DeCLIP (arXiv 2409.08849); 1 for an image where
+    both masks are empty.
     """
     return _mean(image_ious(records))
 
@@ -47,7 +48,7 @@ def f1(records: Records) -> float:
 
 
 def pbca(records: Records) -> float:
-    """Return the pixel-wise binary classification accuracy: the mean over images of (tp + tn) / pixels."""
+    """Return the pixel-wise binary classification accuracy (PBCA): the mean over images of (tp + tn) / pixels."""
     return _mean(_ratio(records.tp + records.tn, records.pixels, float("nan")))
 
 
@@ -64,7 +65,11 @@ def recall(records: Records) -> float:
 
 
 def average_precision(records: Records) -> float:
-    """Return the step-wise area under the precision-recall curve of all pixels together, at 256 levels."""
+    """Return the area under the precision-recall curve of all pixels together, at 256 levels.
+
+    It is the sum of (R_n - R_{n-1}) P_n, as scikit-learn's average_precision_score: steps, no interpolation. NaN where
+    nothing is manipulated, or without histograms.
+    """
     authentic, manipulated = _levels(records)
     if manipulated.sum() == 0:
         return float("nan")
@@ -74,7 +79,11 @@ def average_precision(records: Records) -> float:
 
 
 def auc(records: Records) -> float:
-    """Return the area under the ROC curve of all pixels together, at 256 levels; ties count one half."""
+    """Return the area under the ROC curve of all pixels together, at 256 levels.
+
+    It is the chance that a manipulated pixel stands above an authentic one, ties counted one half (Mann and Whitney,
+    1947), so that a constant heatmap has 0.5. NaN where one of the two is missing, or without histograms.
+    """
     authentic, manipulated = _levels(records)
     if manipulated.sum() == 0 or authentic.sum() == 0:
         return float("nan")
@@ -84,16 +93,19 @@ def auc(records: Records) -> float:
 
 
 def best_threshold_iou(records: Records) -> float:
-    """Return the best mean image IoU over the thresholds k / 256: an oracle, never ranked."""
+    """Return the best mean image IoU over the thresholds k / 256, k from 0 to 255: an oracle, never ranked.
+
+    A heatmap of 0 lies in the lowest bin, so that k = 0 predicts every pixel. NaN without histograms.
+    """
     histograms = _histograms(records)
     above = histograms[:, :, ::-1].cumsum(axis=2)
     tp, fp = above[:, 1], above[:, 0]
     union = histograms[:, 1].sum(axis=1)[:, None] + fp
-    return float(_ratio(tp, union, 1.0).mean(axis=0).max()) if len(records) else float("nan")
+    return float(_ratio(tp, union, 1.0).mean(axis=0).max()) if len(histograms) else float("nan")
 
 
 def false_alarm_area(records: Records) -> float:
-    """Return, for authentic images, the mean over images of fp / pixels."""
+    """Return, for records on authentic images, the mean over images of fp / pixels."""
     return _mean(_ratio(records.fp, records.pixels, float("nan")))
 
 
@@ -111,7 +123,7 @@ SCORES: Mapping[str, Callable[[Records], float]] = {
 
 
 def scores(records: Records) -> dict[str, float]:
-    """Return every score of records on manipulated images, by name."""
+    """Return every score of records on manipulated images, by name, the primary one first."""
     return {name: score(records) for name, score in SCORES.items()}
 
 
@@ -125,12 +137,13 @@ def _quotient(numerator: int, denominator: int) -> float:
 
 
 def _histograms(records: Records) -> NDArray[np.int64]:
+    """Return int64 (N, 2, 256), or of no image where the records have none."""
     if records.histograms is None:
-        raise ValueError("these records have no histograms")
+        return np.empty((0, 2, BINS), np.int64)
     return records.histograms.astype(np.int64)
 
 
 def _levels(records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the authentic and the manipulated pixels of each level, the highest first."""
+    """Return the authentic and the manipulated pixels of each level, both (256,), the highest first."""
     authentic, manipulated = _histograms(records).sum(axis=0)[:, ::-1]
     return authentic, manipulated

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,10 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.specs import ID_PATTERN
 
 COUNTS = ("tp", "fp", "fn", "tn", "tie_manipulated", "tie_authentic")
 COLUMNS = ("id", "source", *COUNTS, "pred")
 BINS = 256
+PIXELS = (r"0|[1-9][0-9]{0,11}", "a whole number of pixels, 0 or more")
+FIELDS = {
+    "id": (ID_PATTERN, f"what matches {ID_PATTERN}"),
+    "source": (ID_PATTERN, f"what matches {ID_PATTERN}"),
+    "pred": (r"[0-9a-f]{16}", "16 hex digits"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,7 +74,11 @@ class Records:
 
 
 def mask_hash(pred_mask: NDArray[np.bool_]) -> str:
-    """Return 16 hex digits of a mask (H, W): BLAKE2b-64 of b"HxW:" and its bits, row by row, padded to a byte."""
+    """Return 16 hex digits that name a mask, bool (H, W).
+
+    They are BLAKE2b with an 8-byte digest over b"HxW:" in decimal, then the mask's bits, row by row without a gap
+    between rows, eight to a byte, the first pixel in the highest bit, the last byte filled up with zeros.
+    """
     height, width = pred_mask.shape
     state = hashlib.blake2b(f"{height}x{width}:".encode(), digest_size=8)
     state.update(np.packbits(pred_mask).data)
@@ -77,7 +88,7 @@ def mask_hash(pred_mask: NDArray[np.bool_]) -> str:
 def count(
     ids: Sequence[str], sources: Sequence[str], heatmaps: NDArray[np.float32], masks: NDArray[np.bool_]
 ) -> Records:
-    """Count heatmaps against masks, both (N, H, W): the definition in numpy."""
+    """Count heatmaps, float32 in [0, 1], against masks, bool, both (N, H, W): the definition, in numpy."""
     pred_masks, ties = heatmaps > 0.5, heatmaps == 0.5
     both = [pred_masks & masks, pred_masks & ~masks, ~pred_masks & masks, ~pred_masks & ~masks, ties & masks]
     counts = np.stack([part.sum(axis=(1, 2)) for part in [*both, ties & ~masks]], axis=1).astype(np.int64)
@@ -94,27 +105,37 @@ def count(
 
 
 def merge(parts: Iterable[Records]) -> Records:
-    """Merge records of disjoint images, in any order and split, into one sorted by id; raises StoreError."""
+    """Merge records of disjoint images, in any order and split, into one sorted by id.
+
+    Histograms are kept where every part has them. Raises StoreError where an image stands in the records twice.
+    """
     parts = list(parts)
     ids = [id for part in parts for id in part.ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     for first, second in pairwise(order):
         if ids[first] == ids[second]:
             raise StoreError(f"image {ids[first]!r} stands in the records twice; each image counts once")
+    counts = [part.counts for part in parts]
     histograms = [part.histograms for part in parts if part.histograms is not None]
     sources = [source for part in parts for source in part.sources]
     preds = [pred for part in parts for pred in part.preds]
     return Records(
         ids=tuple(ids[i] for i in order),
         sources=tuple(sources[i] for i in order),
-        counts=np.concatenate([part.counts for part in parts])[order],
+        counts=np.concatenate([np.empty((0, len(COUNTS)), np.int64), *counts])[order],
         preds=tuple(preds[i] for i in order),
-        histograms=np.concatenate(histograms)[order] if len(histograms) == len(parts) else None,
+        histograms=_stack(histograms)[order] if len(histograms) == len(parts) else None,
     )
 
 
 def to_csv(records: Records) -> str:
-    """Return records as the text of a test-*.csv."""
+    """Return records as the text of a test-*.csv.
+
+    Raises StoreError where ids are not sorted, as `merge` returns them: histograms are stored in the same order.
+    """
+    for before, after in pairwise(records.ids):
+        if before >= after:
+            raise StoreError(_unsorted("records", before, after))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -126,34 +147,59 @@ def to_csv(records: Records) -> str:
 
 
 def from_csv(text: str, name: str, histograms: NDArray[np.int32] | None = None) -> Records:
-    """Read the text of a test-*.csv strictly; raises StoreError naming `name`, the line, and what is allowed."""
-    rows = list(csv.reader(io.StringIO(text)))
-    if not rows or tuple(rows[0]) != COLUMNS:
-        raise StoreError(f"{name}, line 1: expected the header {','.join(COLUMNS)}")
-    for line, row in enumerate(rows[1:], start=2):
-        _check_row(row, f"{name}, line {line}")
-    ids = [row[0] for row in rows[1:]]
-    for line, (before, after) in enumerate(pairwise(ids), start=3):
-        if before >= after:
-            raise StoreError(f"{name}, line {line}: id {after!r} follows {before!r}; ids must be sorted and unique")
-    if histograms is not None and len(histograms) != len(ids):
+    """Read the text of a test-*.csv strictly, and join its histograms, int32 (N, 2, 256), where they are at hand.
+
+    Raises StoreError that names `name`, the line, what came and what is allowed.
+    """
+    rows = list(_rows(text, name))
+    if histograms is not None and histograms.shape != (len(rows), 2, BINS):
         raise StoreError(
-            f"{name} has {len(ids)} images but its histograms {len(histograms)}; delete both and run again"
+            f"{name} has {len(rows)} images but its histograms have shape {histograms.shape}; "
+            f"expected ({len(rows)}, 2, {BINS}). Delete both and run again."
         )
     return Records(
-        ids=tuple(ids),
-        sources=tuple(row[1] for row in rows[1:]),
-        counts=np.array([[int(field) for field in row[2:8]] for row in rows[1:]], np.int64).reshape(-1, 6),
-        preds=tuple(row[8] for row in rows[1:]),
+        ids=tuple(row[0] for row in rows),
+        sources=tuple(row[1] for row in rows),
+        counts=np.array([[int(field) for field in row[2:8]] for row in rows], np.int64).reshape(-1, len(COUNTS)),
+        preds=tuple(row[8] for row in rows),
         histograms=histograms,
     )
 
 
-def _check_row(row: list[str], where: str) -> None:
+def _rows(text: str, name: str) -> Iterator[list[str]]:
+    """Yield the checked rows below the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    before = ""
+    try:
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            raise StoreError(f"{name}, line 1: the header is {','.join(header)!r}; expected {','.join(COLUMNS)!r}")
+        for row in reader:
+            _check_row(row, before, f"{name}, line {reader.line_num}")
+            before = row[0]
+            yield row
+    except csv.Error as error:
+        raise StoreError(f"{name}, line {reader.line_num}: {error}; expected plain csv with \\n line ends") from None
+
+
+def _check_row(row: list[str], before: str, where: str) -> None:
     if len(row) != len(COLUMNS):
         raise StoreError(f"{where}: {len(row)} fields; expected {len(COLUMNS)}: {','.join(COLUMNS)}")
-    for column, field in zip(COUNTS, row[2:8], strict=True):
-        if not re.fullmatch(r"0|[1-9][0-9]{0,15}", field, re.ASCII):
-            raise StoreError(f"{where}: {column} is {field!r}; expected a whole number of pixels, 0 or more")
-    if not re.fullmatch(r"[0-9a-f]{16}", row[8]):
-        raise StoreError(f"{where}: pred is {row[8]!r}; expected 16 hex digits")
+    for column, field in zip(COLUMNS, row, strict=True):
+        pattern, allowed = FIELDS.get(column, PIXELS)
+        if not re.fullmatch(pattern, field):
+            raise StoreError(f"{where}: {column} is {field!r}; expected {allowed}")
+    if row[0] <= before:
+        raise StoreError(_unsorted(where, before, row[0]))
+    for below, tie in (("fn", "tie_manipulated"), ("tn", "tie_authentic")):
+        most, ties = row[COLUMNS.index(below)], row[COLUMNS.index(tie)]
+        if int(ties) > int(most):
+            raise StoreError(f"{where}: {tie} is {ties}; expected at most {below}, {most}, which counts ties too")
+
+
+def _unsorted(where: str, before: str, after: str) -> str:
+    return f"{where}: id {after!r} follows {before!r}; ids must be sorted and unique"
+
+
+def _stack(histograms: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate([np.empty((0, 2, BINS), np.int32), *histograms])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, iou
 from deeploc_bench.scoring.records import Records
-from deeploc_bench.scoring.statistics import Interval, interval, seed_spread
+from deeploc_bench.scoring.statistics import Interval, interval, seed_average, seed_spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Row:
 
 def make_row(cells: Sequence[Cell]) -> Row:
     """Average the cells of one pair over seeds, image by image."""
-    ious = np.mean([image_ious(cell.records) for cell in cells], axis=0)
+    ious = seed_average([image_ious(cell.records) for cell in cells])
     alarms = [false_alarm_area(cell.authentic) for cell in cells if cell.authentic is not None]
     seeds = tuple(iou(cell.records) for cell in cells)
     return Row(

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Cell = tuple[Sequence[str], Floats]
-"""The sources and the seed-averaged IoU of each image of one test generator."""
+ImageIous = tuple[Sequence[str], Floats]
+"""The source and the seed-averaged IoU of each image of one test generator."""
 
 RESAMPLES = 2000
 FEW_SOURCES = 30
@@ -30,36 +30,45 @@ class Interval:
     sources: int
 
 
-def interval(cells: Sequence[Cell]) -> Interval:
+def interval(row: Sequence[ImageIous]) -> Interval:
     """Return the 95 % interval of a row: the mean over its generators of the mean over images of the IoU.
 
-    Sources are resampled jointly over the generators (percentile bootstrap, 2,000 resamples of a frozen stream); below
-    30 sources it is a t interval on source means, in the linearized form that allows for sources of unequal size.
+    Sources are resampled jointly over the generators (percentile bootstrap, 2,000 resamples of a frozen stream); a
+    resample without any image of one generator is the mean over the others. Below 30 sources it is a t interval on
+    source means, linearized so as to allow for sources of unequal size: with d_s = the mean over generators g of the
+    sum over the images i of source s of (iou_i - mean_g) / N_g, the variance is S / (S - 1) * sum of d_s squared.
     """
-    names = sorted({source for sources, _ in cells for source in sources})
-    sums, sizes = (np.stack(parts) for parts in zip(*(_by_source(cell, names) for cell in cells), strict=True))
+    names = sorted({source for sources, _ in row for source in sources})
+    sums, sizes = (np.stack(parts) for parts in zip(*(_by_source(part, names) for part in row), strict=True))
     if len(names) < 2:
         return Interval(low=float("nan"), high=float("nan"), sources=len(names))
     low, high = _t_bounds(sums, sizes) if len(names) < FEW_SOURCES else _bootstrap_bounds(sums, sizes)
     return Interval(low=max(0.0, low), high=min(1.0, high), sources=len(names))
 
 
+def seed_average(ious: Sequence[Floats]) -> Floats:
+    """Return the mean over seeds of the IoU of each image, (N,)."""
+    average: Floats = np.mean(ious, axis=0, dtype=np.float64)
+    return average
+
+
 def seed_spread(values: Sequence[float]) -> float:
-    """Return the standard deviation over seeds (ddof = 1); NaN for one seed."""
+    """Return the standard deviation (ddof = 1) of a score over seeds; NaN for one seed."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
-def _by_source(cell: Cell, names: Sequence[str]) -> tuple[Floats, Floats]:
-    sources, values = cell
+def _by_source(part: ImageIous, names: Sequence[str]) -> tuple[Floats, Floats]:
+    """Return the sum of the IoUs and the number of images of each source, both (S,)."""
+    sources, values = part
     place = {name: position for position, name in enumerate(names)}
-    index = np.array([place[source] for source in sources])
+    index = np.array([place[source] for source in sources], np.intp)
     return (
         np.bincount(index, weights=values, minlength=len(names)).astype(np.float64),
         np.bincount(index, minlength=len(names)).astype(np.float64),
     )
 
 
-def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:
+def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
     means = sums.sum(axis=1) / sizes.sum(axis=1)
     shares = ((sums - means[:, None] * sizes) / sizes.sum(axis=1)[:, None]).mean(axis=0)
     count = sums.shape[1]
@@ -67,11 +76,12 @@ def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:
     return float(means.mean() - reach), float(means.mean() + reach)
 
 
-def _bootstrap_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:
+def _bootstrap_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
     count = sums.shape[1]
-    drawn = np.random.RandomState(0).randint(0, count, size=(RESAMPLES, count))
+    # NumPy freezes RandomState's streams (NEP 19), but its default integer differs between platforms.
+    drawn = np.random.RandomState(0).randint(0, count, size=(RESAMPLES, count), dtype=np.int64)
     weights = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
-    totals, images = weights @ sums.T, weights @ sizes.T
+    totals, images = weights @ sums.T, weights @ sizes.T  # (RESAMPLES, generators)
     means = np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0)
     low, high = np.nanpercentile(np.nanmean(means, axis=1), [2.5, 97.5])
     return float(low), float(high)

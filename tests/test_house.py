@@ -1,0 +1,77 @@
+"""The house: which room imports which, what is exported, and what the documents show."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from conftest import TWO_LAYER
+
+import deeploc_bench
+from deeploc_bench.cli import COMMANDS
+from deeploc_bench.contract import hookspecs
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ["contract", "data", "scoring", "training", "board", "conformance", "testing", "cli"]
+MODULES = sorted((ROOT / "deeploc_bench").glob("*/*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_room_imports_only_from_rooms_to_its_left(path):
+    here = ROOMS.index(path.parent.name)
+    rooms = {name.split(".")[1] for name in imported(path) if name.startswith("deeploc_bench.")}
+    assert all(ROOMS.index(room) <= here for room in rooms if room in ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deeploc_bench/scoring").glob("*.py")), ids=lambda path: path.name)
+def test_scoring_needs_numpy_alone(path):
+    outside = {name.split(".")[0] for name in imported(path)} - {"deeploc_bench", "numpy", "__future__"}
+    assert not outside & {"torch", "scipy", "timm", "accelerate", "pluggy"}
+
+
+def test_plugins_import_only_the_public_names():
+    for path in (ROOT / "plugins").rglob("*.py"):
+        inner = [name for name in imported(path) if name.startswith("deeploc_bench.")]
+        assert not inner, path
+
+
+def test_the_public_names_are_sorted_and_all_there():
+    assert deeploc_bench.__all__ == sorted(deeploc_bench.__all__)
+    assert all(getattr(deeploc_bench, name) for name in deeploc_bench.__all__)
+
+
+def test_every_reference_plugin_is_an_entry_point():
+    modules = {point.value for point in entry_points(group="deeploc_bench")}
+    files = {path.stem for path in (ROOT / "plugins").glob("*.py")} - {"__init__"} | {"photos"}
+    assert {f"deeploc_bench_plugins.{name}" for name in files} <= modules
+
+
+def test_the_readme_shows_the_first_plugin_word_for_word():
+    assert TWO_LAYER in (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in vars(hookspecs) if name.startswith("deeploc_")])
+def test_every_hook_is_documented(name):
+    assert name in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name):
+    assert f"deeploc-bench {name}" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_links_of_the_documents_lead_to_files():
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text("utf-8")):
+            assert (ROOT / target).exists(), target
