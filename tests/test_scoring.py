@@ -114,7 +114,8 @@ def test_undefined_scores_are_nan_and_a_constant_map_has_an_auc_of_one_half():
 
 def test_the_best_threshold_is_the_best_of_all_levels():
     heatmaps, masks = scene(3)
-    by_level = [metrics.iou(counted((heatmaps > k / 256).astype(np.float32), masks)) for k in range(256)]
+    pred_masks = [np.ones_like(heatmaps), *(heatmaps > k / 256 for k in range(1, 256))]
+    by_level = [metrics.iou(counted(pred_mask.astype(np.float32), masks)) for pred_mask in pred_masks]
     assert metrics.best_threshold_iou(counted(heatmaps, masks)) == pytest.approx(max(by_level))
 
 

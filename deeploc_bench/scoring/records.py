@@ -115,16 +115,16 @@ def merge(parts: Iterable[Records]) -> Records:
     for first, second in pairwise(order):
         if ids[first] == ids[second]:
             raise StoreError(f"image {ids[first]!r} stands in the records twice; each image counts once")
-    counts = [part.counts for part in parts]
-    histograms = [part.histograms for part in parts if part.histograms is not None]
+    counts = [np.empty((0, len(COUNTS)), np.int64), *(part.counts for part in parts)]
+    histograms = [np.empty((0, 2, BINS), np.int32), *(p.histograms for p in parts if p.histograms is not None)]
     sources = [source for part in parts for source in part.sources]
     preds = [pred for part in parts for pred in part.preds]
     return Records(
         ids=tuple(ids[i] for i in order),
         sources=tuple(sources[i] for i in order),
-        counts=np.concatenate([np.empty((0, len(COUNTS)), np.int64), *counts])[order],
+        counts=np.concatenate(counts)[order],
         preds=tuple(preds[i] for i in order),
-        histograms=_stack(histograms)[order] if len(histograms) == len(parts) else None,
+        histograms=np.concatenate(histograms)[order] if len(histograms) == len(parts) + 1 else None,
     )
 
 
@@ -167,19 +167,19 @@ def from_csv(text: str, name: str, histograms: NDArray[np.int32] | None = None) 
 
 
 def _rows(text: str, name: str) -> Iterator[list[str]]:
-    """Yield the checked rows below the header."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    """Yield the checked rows below the header; no field needs quotes, so that each row is one line."""
+    reader = csv.reader(io.StringIO(text), quoting=csv.QUOTE_NONE, strict=True)
     before = ""
     try:
         header = next(reader, [])
         if tuple(header) != COLUMNS:
-            raise StoreError(f"{name}, line 1: the header is {','.join(header)!r}; expected {','.join(COLUMNS)!r}")
+            raise StoreError(f"{name}, line 1: the header is {','.join(header)!r:.200}; expected {','.join(COLUMNS)!r}")
         for row in reader:
             _check_row(row, before, f"{name}, line {reader.line_num}")
             before = row[0]
             yield row
     except csv.Error as error:
-        raise StoreError(f"{name}, line {reader.line_num}: {error}; expected plain csv with \\n line ends") from None
+        raise StoreError(f"{name}, line {reader.line_num}: {error}; expected plain csv, a line an image") from None
 
 
 def _check_row(row: list[str], before: str, where: str) -> None:
@@ -188,7 +188,7 @@ def _check_row(row: list[str], before: str, where: str) -> None:
     for column, field in zip(COLUMNS, row, strict=True):
         pattern, allowed = FIELDS.get(column, PIXELS)
         if not re.fullmatch(pattern, field):
-            raise StoreError(f"{where}: {column} is {field!r}; expected {allowed}")
+            raise StoreError(f"{where}: {column} is {field!r:.200}; expected {allowed}")
     if row[0] <= before:
         raise StoreError(_unsorted(where, before, row[0]))
     for below, tie in (("fn", "tie_manipulated"), ("tn", "tie_authentic")):
@@ -199,7 +199,3 @@ def _check_row(row: list[str], before: str, where: str) -> None:
 
 def _unsorted(where: str, before: str, after: str) -> str:
     return f"{where}: id {after!r} follows {before!r}; ids must be sorted and unique"
-
-
-def _stack(histograms: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.concatenate([np.empty((0, 2, BINS), np.int32), *histograms])

@@ -1,0 +1,142 @@
+"""The harness beside straightforward PyTorch, on the same data and models; ratios are read from one run.
+
+Run with: pytest tests/benchmarks --benchmark-only -o addopts=
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from deeploc_bench.contract.plugins import load_plugins
+from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
+from deeploc_bench.data.batches import as_packs, evaluation_batches, read, whole
+from deeploc_bench.data.suites import load_suite
+from deeploc_bench.scoring.metrics import image_ious, iou
+from deeploc_bench.training.engines import silent
+from deeploc_bench.training.fit import _Fit
+from deeploc_bench.training.job import Job, prepare
+from deeploc_bench.training.test import Localizer, evaluate
+
+ENVIRONMENT = {"precision": "fp32", "threads": torch.get_num_threads(), "processes": 1}
+
+
+@pytest.fixture(scope="module")
+def telea():
+    return load_suite(load_plugins(), "photos", data=None, progress=silent).generators["telea"].splits
+
+
+@pytest.fixture(scope="module")
+def training():
+    prepared = prepare(Job(protocols=("same",), settings=("flip=false",)), silent)
+    return next(training for training in prepared.plan.tests if training.loss)
+
+
+@pytest.fixture(scope="module")
+def localizer(training):
+    fit = _Fit(training, ENVIRONMENT, torch.device("cpu"))
+    return Localizer(
+        module=fit.module, model=training.model, device=torch.device("cpu"), precision="fp32", input_size=None
+    )
+
+
+class Files(Dataset):
+    """Decodes, converts and blurs each image, as a training script would."""
+
+    def __init__(self, folder, packed, sigmas):
+        images, masks = read(packed, np.arange(len(packed)))
+        for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+            Image.fromarray(image).save(folder / f"{i}.png")
+            Image.fromarray(mask).save(folder / f"{i}-mask.png")
+        self.folder, self.sigmas = folder, sigmas
+
+    def __len__(self):
+        return len(self.sigmas)
+
+    def __getitem__(self, i):
+        image = torch.from_numpy(np.array(Image.open(self.folder / f"{i}.png"))).permute(2, 0, 1).float().div(255)
+        mask = torch.from_numpy(np.array(Image.open(self.folder / f"{i}-mask.png")))
+        blurred = gaussian_blur(image[None], self.sigmas[i : i + 1])[0] if self.sigmas[i] else image
+        return blurred, mask
+
+
+@pytest.mark.parametrize("way", ["packed", "dataloader"])
+def test_batches(benchmark, way, telea, tmp_path):
+    benchmark.group = "batches, blurred with p = 0.5"
+    random = torch.Generator().manual_seed(0)
+    count = len(telea["train"])
+    sigmas = torch.where(torch.rand(count, generator=random) < 0.5, torch.rand(count, generator=random) * 3, 0)
+    loader = DataLoader(Files(tmp_path, telea["train"], sigmas), batch_size=16)
+
+    def packed():
+        for start in range(0, count, 16):
+            images, masks = read(telea["train"], np.arange(start, min(start + 16, count)))
+            yield blur_some(to_float(torch.from_numpy(images)), sigmas[start : start + 16]), torch.from_numpy(masks)
+
+    for (images, masks), (expected, truth) in zip(packed(), loader, strict=True):
+        assert torch.allclose(images, expected, atol=2e-6) and torch.equal(masks, truth)
+    ways = {"packed": packed, "dataloader": lambda: loader}
+    benchmark(lambda: [batch for batch in ways[way]()])
+
+
+@torch.inference_mode()
+def image_by_image(localizer, packed):
+    ious = []
+    for _, (images, masks) in evaluation_batches(packed):
+        heatmaps = torch.sigmoid(localizer.module(to_float(torch.from_numpy(images))))[:, 0].numpy()
+        for heatmap, mask in zip(heatmaps, masks, strict=True):
+            pred_mask = heatmap > 0.5
+            tp, union = (pred_mask & mask).sum(), (pred_mask | mask).sum()
+            np.histogram(heatmap[mask], bins=256, range=(0, 1))
+            np.histogram(heatmap[~mask], bins=256, range=(0, 1))
+            ious.append(tp / union if union else 1.0)
+    return np.array(ious)
+
+
+@pytest.mark.parametrize("way", ["fused", "image by image"])
+def test_evaluation(benchmark, way, localizer, telea):
+    benchmark.group = "evaluation, counts and histograms"
+    localizer.module.eval()
+    assert np.array_equal(image_ious(evaluate(localizer, telea["test"])), image_by_image(localizer, telea["test"]))
+    ways = {"fused": lambda: iou(evaluate(localizer, telea["test"]))}
+    benchmark(ways.get(way, lambda: image_by_image(localizer, telea["test"]).mean()))
+
+
+@pytest.mark.parametrize("way", ["harness", "bare"])
+def test_epoch(benchmark, way, training):
+    benchmark.group = "an epoch of training with validation"
+    fit = _Fit(training, ENVIRONMENT, torch.device("cpu"))
+    images, masks = read(*whole(*as_packs(training.train)).parts[0])
+    tensors, truths = to_float(torch.from_numpy(images)), torch.from_numpy(masks).float()[:, None]
+    (valid,) = as_packs(training.valid)
+
+    def bare():
+        fit.module.train()
+        for batch in fit.batches(0):
+            loss = fit.criterion(fit.module(tensors[batch]), truths[batch])
+            loss.backward()
+            fit.plain_optimizer.step()
+            fit.plain_optimizer.zero_grad(set_to_none=True)
+        fit.module.eval()
+        with torch.inference_mode():
+            for _, (pictures, _) in evaluation_batches(valid):
+                torch.sigmoid(fit.module(to_float(torch.from_numpy(pictures))))
+
+    ways = {"harness": lambda: fit.epoch(0, lambda: None), "bare": bare}
+    benchmark.pedantic(ways[way], rounds=15, warmup_rounds=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-c", "pass"], ["-m", "deeploc_bench", "--help"], ["-m", "deeploc_bench", "list", "models"]],
+    ids=["bare interpreter", "--help", "list models"],
+)
+def test_start(benchmark, arguments):
+    benchmark.group = "start of a process"
+    benchmark(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
