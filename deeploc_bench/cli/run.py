@@ -68,6 +68,8 @@ def command(
         raise UsageError(unknown("engine", engine, ENGINES))
     if device not in ("auto", "cpu", "cuda") and not (device[:5] == "cuda:" and device[5:].isdigit()):
         raise UsageError(f"--device {device!r} cannot be. Allowed: {DEVICES}.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a training takes one process; start it without torchrun, or fan trainings out: --engine ray")
     job = Job(
         suite=suite,
         data=data,

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,10 +87,9 @@ def run_ray(prepared: Prepared, site: Site) -> Outcome:
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
     task = ray.remote(num_cpus=site.threads, num_gpus=1 if device.type == "cuda" else 0, max_retries=3)(_remote)
+    job = _anywhere(prepared.job)
     pending = {
-        task.remote(prepared.job, training.identity, tests, device.type, site.threads, _files(site.runs, training)): (
-            training
-        )
+        task.remote(job, training.identity, tests, device.type, site.threads, _files(site.runs, training)): (training)
         for training, tests in remaining.items()
     }
     with site.progress("trainings on Ray", len(pending)) as tick:
@@ -98,7 +97,7 @@ def run_ray(prepared: Prepared, site: Site) -> Outcome:
             (done,), _ = ray.wait(list(pending))
             training = pending.pop(done)
             with _counted(outcome, training), store.locked(site.runs / training.place):
-                _receive(site.runs / training.place, ray.get(done))
+                _receive(site.runs / training.place, _result(ray, done))
                 if training.loss:
                     outcome.trained.append(training.place)
             tick()
@@ -195,6 +194,27 @@ def _refuse_other(training: Training, folder: Path) -> None:
     found = store.read_json(folder / "training.json")
     if found is not None and found.get("identity") != training.identity:
         raise StoreError(f"{folder / 'training.json'} is of another training; move that folder away and run again")
+
+
+def _anywhere(job: Job) -> Job:
+    """Return the job with absolute paths, for workers that run in another folder."""
+    plugins = [str(Path(name).resolve()) if name.endswith(".py") else name for name in job.plugins]
+    settings = [
+        f"weights={Path(setting[8:]).resolve()}"
+        if setting.startswith("weights=") and Path(setting[8:]).is_file()
+        else setting
+        for setting in job.settings
+    ]
+    recipe = str(Path(job.recipe).resolve()) if job.recipe and job.recipe.endswith(".toml") else job.recipe
+    data = str(Path(job.data).resolve()) if job.data else None
+    return replace(job, plugins=plugins, settings=settings, recipe=recipe, data=data)
+
+
+def _result(ray: Any, done: Any) -> Any:
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
 
 
 def _files(runs: Path, training: Training) -> dict[str, bytes]:
