@@ -199,15 +199,15 @@ def _refuse_other(training: Training, folder: Path) -> None:
 def _anywhere(job: Job) -> Job:
     """Return the job with absolute paths, for workers that run in another folder."""
     plugins = [str(Path(name).resolve()) if name.endswith(".py") else name for name in job.plugins]
-    settings = [
-        f"weights={Path(setting[8:]).resolve()}"
-        if setting.startswith("weights=") and Path(setting[8:]).is_file()
-        else setting
-        for setting in job.settings
-    ]
+    settings = [_absolute(setting) for setting in job.settings]
     recipe = str(Path(job.recipe).resolve()) if job.recipe and job.recipe.endswith(".toml") else job.recipe
     data = str(Path(job.data).resolve()) if job.data else None
     return replace(job, plugins=plugins, settings=settings, recipe=recipe, data=data)
+
+
+def _absolute(setting: str) -> str:
+    key, _, value = setting.partition("=")
+    return f"{key}={Path(value).resolve()}" if key == "weights" and Path(value).is_file() else setting
 
 
 def _result(ray: Any, done: Any) -> Any:
