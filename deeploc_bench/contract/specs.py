@@ -46,7 +46,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         for what, value in (("id", self.id), ("source", self.source)):
-            if not isinstance(value, str) or not re.match(ID_PATTERN, value):
+            if not isinstance(value, str) or not re.fullmatch(ID_PATTERN, value):
                 raise PluginError(f"sample {what} {value!r} does not match {ID_PATTERN}")
 
 
@@ -135,5 +135,5 @@ def _check_common(spec: Spec, kind: str) -> None:
 
 
 def _check_name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
+    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
         raise PluginError(f"{what}: {name!r} does not match {NAME_PATTERN}")
