@@ -155,6 +155,7 @@ def _do(prepared: Prepared, training: Training, site: Site, device: torch.device
     with store.locked(folder) as waited:
         store.sweep(folder)
         _refuse_other(training, folder)
+        store.write_json(folder / "training.json", training.inputs)
         if training.loss and not store.is_trained(folder):
             fit(
                 training,
@@ -167,7 +168,6 @@ def _do(prepared: Prepared, training: Training, site: Site, device: torch.device
             outcome.trained.append(training.place)
         elif waited and training.loss:
             outcome.reused.append(training.place)
-        store.write_json(folder / "training.json", training.inputs)
         tests = _untested(prepared, training, folder)
         localizer = load_localizer(training, folder, device=device, threads=site.threads)
         for test in tests:

@@ -74,20 +74,14 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 def start_environment(training: Training, folder: Path, device: torch.device, threads: int) -> Environment:
     """Write, or where the training was begun before readopt, what its arithmetic depends on beside its inputs."""
     found = store.read_json(folder / "environment.json")
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     if found is not None and store.finished_epochs(folder):
-        if found["processes"] != processes:
-            raise UsageError(
-                f"{folder} was begun with {found['processes']} processes and cannot go on with {processes}; "
-                "start it the same way, or delete the folder"
-            )
         return found
     environment = {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "precision": resolve_precision(training.recipe.precision, device),
         "threads": threads,
-        "processes": processes,
+        "processes": 1,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
@@ -110,7 +104,6 @@ def fit(
     Raises TrainingFailed where the loss is NaN, StoreError where the folder cannot be written.
     """
     started = time.perf_counter()
-    store.write_json(folder / "training.json", training.inputs)
     environment = start_environment(training, folder, device, threads)
     torch.set_num_threads(environment["threads"])
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -126,12 +119,10 @@ def fit(
             if not epochs or row["valid_iou"] > max(past["valid_iou"] for past in epochs):
                 best = _copied(run.module.state_dict())
             epochs.append(row)
-            if run.is_main:
-                store.write(folder / "resume.safetensors", run.state(epochs, best))
-                store.write_epochs(folder, epochs)
-                on_epoch(row)
-    if run.is_main:
-        _finish(folder, environment, epochs, best, run.module, time.perf_counter() - started)
+            store.write(folder / "resume.safetensors", run.state(epochs, best))
+            store.write_epochs(folder, epochs)
+            on_epoch(row)
+    _finish(folder, environment, epochs, best, run.module, time.perf_counter() - started)
 
 
 class _Fit:
@@ -140,7 +131,6 @@ class _Fit:
     def __init__(self, training: Training, environment: Environment, device: torch.device) -> None:
         self.training, self.recipe = training, training.recipe
         self.accelerator = make_accelerator(device, environment["precision"])
-        self.is_main: bool = self.accelerator.is_main_process
         self.device: torch.device = self.accelerator.device
         self.precision: str = environment["precision"]
         set_seed(training.seed)
@@ -153,12 +143,11 @@ class _Fit:
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the epoch's batches of positions; a last one with fewer than two a process is left out."""
+        """Return the epoch's batches of positions; a last one of a single image is left out."""
         order = np.random.default_rng([self.training.seed, epoch, 0]).permutation(len(self.training.train))
         size = self.recipe.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        fewest = min(size, 2 * self.accelerator.num_processes)
-        return [batch for batch in batches if len(batch) >= fewest]
+        return [batch for batch in batches if len(batch) >= min(size, 2)]
 
     def epoch(self, epoch: int, tick: Callable[[], object]) -> dict[str, float]:
         """Train and validate one epoch; returns its row of epochs.csv. Raises TrainingFailed where the loss is NaN."""
@@ -171,7 +160,7 @@ class _Fit:
             lr = self._set_lr((epoch * len(batches) + number) / (self.recipe.epochs * len(batches)))
             total += self._step(batch, [self.training.seed, epoch, number + 1])
             tick()
-        loss = float(self.accelerator.reduce(total, "mean")) / len(batches)
+        loss = float(total) / len(batches)
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is {loss} in epoch {epoch + 1}; lower the lr (--set lr=...) or change the loss"
@@ -212,14 +201,10 @@ class _Fit:
             parameter = self.parameters[int(index)]
             # the memory layout of a state must be its parameter's, or a fused step pairs the wrong elements
             value = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
-            self.plain_optimizer.state[parameter][key] = value.cpu() if key == "step" and value.ndim == 0 else value
-            if key == "step" and self.device.type != "cpu":
-                self.plain_optimizer.state[parameter][key] = tensor
+            self.plain_optimizer.state[parameter][key] = value
 
     def _step(self, batch: NDArray[np.int64], seed: Sequence[int]) -> Tensor:
-        rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        mine = slice(rank, None, count)
-        images, masks = self._augmented(batch, seed, mine)
+        images, masks = self._augmented(batch, seed)
         with self.accelerator.autocast():
             logits = logits_of(self.wrapped, images, self.training.model, self.recipe.input_size)
         if logits.shape != masks.shape:
@@ -230,17 +215,17 @@ class _Fit:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _augmented(self, batch: NDArray[np.int64], seed: Sequence[int], mine: slice) -> tuple[Tensor, Tensor]:
+    def _augmented(self, batch: NDArray[np.int64], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         raw = training_batch(self.training.train, batch, size=recipe.size, fit=recipe.fit, seed=seed)
-        images = to_float(torch.from_numpy(raw[0][mine]).to(self.device, non_blocking=True))
-        masks = torch.from_numpy(raw[1][mine]).to(self.device, non_blocking=True).float()[:, None]
+        images = to_float(torch.from_numpy(raw[0]).to(self.device, non_blocking=True))
+        masks = torch.from_numpy(raw[1]).to(self.device, non_blocking=True).float()[:, None]
         random = np.random.default_rng([*seed, 1])
         flips, blurs, sigmas = random.random(len(batch)), random.random(len(batch)), random.random(len(batch))
         if recipe.flip:
-            images, masks = flip(images, masks, torch.from_numpy(flips[mine] < 0.5).to(self.device))
+            images, masks = flip(images, masks, torch.from_numpy(flips < 0.5).to(self.device))
         if recipe.blur_probability > 0:
-            chosen = np.where(blurs < recipe.blur_probability, sigmas * recipe.blur_sigma, 0)[mine]
+            chosen = np.where(blurs < recipe.blur_probability, sigmas * recipe.blur_sigma, 0)
             images = blur_some(images, torch.from_numpy(chosen.astype(np.float32)))
         return images, masks
 
