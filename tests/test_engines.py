@@ -1,9 +1,13 @@
-"""Trainings fanned out over Ray end in the records of a local run."""
+"""Trainings fanned out over Ray, and one training over several processes."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
-from conftest import records_of
+from conftest import environment, printed_json, records_of
 
 
 @pytest.mark.slow
@@ -24,6 +28,48 @@ def test_ray_ends_in_the_same_records_as_a_local_run_and_tells_of_failures(deepl
     assert failing.stderr.count("the loss is nan in epoch 1") == 2
 
 
-def test_torchrun_is_refused_with_what_to_use_instead(deeploc):
-    done = deeploc("run", WORLD_SIZE="2")
-    assert (done.returncode, "--engine ray" in done.stderr) == (2, True)
+def torchrun(tmp_path, processes, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+    command += ["-m", "deeploc_bench", "run", *arguments]
+    return subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_share_each_training_and_test_it_to_the_records_of_one(deeploc, tiny, tmp_path):
+    flags = [*tiny, "--set", "epochs=2", "--set", "blur_probability=0.5", "--set", "blur_sigma=2.0", "--json"]
+    both = torchrun(tmp_path, 2, *flags)
+    assert both.returncode == 0, both.stderr
+    assert printed_json(both)["trained"] == 2
+    written = records_of(tmp_path / "runs")
+    for folder in {path.parent for path in (tmp_path / "runs").rglob("model.safetensors")}:
+        assert json.loads((folder / "environment.json").read_text())["processes"] == 2
+    for path in (tmp_path / "runs").rglob("test-*"):
+        path.unlink()
+    alone = printed_json(deeploc("run", *flags))
+    assert (alone["trained"], alone["reused"]) == (0, 2)
+    assert records_of(tmp_path / "runs") == written
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_goes_on_with_two_and_not_with_one(deeploc, tiny, tmp_path):
+    flags = [*tiny, "--set", "epochs=4"]
+    assert torchrun(tmp_path, 2, *flags, "--runs", "whole").returncode == 0
+    # the first training stops where an observer kills its process, after the second epoch
+    (tmp_path / "stop.py").write_text(
+        "import os, signal\nfrom deeploc_bench import hookimpl\n"
+        "@hookimpl\ndef deeploc_epoch_finished(training, epoch):\n"
+        "    if epoch['epoch'] == 2:\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert torchrun(tmp_path, 2, *flags, "--plugin", "stop.py").returncode != 0
+    alone = deeploc("run", *flags)
+    assert (alone.returncode, "was begun by 2 processes" in alone.stderr) == (2, True)
+    again = torchrun(tmp_path, 2, *flags)
+    assert again.returncode == 0, again.stderr
+    assert records_of(tmp_path / "runs") == records_of(tmp_path / "whole")
+
+
+def test_ray_under_torchrun_is_refused(deeploc):
+    done = deeploc("run", "--engine", "ray", WORLD_SIZE="2")
+    assert (done.returncode, "without torchrun" in done.stderr) == (2, True)

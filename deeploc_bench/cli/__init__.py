@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from deeploc_bench.contract.errors import DeeplocError
+from deeploc_bench.training import ranks
 
 COMMANDS = {
     "data": "Check, pack or list the data of a suite.",
@@ -83,5 +84,6 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 def _end(code: int, message: str, is_debug: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
-    print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    if ranks.is_leader():
+        print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     sys.exit(code)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from deeploc_bench.contract.plugins import Registry, load_plugins
+from deeploc_bench.training import ranks
 
 plugin_option = click.option(
     "--plugin",
@@ -42,8 +43,9 @@ def load(plugins: tuple[str, ...]) -> Registry:
 
 
 def say(message: str) -> None:
-    """Write a line on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Write a line on stderr; of several processes that share a training, only the leader does."""
+    if ranks.is_leader():
+        print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
     """Show a progress bar on stderr, from the second second on and only on a terminal."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=title, delay=2, disable=None, leave=False) as bar:
+    with tqdm(total=total, desc=title, delay=2, disable=None if ranks.is_leader() else True, leave=False) as bar:
         yield bar.update
 
 

@@ -13,7 +13,7 @@ from deeploc_bench.cli import common, tables
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.scoring.rows import Cell
-from deeploc_bench.training import store
+from deeploc_bench.training import ranks, store
 from deeploc_bench.training.engines import ENGINES, Outcome, Site, to_do
 from deeploc_bench.training.job import Job, Prepared, prepare
 from deeploc_bench.training.plan import PlannedCell
@@ -68,8 +68,6 @@ def command(
         raise UsageError(unknown("engine", engine, ENGINES))
     if device not in ("auto", "cpu", "cuda") and not (device[:5] == "cuda:" and device[5:].isdigit()):
         raise UsageError(f"--device {device!r} cannot be. Allowed: {DEVICES}.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("a training takes one process; start it without torchrun, or fan trainings out: --engine ray")
     job = Job(
         suite=suite,
         data=data,
@@ -83,13 +81,14 @@ def command(
         plugins=common.plugin_requests(plugins),
     )
     prepared = prepare(job, common.progress, common.load(plugins))
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     site = Site(runs=Path(runs), device=device, threads=threads, progress=common.progress, say=common.say)
     if dry_run:
         print(_plan_text(prepared, site.runs))
         return
     outcome = ENGINES[engine](prepared, site)
-    _print(prepared, site.runs, outcome, as_json)
+    if ranks.is_leader():
+        _print(prepared, site.runs, outcome, as_json)
     sys.exit(1 if outcome.failed else 0)
 
 

@@ -52,14 +52,13 @@ def read(packed: Pack, positions: NDArray[np.int64]) -> Batch:
     return np.asarray(images), masks.reshape(-1, height, width)
 
 
-def evaluation_batches(packed: Pack) -> Iterator[tuple[slice, Batch]]:
-    """Yield every sample in order of id, in fixed batches; a batch also ends where the image size changes."""
+def evaluation_parts(packed: Pack) -> Iterator[slice]:
+    """Yield the places of every fixed batch, in order of id; a batch also ends where the image size changes."""
     start = 0
     for _, group in groupby(packed.shapes.tolist()):
         end = start + len(list(group))
         for first in range(start, end, EVALUATION_BATCH):
-            part = slice(first, min(first + EVALUATION_BATCH, end))
-            yield part, read(packed, np.arange(part.start, part.stop))
+            yield slice(first, min(first + EVALUATION_BATCH, end))
         start = end
 
 

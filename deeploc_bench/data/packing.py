@@ -222,8 +222,9 @@ def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) 
                 images.write(np.ascontiguousarray(image).data)
                 masks.write(bits.data)
         (scratch / "index.json").write_text(json.dumps(entries))
-        shutil.rmtree(target, ignore_errors=True)
-        scratch.rename(target)
+        if _open(target) is None:  # else another process has packed the same in the meantime
+            shutil.rmtree(target, ignore_errors=True)
+            scratch.rename(target)
     except OSError as error:
         raise DataError(f"cannot pack data into {target}: {error.strerror}. Set XDG_CACHE_HOME.") from None
     finally:

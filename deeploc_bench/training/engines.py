@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, UsageError
 from deeploc_bench.contract.plugins import observe
 from deeploc_bench.data.suites import Progress
-from deeploc_bench.training import store
+from deeploc_bench.training import ranks, store
 from deeploc_bench.training.job import Job, Prepared, prepare
 from deeploc_bench.training.plan import Training
 
@@ -64,9 +64,10 @@ def run_local(prepared: Prepared, site: Site) -> Outcome:
     if not remaining:
         return outcome
     device = _rehearsed(remaining, site)
-    for training in remaining:
-        with _counted(outcome, training):
-            _do(prepared, training, site, device, outcome)
+    with ranks.joined(device):
+        for training in remaining:
+            with _counted(outcome, training):
+                _do(prepared, training, site, device, outcome)
     return outcome
 
 
@@ -75,6 +76,8 @@ def run_ray(prepared: Prepared, site: Site) -> Outcome:
 
     Raises UsageError where Ray is not installed, DeeplocError as `run_local` does.
     """
+    if ranks.processes() > 1:
+        raise UsageError("--engine ray starts its own processes; start it without torchrun, or use --engine local")
     try:
         import ray
     except ImportError:
@@ -144,6 +147,8 @@ def _counted(outcome: Outcome, training: Training) -> Iterator[None]:
     except (DeeplocError, MemoryError):
         raise
     except Exception as error:
+        if ranks.processes() > 1:
+            raise  # the other processes wait for this one
         text = " ".join(str(error).split())
         outcome.failed[training.place] = f"{type(error).__name__}: {text}"
 
@@ -152,11 +157,12 @@ def _do(prepared: Prepared, training: Training, site: Site, device: torch.device
     from deeploc_bench.training.fit import fit, load_localizer
 
     folder = site.runs / training.place
-    with store.locked(folder) as waited:
-        store.sweep(folder)
-        _refuse_other(training, folder)
-        store.write_json(folder / "training.json", training.inputs)
-        if training.loss and not store.is_trained(folder):
+    with store.locked(folder) if ranks.is_leader() else nullcontext(False) as waited:
+        if ranks.is_leader():
+            store.sweep(folder)
+            _refuse_other(training, folder)
+            store.write_json(folder / "training.json", training.inputs)
+        if training.loss and not ranks.told(lambda: store.is_trained(folder)):
             fit(
                 training,
                 folder,
@@ -168,12 +174,13 @@ def _do(prepared: Prepared, training: Training, site: Site, device: torch.device
             outcome.trained.append(training.place)
         elif waited and training.loss:
             outcome.reused.append(training.place)
-        tests = _untested(prepared, training, folder)
+        tests = ranks.told(lambda: _untested(prepared, training, folder))
         localizer = load_localizer(training, folder, device=device, threads=site.threads)
         for test in tests:
             _test(prepared, localizer, folder, test)
-    records = {test: _records(prepared, folder, test) for test in prepared.plan.tests[training]}
-    _tell(prepared, site, "deeploc_training_finished", training, records=records)
+    if ranks.is_leader():
+        records = {test: _records(prepared, folder, test) for test in prepared.plan.tests[training]}
+        _tell(prepared, site, "deeploc_training_finished", training, records=records)
 
 
 def _test(prepared: Prepared, localizer: Any, folder: Path, test: str) -> None:
@@ -181,8 +188,10 @@ def _test(prepared: Prepared, localizer: Any, folder: Path, test: str) -> None:
     from deeploc_bench.training.test import evaluate
 
     packed = prepared.suite.generators[test].splits["test"]
-    store.write_records(folder, test, evaluate(localizer, packed), packed.fingerprint)
-    write_examples(localizer, packed, folder / "examples", test, EXAMPLES)
+    records = evaluate(localizer, packed)
+    if ranks.is_leader():
+        store.write_records(folder, test, records, packed.fingerprint)
+        write_examples(localizer, packed, folder / "examples", test, EXAMPLES)
 
 
 def _tell(prepared: Prepared, site: Site, hook: str, training: Training, **what: object) -> None:

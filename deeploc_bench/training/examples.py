@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from deeploc_bench.data.batches import read
+from deeploc_bench.data.batches import evaluation_parts, read
 from deeploc_bench.data.packing import Pack
 from deeploc_bench.training import store
 from deeploc_bench.training.test import Localizer, heatmaps_of
@@ -17,8 +17,12 @@ from deeploc_bench.training.test import Localizer, heatmaps_of
 def write_examples(localizer: Localizer, packed: Pack, folder: Path, test: str, count: int) -> None:
     """Write `count` samples, spread evenly over the test split, as PNG: image, mask and heatmap side by side."""
     chosen = set(np.linspace(0, len(packed) - 1, min(count, len(packed)), dtype=int).tolist())
-    for part, heatmaps, masks in heatmaps_of(localizer, packed):
-        for position in sorted(chosen & set(range(part.start, part.stop))):
+    for part in evaluation_parts(packed):
+        places = sorted(chosen & set(range(part.start, part.stop)))
+        if not places:
+            continue
+        heatmaps, masks = heatmaps_of(localizer, packed, part)
+        for position in places:
             here = position - part.start
             image = read(packed, np.array([position]))[0][0]
             mask = masks[here].cpu().numpy().astype(np.uint8) * 255

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save
@@ -29,7 +29,7 @@ from deeploc_bench.contract.errors import StoreError, TrainingFailed, UsageError
 from deeploc_bench.data.augment import blur_some, flip, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
-from deeploc_bench.training import store
+from deeploc_bench.training import ranks, store
 from deeploc_bench.training.build import build_loss, build_model, logits_of
 from deeploc_bench.training.plan import Training
 from deeploc_bench.training.recipe import Recipe
@@ -44,6 +44,12 @@ def resolve_device(device: str) -> torch.device:
     """Return the device of `auto`, `cpu`, `cuda` or `cuda:i`; raises UsageError where it is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks.processes() > 1 and device.startswith("cuda"):
+        if device != "cuda":
+            raise UsageError(
+                f"--device {device}: each of {ranks.processes()} processes has its own. Use --device cuda."
+            )
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {device}: this machine has no CUDA device that torch can use. Use --device cpu.")
     found = torch.device(device)
@@ -66,13 +72,26 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     """Return a fresh Accelerator for one training; its state is process-wide, so the last one's is dropped."""
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    if device.index is not None:
+    if device.index is not None and ranks.processes() == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
 def start_environment(training: Training, folder: Path, device: torch.device, threads: int) -> Environment:
-    """Write, or where the training was begun before readopt, what its arithmetic depends on beside its inputs."""
+    """Write, or where the training was begun before readopt, what its arithmetic depends on beside its inputs.
+
+    Raises UsageError where it was begun by another number of processes: that is another arithmetic.
+    """
+    environment = ranks.told(lambda: _environment(training, folder, device, threads))
+    if training.loss and environment["processes"] != ranks.processes():
+        raise UsageError(
+            f"{folder} was begun by {environment['processes']} processes, and goes on only with as many "
+            f"(torchrun --nproc-per-node); here are {ranks.processes()}. Or delete that folder to begin anew."
+        )
+    return environment
+
+
+def _environment(training: Training, folder: Path, device: torch.device, threads: int) -> Environment:
     found = store.read_json(folder / "environment.json")
     if found is not None and store.finished_epochs(folder):
         return found
@@ -81,7 +100,7 @@ def start_environment(training: Training, folder: Path, device: torch.device, th
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "precision": resolve_precision(training.recipe.precision, device),
         "threads": threads,
-        "processes": 1,
+        "processes": ranks.processes(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONED},
@@ -119,10 +138,12 @@ def fit(
             if not epochs or row["valid_iou"] > max(past["valid_iou"] for past in epochs):
                 best = _copied(run.module.state_dict())
             epochs.append(row)
-            store.write(folder / "resume.safetensors", run.state(epochs, best))
-            store.write_epochs(folder, epochs)
-            on_epoch(row)
-    _finish(folder, environment, epochs, best, run.module, time.perf_counter() - started)
+            if ranks.is_leader():
+                store.write(folder / "resume.safetensors", run.state(epochs, best))
+                store.write_epochs(folder, epochs)
+                on_epoch(row)
+    if ranks.is_leader():
+        _finish(folder, environment, epochs, best, run.module, time.perf_counter() - started)
 
 
 class _Fit:
@@ -143,16 +164,16 @@ class _Fit:
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the epoch's batches of positions; a last one of a single image is left out."""
+        """Return the epoch's batches of positions; a last one of less than two images a process is left out."""
         order = np.random.default_rng([self.training.seed, epoch, 0]).permutation(len(self.training.train))
         size = self.recipe.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        return [batch for batch in batches if len(batch) >= min(size, 2)]
+        return [batch for batch in batches if len(batch) >= min(size, 2 * ranks.processes())]
 
     def epoch(self, epoch: int, tick: Callable[[], object]) -> dict[str, float]:
         """Train and validate one epoch; returns its row of epochs.csv. Raises TrainingFailed where the loss is NaN."""
         started = time.perf_counter()
-        set_seed(_mixed(self.training.seed, epoch))
+        set_seed(_mixed(self.training.seed, epoch) + ranks.rank())
         self.wrapped.train()
         batches = self.batches(epoch)
         total = torch.zeros((), device=self.device)
@@ -160,11 +181,13 @@ class _Fit:
             lr = self._set_lr((epoch * len(batches) + number) / (self.recipe.epochs * len(batches)))
             total += self._step(batch, [self.training.seed, epoch, number + 1])
             tick()
-        loss = float(total) / len(batches)
+        loss = float(self.accelerator.reduce(total, "mean")) / len(batches)
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the loss is {loss} in epoch {epoch + 1}; lower the lr (--set lr=...) or change the loss"
             )
+        for buffer in self.module.buffers():
+            broadcast(buffer)  # each process gathered its own batch statistics; the leader's are kept
         valid_iou = validation_iou(self._localizer(), self.valid)
         seconds = round(time.perf_counter() - started, 3)
         return {"epoch": epoch + 1, "loss": loss, "valid_iou": valid_iou, "lr": lr, "seconds": seconds}
@@ -184,7 +207,7 @@ class _Fit:
         if not path.exists():
             return [], {}
         try:
-            tensors = load_file(path, device=str(self.device))
+            tensors = load_file(path)
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
         except Exception as error:
@@ -200,16 +223,18 @@ class _Fit:
             index, _, key = name.partition(".")
             parameter = self.parameters[int(index)]
             # the memory layout of a state must be its parameter's, or a fused step pairs the wrong elements
-            value = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+            is_shaped = tensor.shape == parameter.shape
+            value = torch.empty_like(parameter).copy_(tensor) if is_shaped else tensor.to(parameter.device)
             self.plain_optimizer.state[parameter][key] = value
 
     def _step(self, batch: NDArray[np.int64], seed: Sequence[int]) -> Tensor:
         images, masks = self._augmented(batch, seed)
+        share = len(images) * ranks.processes() / len(batch)  # DDP takes the plain mean over processes
         with self.accelerator.autocast():
             logits = logits_of(self.wrapped, images, self.training.model, self.recipe.input_size)
         if logits.shape != masks.shape:
             logits = F.interpolate(logits, size=masks.shape[2:], mode="bilinear")
-        loss = self.criterion(logits, masks)
+        loss = self.criterion(logits, masks) * share
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -217,11 +242,12 @@ class _Fit:
 
     def _augmented(self, batch: NDArray[np.int64], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
+        mine = slice(ranks.rank(), None, ranks.processes())
         raw = training_batch(self.training.train, batch, size=recipe.size, fit=recipe.fit, seed=seed)
-        images = to_float(torch.from_numpy(raw[0]).to(self.device, non_blocking=True))
-        masks = torch.from_numpy(raw[1]).to(self.device, non_blocking=True).float()[:, None]
+        images = to_float(torch.from_numpy(raw[0][mine]).to(self.device, non_blocking=True))
+        masks = torch.from_numpy(raw[1][mine]).to(self.device, non_blocking=True).float()[:, None]
         random = np.random.default_rng([*seed, 1])
-        flips, blurs, sigmas = random.random(len(batch)), random.random(len(batch)), random.random(len(batch))
+        flips, blurs, sigmas = (random.random(len(batch))[mine] for _ in range(3))
         if recipe.flip:
             images, masks = flip(images, masks, torch.from_numpy(flips < 0.5).to(self.device))
         if recipe.blur_probability > 0:

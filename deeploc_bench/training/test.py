@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,11 @@ from deeploc_bench.contract.errors import TrainingFailed
 from deeploc_bench.contract.plugins import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
-from deeploc_bench.data.batches import evaluation_batches
+from deeploc_bench.data.batches import evaluation_parts, read
 from deeploc_bench.data.packing import Pack
-from deeploc_bench.scoring.records import Records, mask_hash
+from deeploc_bench.scoring.records import Records, mask_hash, merge
 from deeploc_bench.training.build import logits_of
+from deeploc_bench.training.ranks import over
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,52 +51,53 @@ def count_batch(heatmaps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def heatmaps_of(localizer: Localizer, packed: Pack) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield each fixed batch's place, heatmaps float32 at the masks' native size, and masks, both (N, H, W)."""
+def heatmaps_of(localizer: Localizer, packed: Pack, part: slice) -> tuple[Tensor, Tensor]:
+    """Return a fixed batch's heatmaps, float32 at the masks' native size, and masks, bool, both (N, H, W).
+
+    Raises TrainingFailed where the model's logits are NaN.
+    """
     localizer.module.eval()
+    images, masks = read(packed, np.arange(part.start, part.stop))
+    batch = to_float(torch.from_numpy(images).to(localizer.device))
     dtype = AUTOCAST_DTYPES.get(localizer.precision)
-    for part, (images, masks) in evaluation_batches(packed):
-        batch = to_float(torch.from_numpy(images).to(localizer.device))
-        with torch.autocast(localizer.device.type, dtype=dtype, enabled=dtype is not None):
-            logits = logits_of(localizer.module, batch, localizer.model, localizer.input_size)
-        heatmaps = torch.sigmoid(logits)
-        if heatmaps.shape[2:] != batch.shape[2:]:
-            heatmaps = F.interpolate(heatmaps, size=batch.shape[2:], mode="bilinear")
-        if heatmaps.isnan().any():
-            raise TrainingFailed(f"the model's logits are NaN on {packed.files[part.start]} or its batch")
-        yield part, heatmaps[:, 0], torch.from_numpy(masks).to(localizer.device)
+    with torch.autocast(localizer.device.type, dtype=dtype, enabled=dtype is not None):
+        logits = logits_of(localizer.module, batch, localizer.model, localizer.input_size)
+    heatmaps = torch.sigmoid(logits)
+    if heatmaps.shape[2:] != batch.shape[2:]:
+        heatmaps = F.interpolate(heatmaps, size=batch.shape[2:], mode="bilinear")
+    if heatmaps.isnan().any():
+        raise TrainingFailed(f"the model's logits are NaN on {packed.files[part.start]} or its batch")
+    return heatmaps[:, 0], torch.from_numpy(masks).to(localizer.device)
 
 
 def evaluate(localizer: Localizer, packed: Pack) -> Records:
-    """Return the records of a model on a packed test split."""
-    histograms, ties, preds = [], [], []
-    for _, heatmaps, masks in heatmaps_of(localizer, packed):
-        counted, tied = count_batch(heatmaps, masks)
-        histograms.append(counted.cpu().numpy())
-        ties.append(tied.cpu().numpy())
-        preds += [mask_hash(pred_mask) for pred_mask in (heatmaps > 0.5).cpu().numpy()]
-    return _records(packed, np.concatenate(histograms), np.concatenate(ties), preds)
+    """Return the records of a model on a packed test split; whole batches are dealt to the ranks."""
+    return merge(over(list(evaluation_parts(packed)), lambda part: _records(localizer, packed, part)))
 
 
 def validation_iou(localizer: Localizer, packs: list[Pack]) -> float:
     """Return the mean over all images of several packs of the IoU at heatmap > 0.5."""
-    ious = []
-    for packed in packs:
-        for _, heatmaps, masks in heatmaps_of(localizer, packed):
-            pred_masks = heatmaps > 0.5
-            inter = (pred_masks & masks).sum(dim=(1, 2)).double()
-            union = (pred_masks | masks).sum(dim=(1, 2)).double()
-            ious.append(torch.where(union > 0, inter / union, 1.0).cpu())
-    return float(torch.cat(ious).mean())
+    parts = [(packed, part) for packed in packs for part in evaluation_parts(packed)]
+    return float(np.concatenate(over(parts, lambda place: _ious(localizer, *place))).mean())
 
 
-def _records(packed: Pack, histograms: NDArray[np.int64], ties: NDArray[np.int64], preds: list[str]) -> Records:
-    below, above = histograms[:, :, :128].sum(axis=2), histograms[:, :, 128:].sum(axis=2)
+def _ious(localizer: Localizer, packed: Pack, part: slice) -> NDArray[np.float64]:
+    heatmaps, masks = heatmaps_of(localizer, packed, part)
+    pred_masks = heatmaps > 0.5
+    inter = (pred_masks & masks).sum(dim=(1, 2)).double()
+    union = (pred_masks | masks).sum(dim=(1, 2)).double()
+    return np.asarray(torch.where(union > 0, inter / union, 1.0).cpu().numpy(), np.float64)
+
+
+def _records(localizer: Localizer, packed: Pack, part: slice) -> Records:
+    heatmaps, masks = heatmaps_of(localizer, packed, part)
+    counted, tied = (counts.cpu().numpy() for counts in count_batch(heatmaps, masks))
+    below, above = counted[:, :, :128].sum(axis=2), counted[:, :, 128:].sum(axis=2)
     tp, fp, fn, tn = above[:, 1], above[:, 0], below[:, 1], below[:, 0]
     return Records(
-        ids=packed.ids,
-        sources=packed.sources,
-        counts=np.stack([tp, fp, fn, tn, ties[:, 1], ties[:, 0]], axis=1),
-        preds=tuple(preds),
-        histograms=histograms.astype(np.int32),
+        ids=packed.ids[part],
+        sources=packed.sources[part],
+        counts=np.stack([tp, fp, fn, tn, tied[:, 1], tied[:, 0]], axis=1),
+        preds=tuple(mask_hash(pred_mask) for pred_mask in (heatmaps > 0.5).cpu().numpy()),
+        histograms=counted.astype(np.int32),
     )

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeploc_bench.contract.plugins import load_plugins
 from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
-from deeploc_bench.data.batches import as_packs, evaluation_batches, read, whole
+from deeploc_bench.data.batches import as_packs, evaluation_parts, read
 from deeploc_bench.data.suites import load_suite
 from deeploc_bench.scoring.metrics import image_ious, iou
 from deeploc_bench.training.engines import silent
@@ -88,7 +88,8 @@ def test_batches(benchmark, way, telea, tmp_path):
 @torch.inference_mode()
 def image_by_image(localizer, packed):
     ious = []
-    for _, (images, masks) in evaluation_batches(packed):
+    for part in evaluation_parts(packed):
+        images, masks = read(packed, np.arange(part.start, part.stop))
         heatmaps = torch.sigmoid(localizer.module(to_float(torch.from_numpy(images))))[:, 0].numpy()
         for heatmap, mask in zip(heatmaps, masks, strict=True):
             pred_mask = heatmap > 0.5
@@ -112,21 +113,29 @@ def test_evaluation(benchmark, way, localizer, telea):
 def test_epoch(benchmark, way, training):
     benchmark.group = "an epoch of training with validation"
     fit = _Fit(training, ENVIRONMENT, torch.device("cpu"))
-    images, masks = read(*whole(*as_packs(training.train)).parts[0])
-    tensors, truths = to_float(torch.from_numpy(images)), torch.from_numpy(masks).float()[:, None]
-    (valid,) = as_packs(training.valid)
+    (train,), (valid,) = as_packs(training.train), as_packs(training.valid)
+    images, masks = (torch.from_numpy(part) for part in read(train, np.arange(len(train))))
+    pictures, truths = (torch.from_numpy(part) for part in read(valid, np.arange(len(valid))))
 
     def bare():
         fit.module.train()
-        for batch in fit.batches(0):
-            loss = fit.criterion(fit.module(tensors[batch]), truths[batch])
+        total = 0.0
+        for batch in torch.randperm(len(images)).split(16):
+            logits = fit.module(to_float(images[batch]))
+            loss = fit.criterion(logits, masks[batch].float()[:, None])
             loss.backward()
             fit.plain_optimizer.step()
             fit.plain_optimizer.zero_grad(set_to_none=True)
+            total += loss.item()
         fit.module.eval()
+        ious = []
         with torch.inference_mode():
-            for _, (pictures, _) in evaluation_batches(valid):
-                torch.sigmoid(fit.module(to_float(torch.from_numpy(pictures))))
+            for part in torch.arange(len(pictures)).split(32):
+                pred_masks = torch.sigmoid(fit.module(to_float(pictures[part])))[:, 0] > 0.5
+                inter = (pred_masks & truths[part]).sum((1, 2))
+                union = (pred_masks | truths[part]).sum((1, 2))
+                ious += (inter / union).tolist()
+        return total, sum(ious)
 
     ways = {"harness": lambda: fit.epoch(0, lambda: None), "bare": bare}
     benchmark.pedantic(ways[way], rounds=15, warmup_rounds=2)

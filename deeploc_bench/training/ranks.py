@@ -1,0 +1,82 @@
+"""One training over several processes, as torchrun starts them: who leads, and how work and answers are shared.
+
+One process alone is its own leader, and every function here is then the plain call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+PATIENCE = timedelta(days=7)
+"""How long the other ranks wait for a leader who waits for another process to finish the training."""
+
+
+def processes() -> int:
+    """Return the number of processes that share each training."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Return this process's place among them; 0 leads: it alone locks, writes and prints."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_leader() -> bool:
+    """Tell whether this process leads."""
+    return rank() == 0
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Join the process group (NCCL on GPUs, Gloo on CPUs) while the trainings of a plan are done."""
+    if processes() == 1:
+        yield
+        return
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
+    yield
+    state.destroy_process_group()
+
+
+def told(ask: Callable[[], T]) -> T:
+    """Return the leader's answer on every rank; none goes on before the leader has answered."""
+    if processes() == 1:
+        return ask()
+    from torch.distributed import broadcast_object_list
+
+    answer: list[Any] = [ask() if is_leader() else None]
+    broadcast_object_list(answer)
+    value: T = answer[0]
+    return value
+
+
+def over(items: Sequence[T], do: Callable[[T], R]) -> list[R]:
+    """Return `do(item)` of each item, in order, on every rank; the items are dealt to the ranks.
+
+    The first error of any rank is raised on all.
+    """
+    if processes() == 1:
+        return [do(item) for item in items]
+    from torch.distributed import all_gather_object
+
+    mine: list[R] | Exception
+    try:
+        mine = [do(item) for item in items[rank() :: processes()]]
+    except Exception as error:
+        mine = error
+    shares: list[Any] = [None] * processes()
+    all_gather_object(shares, mine)
+    for share in shares:
+        if isinstance(share, Exception):
+            raise share
+    return [shares[place % processes()][place // processes()] for place in range(len(items))]
