@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.augment import blur_some, flip, gaussian_blur, to_float
 from deeploc_bench.data.batches import as_packs, evaluation_parts, read, training_batch, whole
@@ -69,18 +68,22 @@ def test_inverted_masks_are_turned_round(tmp_path):
     assert (read(straight, np.arange(5))[1] == ~read(inverted, np.arange(5))[1]).all()
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "other size"])
-def test_a_bad_file_is_named(tmp_path, damage):
+DAMAGES = {
+    "missing": Path.unlink,
+    "unreadable": lambda file: file.write_bytes(file.read_bytes()[:60]),
+    "size": lambda file: Image.new("L", (8, 8), 255).save(file),
+    "gray": lambda file: Image.new("L", (30, 20), 128).save(file),
+    "empty": lambda file: Image.new("L", (30, 20), 0).save(file),
+}
+
+
+@pytest.mark.parametrize("check", DAMAGES)
+def test_a_bad_file_is_named_and_the_others_are_packed(tmp_path, check):
     samples = files(tmp_path)
-    file = samples[3].mask
-    if damage == "missing":
-        file.unlink()
-    elif damage == "truncated":
-        file.write_bytes(file.read_bytes()[:60])
-    else:
-        Image.new("L", (8, 8)).save(file)
-    with pytest.raises(DataError, match="3-mask.png"):
-        packed(samples, tmp_path)
+    DAMAGES[check](samples[3].mask)
+    found = packed(samples, tmp_path)
+    assert (len(found), [finding.check for finding in found.findings]) == (4, [check])
+    assert "3-mask.png" in found.findings[0].what
 
 
 def test_evaluation_batches_keep_the_last_one_and_never_mix_sizes(small_pack, tmp_path):
@@ -175,5 +178,5 @@ def test_a_source_on_both_sides_is_refused_with_the_files(deeploc, tiny, tmp_pat
     flags = ["--plugin", "leaky.py", "--suite", "tiny", "--model", "residual-unet"]
     done = deeploc("run", *flags)
     assert done.returncode == 2
-    assert "source 'photo-0' stands in bright/test: test-00 and in bright/train: train-00" in done.stderr
+    assert "source 'photo-0' stands in bright/train: train-00 and in bright/test: test-00" in done.stderr
     assert deeploc("data", "check", "tiny", "--plugin", "leaky.py").returncode == 1

@@ -18,8 +18,10 @@ from deeploc_bench.training import ranks
 COMMANDS = {
     "data": "Check, pack or list the data of a suite.",
     "list": "List models, losses, suites, protocols, recipes or plugins.",
+    "predict": "Write the heatmaps and overlays of images by a finished training.",
     "results": "Print the tables of a runs folder again.",
     "run": "Train and test by a protocol, and print the table.",
+    "score": "Score predictions made elsewhere.",
     "weights": "Fetch pretrained weights.",
 }
 

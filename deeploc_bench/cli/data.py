@@ -10,8 +10,10 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.specs import SPLITS
+from deeploc_bench.data.findings import refuse, summary
 from deeploc_bench.data.packing import cache_folder
-from deeploc_bench.data.suites import Suite, empty_masks, leaks, load_suite, manifest
+from deeploc_bench.data.suites import Suite, load_suite, manifest
+from deeploc_bench.data.survey import survey
 
 
 @click.group("data")
@@ -23,20 +25,26 @@ def _load(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
     return load_suite(common.load(plugins), suite, data=Path(data) if data else None, progress=common.progress)
 
 
+def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
+    loaded = _load(suite, data, plugins)
+    refuse(f"suite {loaded.name!r}", survey(loaded))
+    return loaded
+
+
 @command.command("check")
 @click.argument("suite")
 @common.data_option
 @common.plugin_option
 @common.json_option
 def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Read every sample and say what is wrong; exit code 0 only when clean."""
+    """Read every sample and say all that is wrong; exit code 0 only when clean."""
     loaded = _load(suite, data, plugins)
-    findings = [*leaks(loaded), *empty_masks(loaded)]
+    findings = survey(loaded)
     if as_json:
-        common.print_json({"suite": suite, "fingerprint": loaded.fingerprint, "findings": findings})
+        found = [{"level": "error" if f.is_error else "warning", "check": f.check, "what": f.what} for f in findings]
+        common.print_json({"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": found})
     else:
-        print(_counts(loaded))
-        print("\n".join([f"{len(findings)} findings", *findings]) if findings else "clean")
+        print("\n".join([_counts(loaded), *(summary(findings, shown=5) or ["clean"])]))
     sys.exit(1 if findings else 0)
 
 
@@ -47,13 +55,17 @@ def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool)
 @common.json_option
 def pack(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """Decode a suite once; samples read from files are kept in the cache."""
-    loaded = _load(suite, data, plugins)
+    loaded = _sound(suite, data, plugins)
     if as_json:
-        common.print_json({"suite": suite, "fingerprint": loaded.fingerprint, "cache": str(cache_folder() / suite)})
+        common.print_json(
+            {"suite": loaded.name, "fingerprint": loaded.fingerprint, "cache": str(cache_folder() / loaded.name)}
+        )
         return
     print(_counts(loaded))
-    kept = (cache_folder() / suite).exists()
-    print(f"packed in {cache_folder() / suite}" if kept else "the plugin holds these images; nothing needs keeping")
+    kept = (cache_folder() / loaded.name).exists()
+    print(
+        f"packed in {cache_folder() / loaded.name}" if kept else "the plugin holds these images; nothing needs keeping"
+    )
 
 
 @command.command("manifest")
@@ -63,7 +75,7 @@ def pack(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) 
 @common.json_option
 def print_manifest(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """Print the manifest of a suite: its fingerprint, and each test image's source, mask area and pixels (JSON)."""
-    common.print_json(manifest(_load(suite, data, plugins)))
+    common.print_json(manifest(_sound(suite, data, plugins)))
 
 
 def _counts(suite: Suite) -> str:

@@ -20,10 +20,13 @@ from deeploc_bench.training.plan import PlannedCell
 from deeploc_bench.training.recipe import division, label
 
 DEVICES = "auto, cpu, cuda, cuda:i"
+PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
 
 
 @click.command("run")
-@click.option("--suite", default="photos", metavar="NAME", show_default=True, help="Suite of generator datasets.")
+@click.option(
+    "--suite", default="photos", metavar="NAME|FILE.toml", show_default=True, help="Suite of generator datasets."
+)
 @common.data_option
 @click.option("--protocol", "protocols", multiple=True, metavar="same|loo|cross", help="Protocol (repeatable). [loo]")
 @click.option("--budget", default="full", metavar="full|matched", show_default=True, help="Training samples of loo.")
@@ -32,6 +35,7 @@ DEVICES = "auto, cpu, cuda, cuda:i"
 @click.option("--recipe", metavar="NAME|FILE", help="Recipe. [quick for photos, else poster]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a recipe key (repeatable).")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0, 2**31 - 1), help="Seed (repeatable). [0]")
+@click.option("--perturb", "perturbations", multiple=True, metavar="KIND:VALUE", help=PERTURB)
 @common.plugin_option
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:i]", show_default=True, help="Where to train.")
 @click.option("--precision", metavar="auto|fp32|bf16|fp16", help="Short for --set precision=...")
@@ -51,6 +55,7 @@ def command(
     recipe: str | None,
     settings: tuple[str, ...],
     seeds: tuple[int, ...],
+    perturbations: tuple[str, ...],
     plugins: tuple[str, ...],
     device: str,
     precision: str | None,
@@ -78,9 +83,12 @@ def command(
         recipe=recipe,
         settings=(*settings, f"precision={precision}") if precision else settings,
         seeds=seeds,
+        perturbations=perturbations,
         plugins=common.plugin_requests(plugins),
     )
     prepared = prepare(job, common.progress, common.load(plugins))
+    for line in prepared.warnings:
+        common.say(line)
     threads = threads or max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     site = Site(runs=Path(runs), device=device, threads=threads, progress=common.progress, say=common.say)
     if dry_run:
@@ -114,7 +122,7 @@ def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> N
 def _cell(prepared: Prepared, planned: PlannedCell, runs: Path) -> Cell:
     training = planned.training
     folder = runs / training.place
-    records = store.read_records(folder, planned.test_generator)
+    records = store.read_records(folder, planned.test)
     assert records is not None
     return Cell(
         protocol=planned.protocol,
@@ -125,6 +133,7 @@ def _cell(prepared: Prepared, planned: PlannedCell, runs: Path) -> Cell:
         seed=training.seed,
         train_generators=planned.train_generators,
         test_generator=planned.test_generator,
+        perturbation=planned.perturbation,
         training=training.place,
         records=records,
         authentic=store.read_records(folder, AUTHENTIC),

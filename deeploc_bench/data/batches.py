@@ -14,7 +14,9 @@ from PIL import Image as Pillow
 from deeploc_bench.data.packing import Pack, digest
 
 EVALUATION_BATCH = 32
-"""Images in one batch of every evaluation, so that a model's logits do not depend on how they were asked for."""
+"""The most images in one batch of every evaluation, fixed so that logits do not depend on how they were asked for."""
+EVALUATION_PIXELS = EVALUATION_BATCH * 256 * 256
+"""The most pixels in one batch, so that memory is bounded by the largest image."""
 
 Batch: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
@@ -55,10 +57,11 @@ def read(packed: Pack, positions: NDArray[np.int64]) -> Batch:
 def evaluation_parts(packed: Pack) -> Iterator[slice]:
     """Yield the places of every fixed batch, in order of id; a batch also ends where the image size changes."""
     start = 0
-    for _, group in groupby(packed.shapes.tolist()):
+    for (height, width), group in groupby(packed.shapes.tolist()):
         end = start + len(list(group))
-        for first in range(start, end, EVALUATION_BATCH):
-            yield slice(first, min(first + EVALUATION_BATCH, end))
+        size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        for first in range(start, end, size):
+            yield slice(first, min(first + size, end))
         start = end
 
 
@@ -132,7 +135,9 @@ def _taken(packed: Pack, positions: NDArray[np.int64]) -> Pack:
         sources=pick(packed.sources),
         files=pick(packed.files),
         hashes=pick(packed.hashes),
+        image_hashes=pick(packed.image_hashes),
         mask_areas=pick(packed.mask_areas),
+        soft_masks=pick(packed.soft_masks),
         shapes=packed.shapes[positions],
         images=np.concatenate([image for image, _ in flats]),
         masks=np.concatenate([mask for _, mask in flats]),

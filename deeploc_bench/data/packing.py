@@ -8,21 +8,24 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.specs import Sample
+from deeploc_bench.data.decoding import read_image, read_levels
+from deeploc_bench.data.findings import Finding, SampleError
 
 if TYPE_CHECKING:
-    from deeploc_bench.contract.specs import Image, Mask
+    from deeploc_bench.contract.specs import Image
 
-PACK_SCHEMA = 1
+Entry = dict[str, Any]
+Bits = NDArray[np.uint8]
+PACK_SCHEMA = 2
 Tick = Callable[[], object]
 
 
@@ -32,16 +35,21 @@ class Pack:
 
     `images` is flat uint8, image after image in (H, W, 3) order; `masks` is flat bits, each image starting at a byte.
     `shapes` is int64 (N, 2): height and width. `hashes` identify each sample: id, source, pixels and mask.
+    `image_hashes` are of the pixels alone. `soft_masks` tell which masks had levels other than 0 and 255. `findings`
+    are of the samples that could not be used, and are not among the N.
     """
 
     ids: tuple[str, ...]
     sources: tuple[str, ...]
     files: tuple[str, ...]
     hashes: tuple[str, ...]
+    image_hashes: tuple[str, ...]
     mask_areas: tuple[int, ...]
+    soft_masks: tuple[bool, ...]
     shapes: NDArray[np.int64]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,8 +84,8 @@ def cache_folder() -> Path:
 def pack(samples: Sequence[Sample], *, inverted: bool, folder: Path, tick: Tick) -> Pack:
     """Pack samples; those read from files are packed once, into a folder inside `folder` keyed by the files' state.
 
-    Samples that a callable makes are packed in memory, since nothing tells when they change.
-    Raises DataError for an image or mask that cannot be read, or whose sizes differ.
+    Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
+    used is left out, and stands among the pack's findings. Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
     key = _key(ordered, inverted)
@@ -109,101 +117,74 @@ def _key(samples: Sequence[Sample], inverted: bool) -> str | None:
 def _file_state(file: Path) -> str:
     try:
         state = file.stat()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    except OSError:
+        return f"{file} cannot be read"
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-def _decoded(samples: Sequence[Sample], inverted: bool, tick: Tick) -> Iterator[tuple[Sample, Image, Mask | None]]:
+def _decoded(
+    samples: Sequence[Sample], inverted: bool, tick: Tick, findings: list[Finding]
+) -> Iterator[tuple[Entry, Image, Bits]]:
     for sample in samples:
-        image, mask = read_image(sample), read_mask(sample, inverted=inverted)
-        if mask is not None and mask.shape != image.shape[:2]:
-            raise DataError(
-                f"{_named(sample, sample.image)} is {image.shape[1]} x {image.shape[0]} but its mask "
-                f"{_named(sample, sample.mask)} is {mask.shape[1]} x {mask.shape[0]}; sizes must be equal"
-            )
-        yield sample, image, mask
+        try:
+            yield _decode(sample, inverted)
+        except SampleError as error:
+            findings.append(error.finding)
         tick()
 
 
-def read_image(sample: Sample) -> Image:
-    """Return a sample's image, uint8 RGB (H, W, 3); raises DataError."""
-    if isinstance(sample.image, Path):
-        return np.array(_opened(sample.image).convert("RGB"), dtype=np.uint8)
-    image = sample.image()
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"sample {sample.id!r}: image is {_described(image)}; expected uint8 of shape (H, W, 3)")
-    return image
-
-
-def read_mask(sample: Sample, *, inverted: bool) -> Mask | None:
-    """Return a sample's mask, bool (H, W), True = manipulated, or None where it is authentic; raises DataError."""
-    if sample.mask is None:
-        return None
-    if isinstance(sample.mask, Path):
-        levels = np.array(_opened(sample.mask).convert("L"), dtype=np.uint8)
-        return (levels < 127.5) if inverted else (levels > 127.5)
-    mask = sample.mask()
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
-        raise DataError(f"sample {sample.id!r}: mask is {_described(mask)}; expected bool of shape (H, W)")
-    return mask
-
-
-def _opened(file: Path) -> Pillow.Image:
-    try:
-        with Pillow.open(file) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} cannot be read as an image: {error}") from None
-
-
-def _described(value: object) -> str:
-    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+def _decode(sample: Sample, inverted: bool) -> tuple[Entry, Image, Bits]:
+    image, found = read_image(sample), read_levels(sample, inverted=inverted)
+    mask, is_soft = found or (np.zeros(image.shape[:2], np.bool_), False)
+    if mask.shape != image.shape[:2]:
+        raise SampleError(
+            "size",
+            f"{_named(sample, sample.image)} is {image.shape[1]} x {image.shape[0]}, its mask "
+            f"{_named(sample, sample.mask)} is {mask.shape[1]} x {mask.shape[0]}",
+        )
+    image, bits = np.ascontiguousarray(image), np.packbits(mask)
+    state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{found is None}\n".encode(), digest_size=16)
+    state.update(image.data)
+    state.update(bits.data)
+    entry = {
+        "id": sample.id,
+        "source": sample.source,
+        "file": str(sample.image) if isinstance(sample.image, Path) else sample.id,
+        "hash": state.hexdigest(),
+        "image_hash": hashlib.blake2b(image.data, digest_size=16).hexdigest(),
+        "mask_area": int(mask.sum()),
+        "soft_mask": is_soft,
+        "shape": mask.shape,
+    }
+    return entry, image, bits
 
 
 def _named(sample: Sample, file: object) -> str:
     return str(file) if isinstance(file, Path) else f"of sample {sample.id!r}"
 
 
-def _entry(sample: Sample, image: Image, mask: Mask | None, bits: NDArray[np.uint8]) -> dict[str, Any]:
-    state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{mask is None}\n".encode(), digest_size=16)
-    state.update(np.ascontiguousarray(image).data)
-    state.update(bits.data)
-    return {
-        "id": sample.id,
-        "source": sample.source,
-        "file": str(sample.image) if isinstance(sample.image, Path) else sample.id,
-        "hash": state.hexdigest(),
-        "mask_area": 0 if mask is None else int(mask.sum()),
-        "shape": image.shape[:2],
-    }
-
-
-def _bits(image: Image, mask: Mask | None) -> NDArray[np.uint8]:
-    return np.packbits(np.zeros(image.shape[:2], bool) if mask is None else mask)
-
-
 def _pack_in_memory(samples: Sequence[Sample], inverted: bool, tick: Tick) -> Pack:
-    entries, images, masks = [], [], []
-    for sample, image, mask in _decoded(samples, inverted, tick):
-        bits = _bits(image, mask)
-        entries.append(_entry(sample, image, mask, bits))
-        images.append(image.reshape(-1))
-        masks.append(bits)
-    return _from_entries(entries, np.concatenate(images), np.concatenate(masks))
+    findings: list[Finding] = []
+    decoded = list(_decoded(samples, inverted, tick, findings))
+    nothing = np.empty(0, np.uint8)
+    images = np.concatenate([nothing, *(image.reshape(-1) for _, image, _ in decoded)])
+    masks = np.concatenate([nothing, *(bits for _, _, bits in decoded)])
+    return _from_entries([entry for entry, _, _ in decoded], images, masks, findings)
 
 
-def _from_entries(entries: Sequence[dict[str, Any]], images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> Pack:
+def _from_entries(entries: Sequence[Entry], images: Bits, masks: Bits, findings: Sequence[Finding]) -> Pack:
     return Pack(
         ids=tuple(entry["id"] for entry in entries),
         sources=tuple(entry["source"] for entry in entries),
         files=tuple(entry["file"] for entry in entries),
         hashes=tuple(entry["hash"] for entry in entries),
+        image_hashes=tuple(entry["image_hash"] for entry in entries),
         mask_areas=tuple(entry["mask_area"] for entry in entries),
+        soft_masks=tuple(entry["soft_mask"] for entry in entries),
         shapes=np.array([entry["shape"] for entry in entries], dtype=np.int64).reshape(-1, 2),
         images=images,
         masks=masks,
+        findings=tuple(findings),
     )
 
 
@@ -214,14 +195,14 @@ def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) 
     except OSError as error:
         raise DataError(f"cannot pack data into {target.parent}: {error.strerror}. Set XDG_CACHE_HOME.") from None
     try:
-        entries = []
+        entries, findings = [], list[Finding]()
         with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-            for sample, image, mask in _decoded(samples, inverted, tick):
-                bits = _bits(image, mask)
-                entries.append(_entry(sample, image, mask, bits))
-                images.write(np.ascontiguousarray(image).data)
+            for entry, image, bits in _decoded(samples, inverted, tick, findings):
+                entries.append(entry)
+                images.write(image.data)
                 masks.write(bits.data)
-        (scratch / "index.json").write_text(json.dumps(entries))
+        index = {"entries": entries, "findings": [asdict(finding) for finding in findings]}
+        (scratch / "index.json").write_text(json.dumps(index))
         if _open(target) is None:  # else another process has packed the same in the meantime
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
@@ -233,11 +214,15 @@ def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) 
 
 def _open(target: Path) -> Pack | None:
     try:
-        entries = json.loads((target / "index.json").read_text())
-        images = np.memmap(target / "images", dtype=np.uint8, mode="r")
-        masks = np.memmap(target / "masks", dtype=np.uint8, mode="r")
+        index = json.loads((target / "index.json").read_text())
+        images, masks = (_mapped(target / name) for name in ("images", "masks"))
     except (OSError, ValueError):
         return None
-    found = _from_entries(entries, images, masks)
+    findings = [Finding(**finding) for finding in index["findings"]]
+    found = _from_entries(index["entries"], images, masks, findings)
     complete = images.size == 3 * found.pixels.sum() and masks.size == ((found.pixels + 7) // 8).sum()
     return found if complete else None
+
+
+def _mapped(file: Path) -> Bits:
+    return np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)

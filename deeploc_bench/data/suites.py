@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deeploc_bench.contract.errors import DataError, UsageError
-from deeploc_bench.contract.plugins import Owned, Registry
+from deeploc_bench.contract.plugins import Owned, Plugin, Registry
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
+from deeploc_bench.data.findings import Finding
 from deeploc_bench.data.packing import Pack, Tick, cache_folder, digest, pack
 
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
@@ -32,6 +32,7 @@ class Suite:
 
     name: str
     generators: Mapping[str, Generator]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def standard(self) -> tuple[str, ...]:
@@ -59,65 +60,44 @@ class Suite:
 
 
 def load_suite(registry: Registry, name: str, *, data: Path | None, progress: Progress) -> Suite:
-    """Build and pack the generator datasets of a suite.
+    """Build and pack the generator datasets of a suite, or of the one that a .toml file describes.
 
-    Raises UsageError for an unknown suite or `data` that cannot be, DataError for samples that cannot be used.
+    What is wrong with its samples stands among the suite's findings. Raises UsageError for an
+    unknown suite or `data` that cannot be.
     """
-    datasets = sorted(registry.suite(name), key=lambda owned: owned.spec.name)
+    datasets = sorted(_datasets(registry, name), key=lambda owned: owned.spec.name)
     _check_data(name, datasets, data)
-    samples = {owned.spec.name: _samples(owned, data) for owned in datasets}
+    findings: list[Finding] = []
+    samples = {owned.spec.name: _samples(owned, data, findings) for owned in datasets}
     generators = {}
-    with progress(f"read {name}", sum(len(part) for splits in samples.values() for part in splits.values())) as tick:
-        for owned in datasets:
-            spec = owned.spec
-            folder = cache_folder() / name
+    title = datasets[0].spec.suite
+    with progress(f"read {title}", sum(len(part) for splits in samples.values() for part in splits.values())) as tick:
+        for spec in (owned.spec for owned in datasets):
             packs = {
-                split: pack(part, inverted=spec.inverted_masks, folder=folder / f"{spec.name}-{split}", tick=tick)
+                split: pack(
+                    part,
+                    inverted=spec.inverted_masks,
+                    folder=cache_folder() / title / f"{spec.name}-{split}",
+                    tick=tick,
+                )
                 for split, part in samples[spec.name].items()
             }
-            generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
-    return Suite(name=name, generators=generators)
+            findings += [finding for packed in packs.values() for finding in packed.findings]
+            if packs:
+                generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
+    return Suite(name=title, generators=generators, findings=tuple(findings))
 
 
-def leaks(suite: Suite) -> list[str]:
-    """Return one message for each source that stands in a test split and in a train or valid split, with the files."""
-    places: dict[str, dict[str, str]] = defaultdict(dict)
-    for generator in suite.generators.values():
-        for split, packed in generator.splits.items():
-            side = "test" if split == "test" else "training"
-            for source, file in zip(packed.sources, packed.files, strict=True):
-                places[source].setdefault(side, f"{generator.name}/{split}: {file}")
-    return [
-        f"source {source!r} stands in {sides['test']} and in {sides['training']}"
-        for source, sides in sorted(places.items())
-        if len(sides) == 2
-    ]
+def _datasets(registry: Registry, name: str) -> Sequence[Owned[GeneratorDataset]]:
+    if not name.endswith(".toml"):
+        return registry.suite(name)
+    from deeploc_bench.data import layouts
+
+    plugin = Plugin(name=name, distribution=None, version=None, module=layouts)
+    return [Owned(spec=spec, plugin=plugin) for spec in layouts.described(Path(name))]
 
 
-def refuse_leaks(suite: Suite) -> None:
-    """Raise DataError where a source stands in a test split and in a train or valid split."""
-    found = leaks(suite)
-    if found:
-        shown = "\n  ".join(found[:5])
-        raise DataError(
-            f"suite {suite.name!r}: {len(found)} sources are both trained on and tested on; "
-            f"move each to one side:\n  {shown}"
-        )
-
-
-def empty_masks(suite: Suite) -> list[str]:
-    """Return one message for each manipulated image whose mask is empty."""
-    return [
-        f"{generator.name}/{split}: {file} has an empty mask"
-        for generator in suite.generators.values()
-        if generator.name != AUTHENTIC
-        for split, packed in generator.splits.items()
-        for file, area in zip(packed.files, packed.mask_areas, strict=True)
-        if area == 0
-    ]
-
-
-def _check_data(name: str, datasets: list[Owned[GeneratorDataset]], data: Path | None) -> None:
+def _check_data(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: Path | None) -> None:
     needs = [owned.spec.needs_data for owned in datasets if owned.spec.needs_data]
     if data is not None and not data.exists():
         raise UsageError(f"--data {data}: there is no such folder.")
@@ -127,24 +107,28 @@ def _check_data(name: str, datasets: list[Owned[GeneratorDataset]], data: Path |
         raise UsageError(f"suite {name!r} takes no --data: its images come with the plugin. Leave the flag out.")
 
 
-def _samples(owned: Owned[GeneratorDataset], data: Path | None) -> Samples:
+def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
+    """Return the samples of the splits that a dataset's role needs; what is wrong with them joins the findings."""
     spec = owned.spec
-    where = f"generator dataset {spec.name!r} of suite {spec.suite!r} (plugin {owned.plugin.name!r})"
+    where = f"{spec.name} (plugin {owned.plugin.name})"
     try:
         splits = spec.build(data) if spec.needs_data else spec.build()
-    except DataError:
-        raise
+        if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
+            raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
+        needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)
+        kept = {split: list(splits[split]) for split in needed if splits.get(split)}
+        for split, part in kept.items():
+            _check_samples(part, f"split {split}", authentic=spec.name == AUTHENTIC)
+    except DataError as error:
+        findings.append(Finding(check="dataset", what=f"{where}: {error}"))
+        return {}
     except Exception as error:
-        raise DataError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
-    if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
-        raise DataError(f"{where} built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
-    needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)
-    missing = [split for split in needed if not splits.get(split)]
-    if missing:
-        raise DataError(f"{where} has no samples in split {', '.join(missing)}; a {spec.role} one needs them")
-    kept = {split: list(splits[split]) for split in needed}
-    for split, part in kept.items():
-        _check_samples(part, f"{where}, split {split}", authentic=spec.name == AUTHENTIC)
+        findings.append(Finding(check="dataset", what=f"{where}: {type(error).__name__}: {error}"))
+        return {}
+    if not kept and spec.role == "test-only":
+        findings.append(Finding(check="absent", what=where))
+        return {}
+    findings += [Finding(check="split", what=f"{spec.name}/{split}") for split in needed if split not in kept]
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, iou
 from deeploc_bench.scoring.records import Records
 from deeploc_bench.scoring.statistics import Interval, interval, seed_average, seed_spread
+
+Group: TypeAlias = tuple[str, str, str, str | None, str]
+"""What a table is about: protocol, budget, model, loss, recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +29,13 @@ class Cell:
     seed: int
     train_generators: tuple[str, ...]
     test_generator: str
+    perturbation: str = ""
     training: str
     records: Records
     authentic: Records | None
 
     @property
-    def group(self) -> tuple[str, str, str, str | None, str]:
+    def group(self) -> Group:
         """Return what a table is about."""
         return (self.protocol, self.budget, self.model, self.loss, self.recipe)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, UsageError
 from deeploc_bench.contract.plugins import observe
+from deeploc_bench.data.packing import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.training import ranks, store
 from deeploc_bench.training.job import Job, Prepared, prepare
@@ -121,7 +122,11 @@ def _untested(prepared: Prepared, training: Training, folder: Path) -> list[str]
 
 
 def _records(prepared: Prepared, folder: Path, test: str) -> Any:
-    return store.read_records(folder, test, prepared.suite.generators[test].splits["test"].fingerprint)
+    return store.read_records(folder, test, _tested(prepared, test).fingerprint)
+
+
+def _tested(prepared: Prepared, test: str) -> Pack:
+    return prepared.suite.generators[test.partition("@")[0]].splits["test"]
 
 
 def _rehearsed(remaining: Mapping[Training, list[str]], site: Site) -> torch.device:
@@ -187,10 +192,12 @@ def _test(prepared: Prepared, localizer: Any, folder: Path, test: str) -> None:
     from deeploc_bench.training.examples import write_examples
     from deeploc_bench.training.test import evaluate
 
-    packed = prepared.suite.generators[test].splits["test"]
-    records = evaluate(localizer, packed)
-    if ranks.is_leader():
-        store.write_records(folder, test, records, packed.fingerprint)
+    packed = _tested(prepared, test)
+    records = evaluate(localizer, packed, test.partition("@")[2])
+    if not ranks.is_leader():
+        return
+    store.write_records(folder, test, records, packed.fingerprint)
+    if "@" not in test:
         write_examples(localizer, packed, folder / "examples", test, EXAMPLES)
 
 
@@ -211,7 +218,8 @@ def _anywhere(job: Job) -> Job:
     settings = [_absolute(setting) for setting in job.settings]
     recipe = str(Path(job.recipe).resolve()) if job.recipe and job.recipe.endswith(".toml") else job.recipe
     data = str(Path(job.data).resolve()) if job.data else None
-    return replace(job, plugins=plugins, settings=settings, recipe=recipe, data=data)
+    suite = str(Path(job.suite).resolve()) if job.suite.endswith(".toml") else job.suite
+    return replace(job, suite=suite, plugins=plugins, settings=settings, recipe=recipe, data=data)
 
 
 def _absolute(setting: str) -> str:

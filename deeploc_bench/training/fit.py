@@ -10,6 +10,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed, UsageError
+from deeploc_bench.contract.plugins import Owned
+from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import blur_some, flip, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
@@ -284,24 +287,34 @@ def one_cycle(share: float, warm_up: float = 0.3) -> float:
 def load_localizer(training: Training, folder: Path, *, device: torch.device, threads: int) -> Localizer:
     """Return the trained model in a folder (or a model that is never trained), ready to be tested."""
     if training.loss is None:
-        environment = start_environment(training, folder, device, threads)
-    else:
-        environment = store.read_json(folder / "environment.json") or {}
+        start_environment(training, folder, device, threads)
+    return open_localizer(training.model, training.recipe, folder, device=device, threads=threads)
+
+
+def open_localizer(
+    model: Owned[Model], recipe: Recipe, folder: Path, *, device: torch.device, threads: int
+) -> Localizer:
+    """Return a model with the weights in a folder, if there are any, and the arithmetic that its environment.json says.
+
+    Raises StoreError where the weights do not fit.
+    """
+    environment = store.read_json(folder / "environment.json") or {}
     torch.set_num_threads(environment.get("threads", threads))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    set_seed(training.seed)
-    module = build_model(training.model, training.recipe)
-    if training.loss is not None:
+    set_seed(0)
+    weights = folder / "model.safetensors"
+    module = build_model(model, replace(recipe, weights="none") if weights.exists() else recipe)
+    if weights.exists():
         try:
-            module.load_state_dict(load_file(folder / "model.safetensors"))
+            module.load_state_dict(load_file(weights))
         except Exception as error:
-            raise StoreError(f"{folder / 'model.safetensors'} is damaged ({error}); delete it and run again") from None
+            raise StoreError(f"{weights} is damaged ({error}); delete it and run again") from None
     return Localizer(
         module=module.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        model=training.model,
+        model=model,
         device=device,
         precision=environment.get("precision", "fp32"),
-        input_size=training.recipe.input_size,
+        input_size=recipe.input_size,
     )
 
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeploc_bench.contract.errors import DataError, UsageError, unknown
+from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.plugins import Registry, load_plugins
-from deeploc_bench.data.suites import Progress, Suite, empty_masks, load_suite, refuse_leaks
+from deeploc_bench.data.findings import refuse, summary
+from deeploc_bench.data.perturb import parse_perturbation
+from deeploc_bench.data.suites import Progress, Suite, load_suite
+from deeploc_bench.data.survey import survey
 from deeploc_bench.training.plan import BASELINES, Plan, Request, make_plan
 from deeploc_bench.training.protocols import BUDGETS, PROTOCOLS
 from deeploc_bench.training.recipe import load_recipe, parse_loss, parse_settings
@@ -27,30 +30,33 @@ class Job:
     recipe: str | None = None
     settings: Sequence[str] = ()
     seeds: Sequence[int] = ()
+    perturbations: Sequence[str] = ()
     plugins: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A job with its plugins loaded, its data packed and checked, and its plan made."""
+    """A job with its plugins loaded, its data packed and checked, its plan made, and what to warn of."""
 
     job: Job
     registry: Registry
     suite: Suite
     plan: Plan
+    warnings: tuple[str, ...] = ()
 
 
 def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> Prepared:
     """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
     registry = registry or load_plugins(job.plugins)
-    registry.suite(job.suite)
+    if not job.suite.endswith(".toml"):
+        registry.suite(job.suite)
     request = _request(job, registry)
     suite = load_suite(registry, job.suite, data=Path(job.data) if job.data else None, progress=progress)
-    refuse_leaks(suite)
-    empty = empty_masks(suite)
-    if empty:
-        raise DataError(f"suite {suite.name!r}: {len(empty)} manipulated images have an empty mask; first: {empty[0]}")
-    return Prepared(job=job, registry=registry, suite=suite, plan=make_plan(suite, request))
+    findings = survey(suite)
+    refuse(f"suite {suite.name!r}", findings)
+    return Prepared(
+        job=job, registry=registry, suite=suite, plan=make_plan(suite, request), warnings=tuple(summary(findings))
+    )
 
 
 def _request(job: Job, registry: Registry) -> Request:
@@ -70,4 +76,5 @@ def _request(job: Job, registry: Registry) -> Request:
         recipe=load_recipe(job.recipe or ("quick" if is_embedded else "poster")),
         settings=parse_settings(job.settings),
         seeds=tuple(dict.fromkeys(job.seeds or (0,))),
+        perturbations=tuple(dict.fromkeys(parse_perturbation(text) for text in job.perturbations)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -64,12 +64,18 @@ class PlannedCell:
     budget: str
     train_generators: tuple[str, ...]
     test_generator: str
+    perturbation: str
     training: Training
+
+    @property
+    def test(self) -> str:
+        """Return what the records are called after: `generator`, or `generator@perturbation`."""
+        return f"{self.test_generator}@{self.perturbation}" if self.perturbation else self.test_generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Unique trainings with the generators each is tested on, and the cells that read them."""
+    """Unique trainings with the tests of each, and the cells that read them."""
 
     tests: Mapping[Training, tuple[str, ...]]
     cells: tuple[PlannedCell, ...]
@@ -86,6 +92,7 @@ class Request:
     recipe: Recipe
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
+    perturbations: Sequence[str] = ()
 
 
 def make_plan(suite: Suite, request: Request) -> Plan:
@@ -96,16 +103,8 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     shared = []
     for cell in cells:
         training = unique.setdefault(cell.training.identity, cell.training)
-        tests.setdefault(training, {AUTHENTIC} & set(suite.generators)).add(cell.test_generator)
-        shared.append(
-            PlannedCell(
-                protocol=cell.protocol,
-                budget=cell.budget,
-                train_generators=cell.train_generators,
-                test_generator=cell.test_generator,
-                training=training,
-            )
-        )
+        tests.setdefault(training, {AUTHENTIC} & set(suite.generators)).add(cell.test)
+        shared.append(replace(cell, training=training))
     return Plan(tests={training: tuple(sorted(names)) for training, names in tests.items()}, cells=tuple(shared))
 
 
@@ -119,25 +118,27 @@ def _cells_of(suite: Suite, request: Request, model: Owned[Model]) -> Iterator[P
         for cell in PROTOCOLS[protocol](suite.standard, suite.test_only):
             generators = cell.train_generators if is_trained else ()
             train, valid = samples(generators, budget)
-            yield PlannedCell(
-                protocol=protocol,
-                budget=budget,
-                train_generators=cell.train_generators,
-                test_generator=cell.test_generator,
-                training=Training(
-                    suite=suite.name,
-                    model=model,
-                    loss=loss,
-                    recipe=recipe,
-                    seed=seed,
-                    train_generators=generators,
-                    train=train,
-                    valid=valid,
-                    inputs=_inputs(
-                        suite, model, loss, recipe, seed=seed, generators=generators, samples=(train, valid)
-                    ),
-                ),
+            inputs = _inputs(suite, model, loss, recipe, seed=seed, generators=generators, samples=(train, valid))
+            training = Training(
+                suite=suite.name,
+                model=model,
+                loss=loss,
+                recipe=recipe,
+                seed=seed,
+                train_generators=generators,
+                train=train,
+                valid=valid,
+                inputs=inputs,
             )
+            for perturbation in ("", *request.perturbations):
+                yield PlannedCell(
+                    protocol=protocol,
+                    budget=budget,
+                    train_generators=cell.train_generators,
+                    test_generator=cell.test_generator,
+                    perturbation=perturbation,
+                    training=training,
+                )
 
 
 def _samples(suite: Suite, generators: tuple[str, ...], budget: str) -> tuple[Subset, Subset]:

@@ -80,6 +80,16 @@ def write_epochs(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
     write(folder / "epochs.csv", text.getvalue().encode())
 
 
+def read_validation(folder: Path) -> list[float]:
+    """Return the validation IoU of each finished epoch, in order; raises StoreError where epochs.csv is damaged."""
+    path = folder / "epochs.csv"
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+        return [float(row["valid_iou"]) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error!r}") from None
+
+
 def is_trained(folder: Path) -> bool:
     """Tell whether the training in a folder is finished."""
     return (folder / "model.safetensors").exists()

@@ -16,6 +16,7 @@ from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import evaluation_parts, read
 from deeploc_bench.data.packing import Pack
+from deeploc_bench.data.perturb import perturbed
 from deeploc_bench.scoring.records import Records, mask_hash, merge
 from deeploc_bench.training.build import logits_of
 from deeploc_bench.training.ranks import over
@@ -51,13 +52,15 @@ def count_batch(heatmaps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def heatmaps_of(localizer: Localizer, packed: Pack, part: slice) -> tuple[Tensor, Tensor]:
+def heatmaps_of(localizer: Localizer, packed: Pack, part: slice, perturbation: str = "") -> tuple[Tensor, Tensor]:
     """Return a fixed batch's heatmaps, float32 at the masks' native size, and masks, bool, both (N, H, W).
 
+    `perturbation` is a name that `parse_perturbation` gave, or empty for the images as they are.
     Raises TrainingFailed where the model's logits are NaN.
     """
     localizer.module.eval()
     images, masks = read(packed, np.arange(part.start, part.stop))
+    images = perturbed(images, packed.ids[part], perturbation)
     batch = to_float(torch.from_numpy(images).to(localizer.device))
     dtype = AUTOCAST_DTYPES.get(localizer.precision)
     with torch.autocast(localizer.device.type, dtype=dtype, enabled=dtype is not None):
@@ -70,9 +73,14 @@ def heatmaps_of(localizer: Localizer, packed: Pack, part: slice) -> tuple[Tensor
     return heatmaps[:, 0], torch.from_numpy(masks).to(localizer.device)
 
 
-def evaluate(localizer: Localizer, packed: Pack) -> Records:
+def evaluate(localizer: Localizer, packed: Pack, perturbation: str = "") -> Records:
     """Return the records of a model on a packed test split; whole batches are dealt to the ranks."""
-    return merge(over(list(evaluation_parts(packed)), lambda part: _records(localizer, packed, part)))
+    return merge(
+        over(
+            list(evaluation_parts(packed)),
+            lambda part: records_of(packed, part, *heatmaps_of(localizer, packed, part, perturbation)),
+        )
+    )
 
 
 def validation_iou(localizer: Localizer, packs: list[Pack]) -> float:
@@ -89,8 +97,8 @@ def _ious(localizer: Localizer, packed: Pack, part: slice) -> NDArray[np.float64
     return np.asarray(torch.where(union > 0, inter / union, 1.0).cpu().numpy(), np.float64)
 
 
-def _records(localizer: Localizer, packed: Pack, part: slice) -> Records:
-    heatmaps, masks = heatmaps_of(localizer, packed, part)
+def records_of(packed: Pack, part: slice, heatmaps: Tensor, masks: Tensor) -> Records:
+    """Return the records of a batch's heatmaps, float32, and masks, bool, both (N, H, W)."""
     counted, tied = (counts.cpu().numpy() for counts in count_batch(heatmaps, masks))
     below, above = counted[:, :, :128].sum(axis=2), counted[:, :, 128:].sum(axis=2)
     tp, fp, fn, tn = above[:, 1], above[:, 0], below[:, 1], below[:, 0]

@@ -1,0 +1,48 @@
+"""Figures of finished trainings, drawn by matplotlib as SVG and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Curve = Sequence[float]
+STYLE = {
+    "svg.hashsalt": "deeploc-bench",  # the same ids in every drawing
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict[str, bytes]:
+    """Draw validation IoU by epoch, a line a label (the mean over its seeds, the seeds' range shaded).
+
+    Returns the figure by file suffix, `svg` and `png`. A seed that is not finished ends where it ends.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context({**STYLE, "backend": "agg"}):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        for label, seeds in curves.items():
+            length = min(len(curve) for curve in seeds)
+            epochs = range(1, length + 1)
+            points = list(zip(*(curve[:length] for curve in seeds), strict=True))
+            axes.plot(epochs, [sum(point) / len(point) for point in points], label=label, marker="o", markersize=3)
+            if len(seeds) > 1:
+                axes.fill_between(epochs, [min(p) for p in points], [max(p) for p in points], alpha=0.2)
+        axes.set(title=title, xlabel="epoch", ylabel="validation IoU (generators trained on)", ylim=(0, 1))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(title="trained on", frameon=False)
+        return {suffix: _saved(figure, suffix) for suffix in ("svg", "png")}
+
+
+def _saved(figure: Any, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None)
+    return buffer.getvalue()

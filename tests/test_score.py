@@ -1,0 +1,143 @@
+"""Predictions made elsewhere are scored like any training's; predictions of known quality get the values by hand."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from conftest import printed_json, records_of
+from PIL import Image
+from tiny import build
+
+from deeploc_bench.scoring.dialects import find_dialect
+from deeploc_bench.training import store
+
+DARK = {sample.id: sample for sample in build(-1)()["test"]}
+AREA, PIXELS, SHIFT = 24 * 20, 64 * 64, 5
+KEPT = 24 * (20 - SHIFT)  # of a 24 x 20 patch moved by 5 pixels to the side
+# the tiny suite has one patch of 24 x 20 pixels an image: pred_mask of a truth, and its tp, fp and fn by hand
+QUALITIES = {
+    "truth": (lambda mask: mask, (AREA, 0, 0)),
+    "inverted truth": (lambda mask: ~mask, (0, PIXELS - AREA, AREA)),
+    "empty": (np.zeros_like, (0, 0, AREA)),
+    "shifted": (lambda mask: np.roll(mask, SHIFT, axis=1), (KEPT, AREA - KEPT, AREA - KEPT)),
+}
+
+
+@pytest.fixture
+def score(deeploc, tiny, tmp_path):
+    def run(predictions, *flags, name="elsewhere", generator="dark"):
+        where = ["--suite", "tiny", "--generator", generator, "--name", name, *tiny[:2]]
+        return deeploc("score", predictions, *where, *flags)
+
+    return run
+
+
+def save(folder, heatmaps):
+    folder.mkdir()
+    for id, heatmap in heatmaps.items():
+        Image.fromarray(heatmap).save(folder / f"{id}.png")
+    return folder
+
+
+def truths(change=lambda mask: mask):
+    return {id: change(sample.mask()).astype(np.uint8) * 255 for id, sample in DARK.items()}
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_predictions_of_known_quality_get_the_counts_and_ious_worked_out_by_hand(score, tmp_path, quality):
+    change, (tp, fp, fn) = QUALITIES[quality]
+    done = score(save(tmp_path / "heatmaps", truths(change)), "--json")
+    (cell,) = [cell for cell in printed_json(done)["cells"] if cell["model"] == "elsewhere"]
+    assert cell["iou"] == pytest.approx(tp / (tp + fp + fn))
+    (file,) = (tmp_path / "runs").rglob("test-dark.csv")
+    for row in csv.DictReader(file.read_text().splitlines()):
+        wide = int(row["tp"]), int(row["fp"]), int(row["fn"])
+        assert wide == (tp, fp, fn)
+    records = store.read_records(file.parent, "dark")
+    by_hand = {"dolos": 0, "declip": 1e-8 / (tp + fp + fn), "smp-batch:4": 1e-7 / (4 * (tp + fp + fn))}
+    for name in ("dolos", "declip", "smp-batch:4", "smp-imagewise", "imdlbenco", "photoholmes", "torchmetrics"):
+        expected = tp / (tp + fp + fn) + by_hand.get(name, 0)
+        assert find_dialect(name).score(records) == pytest.approx(expected, abs=2e-8)
+
+
+def test_every_kind_of_file_gives_the_same_records(score, tmp_path):
+    masks = {id: sample.mask() for id, sample in DARK.items()}
+    kinds = [
+        lambda path, mask: Image.fromarray(mask).save(f"{path}.png"),
+        lambda path, mask: Image.fromarray(mask.astype(np.uint8) * 255).save(f"{path}.png"),
+        lambda path, mask: Image.fromarray(mask.astype(np.uint16) * 65535).save(f"{path}.png"),
+        lambda path, mask: np.save(f"{path}.npy", mask.astype(np.float64)),
+        lambda path, mask: np.savez(f"{path}.npz", mask.astype(np.float16)),
+        lambda path, mask: np.save(f"{path}.npy", mask[None]),
+    ]
+    (tmp_path / "mixed").mkdir()
+    for place, (id, mask) in enumerate(masks.items()):
+        kinds[place % len(kinds)](tmp_path / "mixed" / id, mask)
+    np.savez(tmp_path / "all.npz", **masks)
+    assert score(tmp_path / "mixed", "--runs", "mixed-runs").returncode == 0
+    assert score(tmp_path / "all.npz", "--runs", "archive-runs").returncode == 0
+    assert records_of(tmp_path / "mixed-runs") == records_of(tmp_path / "archive-runs")
+
+
+def test_heatmaps_of_another_size_are_resized_bilinearly_before_thresholding(score, tmp_path):
+    small = {id: mask[::2, ::2] for id, mask in truths().items()}
+    done = score(save(tmp_path / "small", small), "--json")
+    assert 0.8 < printed_json(done)["cells"][0]["iou"] < 1
+
+
+def test_all_that_is_missing_extra_or_unreadable_is_listed(score, tmp_path):
+    folder = save(tmp_path / "heatmaps", truths())
+    (folder / "test-00.png").unlink()
+    (folder / "test-03.png").write_bytes(b"no picture")
+    (folder / "test-04.png").unlink()
+    np.save(folder / "test-04.npy", np.full((64, 64), 3.5))
+    Image.new("L", (64, 64)).save(folder / "stranger.png")
+    done = score(folder)
+    assert done.returncode == 2
+    assert "4 predictions are not as they must be" in done.stderr
+    for told in ("test-00 is missing", "stranger is no test image", "test-03 cannot be read", "in [0, 1], no logits"):
+        assert told in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_it_was_trained_on_decides_the_row(score, tmp_path):
+    folder = save(tmp_path / "heatmaps", truths())
+    protocols = {
+        flags: [cell["protocol"] for cell in printed_json(score(folder, *flags, "--json"))["cells"]]
+        for flags in [(), ("--trained-on", "bright"), ("--trained-on", "dark"), ("--trained-on", "dark,bright")]
+    }
+    assert [found[0] for found in protocols.values()] == ["score", "loo", "same", "score"]
+    table = score(folder, "--trained-on", "bright").stdout
+    assert "loo · tiny · elsewhere · made elsewhere · seed 0" in table and "w/o dark" in table
+    assert "| all-manipulated   | centre-prior   |" in table
+
+
+def test_other_records_are_never_overwritten(score, tmp_path):
+    folder = save(tmp_path / "heatmaps", truths())
+    assert [score(folder).returncode for _ in range(2)] == [0, 0]
+    before = records_of(tmp_path / "runs")
+    done = score(save(tmp_path / "others", truths(np.zeros_like)))
+    assert (done.returncode, "nothing is overwritten" in done.stderr) == (2, True)
+    assert records_of(tmp_path / "runs") == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--name", "Bad Name"], "does not match"),
+        (["--name", "residual-unet"], "is a model of plugin 'residual-unet'"),
+        (["--generator", "darc"], "Did you mean 'dark'?"),
+        (["--trained-on", "brigt"], "Did you mean 'bright'?"),
+    ],
+)
+def test_bad_flags_have_one_clear_message(score, tmp_path, flags, told):
+    done = score(save(tmp_path / "heatmaps", truths()), *flags)
+    assert (done.returncode, told in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_results_show_a_scored_row(score, deeploc, tmp_path):
+    score(save(tmp_path / "heatmaps", truths()), "--trained-on", "bright")
+    shown = deeploc("results", "--dialect", "smp-batch:4").stdout
+    assert "loo · tiny · elsewhere" in shown and "smp-batch:4" in shown
