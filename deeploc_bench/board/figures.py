@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Curve = Sequence[float]
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "deeploc-bench",  # the same ids in every drawing
     "svg.fonttype": "none",
     "font.size": 10,
@@ -25,6 +25,7 @@ def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict
 
     with mpl.rc_context({**STYLE, "backend": "agg"}):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.add_subplot()
@@ -36,7 +37,7 @@ def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict
             if len(seeds) > 1:
                 axes.fill_between(epochs, [min(p) for p in points], [max(p) for p in points], alpha=0.2)
         axes.set(title=title, xlabel="epoch", ylabel="validation IoU (generators trained on)", ylim=(0, 1))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(title="trained on", frameon=False)
         return {suffix: _saved(figure, suffix) for suffix in ("svg", "png")}

@@ -83,4 +83,5 @@ def _counts(suite: Suite) -> str:
     for generator in suite.generators.values():
         counts: Any = ", ".join(f"{len(generator.splits[s])} {s}" for s in SPLITS if s in generator.splits)
         lines.append(f"  {generator.name} ({generator.role}): {counts}")
+    lines += [f"  {name} (test-only): not there, left out" for name in suite.absent]
     return "\n".join(lines)

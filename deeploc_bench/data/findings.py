@@ -18,7 +18,6 @@ ERRORS = {
     "leak": "sources are both trained on and tested on",
 }
 WARNINGS = {
-    "absent": "test-only generator datasets have no samples and are left out",
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",
     "levels": "masks have levels other than 0 and 255",
     "stems": "ids do not stand in every generator",

@@ -11,6 +11,7 @@ from typing import Any
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.plugins import Owned, Plugin, Registry
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
+from deeploc_bench.data import description
 from deeploc_bench.data.findings import Finding
 from deeploc_bench.data.packing import Pack, Tick, cache_folder, digest, pack
 
@@ -33,6 +34,8 @@ class Suite:
     name: str
     generators: Mapping[str, Generator]
     findings: tuple[Finding, ...] = ()
+    absent: tuple[str, ...] = ()
+    """Test-only generator datasets that the data does not hold."""
 
     @property
     def standard(self) -> tuple[str, ...]:
@@ -85,16 +88,15 @@ def load_suite(registry: Registry, name: str, *, data: Path | None, progress: Pr
             findings += [finding for packed in packs.values() for finding in packed.findings]
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
-    return Suite(name=title, generators=generators, findings=tuple(findings))
+    absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
+    return Suite(name=title, generators=generators, findings=tuple(findings), absent=absent)
 
 
 def _datasets(registry: Registry, name: str) -> Sequence[Owned[GeneratorDataset]]:
     if not name.endswith(".toml"):
         return registry.suite(name)
-    from deeploc_bench.data import layouts
-
-    plugin = Plugin(name=name, distribution=None, version=None, module=layouts)
-    return [Owned(spec=spec, plugin=plugin) for spec in layouts.described(Path(name))]
+    plugin = Plugin(name=name, distribution=None, version=None, module=description)
+    return [Owned(spec=spec, plugin=plugin) for spec in description.described(Path(name))]
 
 
 def _check_data(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: Path | None) -> None:
@@ -126,7 +128,6 @@ def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[F
         findings.append(Finding(check="dataset", what=f"{where}: {type(error).__name__}: {error}"))
         return {}
     if not kept and spec.role == "test-only":
-        findings.append(Finding(check="absent", what=where))
         return {}
     findings += [Finding(check="split", what=f"{spec.name}/{split}") for split in needed if split not in kept]
     return kept

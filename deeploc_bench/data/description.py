@@ -1,0 +1,259 @@
+"""A suite described by one TOML file: where the images, masks and splits of any other data set lie."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from deeploc_bench.contract.errors import DataError, PluginError, unknown
+from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Sample, Split
+from deeploc_bench.data.layouts import SUFFIXES, make_sample
+
+NO_MASK = ("", "none", "negative")
+"""What stands for the mask of an authentic image in a list."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[[generator]]` of a description.
+
+    `images` and `masks` are templates of paths below the data root, with `{id}`, `{split}` and `*`; in `masks`, `{key}`
+    is the first group of the regular expression `pair`, found in the id. `split` puts all in one split; `folders` says
+    what `{split}` stands for; `lists` are files that list the images of a split, or one csv with a column `split`;
+    `columns` says what its columns are called. The generator `authentic` has no masks.
+    """
+
+    name: str
+    role: Literal["standard", "test-only"] = "standard"
+    images: str | None = None
+    masks: str | None = None
+    pair: str = "(.*)"
+    inverted_masks: bool = False
+    split: Literal["train", "valid", "test"] | None = None
+    folders: Mapping[Literal["train", "valid", "test"], str] = {}
+    lists: Mapping[Literal["train", "valid", "test"], str] | str = {}
+    columns: Mapping[Literal["image", "mask", "split", "generator"], str] = {}
+    license: str | None = None
+    reference: str | None = None
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole description; `source` is a regular expression whose first group, found in a stem, names its source."""
+
+    suite: str
+    generator: tuple[Part, ...]
+    source: str = "(.*)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a list: an image, its mask (empty: authentic; None: not said), its split, its generator."""
+
+    image: str
+    mask: str | None
+    split: str | None = None
+    generator: str | None = None
+
+
+def described(path: Path) -> list[GeneratorDataset]:
+    """Return the generator datasets that a TOML file describes; raises DataError that says what in it cannot be."""
+    description = _read(path)
+    for part in description.generator:
+        _check(part, f"{path}, generator {part.name!r}")
+    try:
+        return [
+            GeneratorDataset(
+                name=part.name,
+                suite=description.suite,
+                build=partial(_build, part, description.source, path),
+                role="test-only" if part.name == AUTHENTIC else part.role,
+                needs_data=f"the folder that {path} describes",
+                inverted_masks=part.inverted_masks,
+                reference=part.reference,
+                license=part.license,
+            )
+            for part in description.generator
+        ]
+    except PluginError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> Description:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(f"suite {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"suite {path} is not TOML: {error}") from None
+    _refuse_unknown(values, Description, str(path))
+    for part in values.get("generator", []) if isinstance(values.get("generator"), list) else []:
+        _refuse_unknown(part, Part, f"{path}, [[generator]]")
+    try:
+        description = msgspec.convert(values, Description)
+        patterns = [description.source, *(part.pair for part in description.generator)]
+        groupless = [pattern for pattern in patterns if re.compile(pattern).groups < 1]
+    except (msgspec.ValidationError, re.error) as error:
+        raise DataError(f"suite {path}: {error}") from None
+    if groupless:
+        raise DataError(f"suite {path}: {groupless[0]!r} has no group; put (...) round the part that is meant")
+    names = [part.name for part in description.generator]
+    if len(names) != len(set(names)) or not names:
+        raise DataError(f"suite {path}: needs [[generator]]s of different names; it has {', '.join(names) or 'none'}")
+    return description
+
+
+def _refuse_unknown(values: object, kind: type[msgspec.Struct], where: str) -> None:
+    for key in values if isinstance(values, dict) else ():
+        if key not in kind.__struct_fields__:
+            raise DataError(f"suite {where}: {unknown('key', key, kind.__struct_fields__)}")
+
+
+def _check(part: Part, where: str) -> None:
+    ways = [bool(part.split) and not part.lists, bool(part.lists), "{split}" in (part.images or "")]
+    if sum(ways) != 1:
+        raise DataError(f"{where}: say how it is split in one way: {{split}} in images, lists, or split = 'test'")
+    for key, template in (("images", part.images), ("masks", part.masks)):
+        places = [place for place in ("{id}", "{key}") if place in (template or "")]
+        is_placed = len(places) == 1 and (key == "masks" or places == ["{id}"])
+        if template is not None and (not is_placed or Path(template).is_absolute() or ".." in Path(template).parts):
+            raise DataError(f"{where}: {key} = {template!r} must hold {{id}} and stay below the data root")
+    if part.images is None and not part.lists:
+        raise DataError(f"{where}: needs images, a template such as 'images/{{split}}/{{id}}.png', or lists")
+    if part.images is not None and part.masks is None and part.name != AUTHENTIC and not part.lists:
+        raise DataError(f"{where}: needs masks, a template such as 'masks/{{split}}/{{id}}.png'")
+
+
+def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
+    if part.lists:
+        lines = [replace(line, split=part.split or line.split) for line in _lists(part, data)]
+        files = _Files(part, data, "")
+        return {
+            split: [_listed(part, source, data, line, files) for line in lines if line.split == split]
+            for split in SPLITS
+        }
+    splits: tuple[Split, ...] = (part.split,) if part.split else SPLITS
+    found = {split: _Files(part, data, part.folders.get(split, split)) for split in splits}
+    return {
+        split: [make_sample(id, image, files.mask(id), _group(source, id)) for id, image in files.images.items()]
+        for split, files in found.items()
+    }
+
+
+class _Files:
+    """The files that fit a part's templates, listed once."""
+
+    def __init__(self, part: Part, data: Path, folder: str) -> None:
+        self.part, self.data = part, data
+        has_masks = part.masks is not None and part.name != AUTHENTIC
+        self.template = (part.masks or "").replace("{split}", folder) if has_masks else None
+        masks = (part.masks or "").replace("{split}", folder).replace("{key}", "{id}")
+        self.masks = _fitting(data, masks) if masks else {}
+        others = frozenset(self.masks.values())
+        self.images = _fitting(data, part.images.replace("{split}", folder), others) if part.images else {}
+
+    def mask(self, id: str) -> Path | None:
+        """Return the mask of an id; one that is not there is reported by `data check`."""
+        if self.template is None:
+            return None
+        key = _group(self.part.pair, id) if "{key}" in self.template else id
+        absent = self.data / self.template.replace("{key}", key).replace("{id}", id)
+        return self.masks.get(key, absent)
+
+
+def _fitting(data: Path, template: str, others: frozenset[Path] = frozenset()) -> dict[str, Path]:
+    """Return the image files that fit a template, but for the others, by the text that stands for `{id}`."""
+    pattern = _pattern(template)
+    found: dict[str, Path] = {}
+    for file in sorted(data.glob(template.replace("{id}", "*"))):
+        match = pattern.fullmatch(file.relative_to(data).as_posix())
+        if match is None or file.suffix.lower() not in SUFFIXES or file in others:
+            continue
+        if match["id"] in found:
+            raise DataError(
+                f"{file} and {found[match['id']]} both fit {template!r} with one id; keep one, or narrow it"
+            )
+        found[match["id"]] = file
+    return found
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return the regular expression of a template; `{id}` stands for the same text throughout."""
+    parts = re.split(r"(\{id\}|\*)", template)
+    first = parts.index("{id}")
+    signs = {"*": "[^/]*", "{id}": "(?P=id)"}
+    return re.compile(
+        "".join("(?P<id>[^/]+)" if i == first else signs.get(part) or re.escape(part) for i, part in enumerate(parts))
+    )
+
+
+def _group(pattern: str, stem: str) -> str:
+    """Return the first group of a pattern found in a stem, or else the whole stem."""
+    found = re.search(pattern, stem)
+    return (found[1] or stem) if found else stem
+
+
+def _lists(part: Part, data: Path) -> Iterator[Line]:
+    """Yield the lines of a part's lists that are of its kind: authentic images, or manipulated ones."""
+    files: Mapping[Any, str] = {None: part.lists} if isinstance(part.lists, str) else part.lists
+    for split, name in files.items():
+        path = _below(data, name)
+        try:
+            lines = list(READERS.get(path.suffix, _text_lines)(path, part.columns))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise DataError(f"list {path} cannot be read: {type(error).__name__}: {error}") from None
+        for line in lines:
+            is_authentic = line.mask == "" or (line.mask is None and part.name == AUTHENTIC)
+            is_mine = (
+                is_authentic if part.name == AUTHENTIC else not is_authentic and line.generator in (None, part.name)
+            )
+            if is_mine:
+                yield replace(line, split=split or line.split)
+
+
+def _text_lines(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
+    """Read `image`, `image mask` or `image mask label` a line."""
+    for line in filter(str.strip, path.read_text("utf-8").splitlines()):
+        image, *rest = line.split()
+        yield Line(image=image, mask=_mask_or_none(rest[0]) if rest else None)
+
+
+def _json_pairs(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
+    """Read `[[image, mask | "Negative"], ...]`."""
+    for image, mask in json.loads(path.read_text("utf-8")):
+        yield Line(image=image, mask=_mask_or_none(mask))
+
+
+def _csv_rows(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
+    """Read the columns image, mask, split and generator; only image is needed."""
+    image, mask, split, generator = (columns.get(name, name) for name in ("image", "mask", "split", "generator"))
+    for row in csv.DictReader(path.read_text("utf-8-sig").splitlines()):
+        truth = _mask_or_none(row[mask]) if mask in row else None
+        yield Line(image=row[image], mask=truth, split=row.get(split), generator=row.get(generator))
+
+
+READERS = {".json": _json_pairs, ".csv": _csv_rows}
+
+
+def _mask_or_none(text: str) -> str:
+    return "" if text.strip().lower() in NO_MASK else text
+
+
+def _listed(part: Part, source: str, data: Path, line: Line, files: _Files) -> Sample:
+    id = Path(line.image).stem
+    image = files.images.get(id, data / part.images.replace("{id}", id)) if part.images else _below(data, line.image)
+    mask = files.mask(id) if line.mask is None else _below(data, line.mask) if line.mask else None
+    return make_sample(id, image, mask, _group(source, id))
+
+
+def _below(data: Path, name: str) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"{name!r} leads out of the data root {data}; paths are relative to it")
+    return data / name

@@ -1,0 +1,61 @@
+"""Samples out of folders: images and masks pair by name, never by the order of a listing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.specs import Sample
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def paired_samples(
+    images: Path, masks: Path | None, *, source: Callable[[str], str] = str, mask_suffix: str = ""
+) -> list[Sample]:
+    """Return the samples of a folder of images and a folder of masks (None: authentic images), sorted by id.
+
+    The mask of `a.jpg` is `a<mask_suffix>.png`, of any image type. `source` makes the source out of a stem. A stem that
+    only one of the folders has makes a sample whose other file does not exist, which `data check` reports. Raises
+    DataError where two files of a folder have one stem.
+    """
+    found = by_stem(images)
+    if masks is None:
+        return [make_sample(stem, file, None, source(stem)) for stem, file in found.items()]
+    truths = {
+        stem.removesuffix(mask_suffix): file for stem, file in by_stem(masks).items() if stem.endswith(mask_suffix)
+    }
+    return [
+        make_sample(
+            stem,
+            found.get(stem, images / f"{stem}.png"),
+            truths.get(stem, masks / f"{stem}{mask_suffix}.png"),
+            source(stem),
+        )
+        for stem in sorted({*found, *truths})
+    ]
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Return the image files of a folder by stem, sorted; none where there is no such folder. Raises DataError."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if file.suffix.lower() not in SUFFIXES or file.name.startswith(".") or not file.is_file():
+            continue
+        if file.stem in found:
+            raise DataError(f"{file} and {found[file.stem]} have one stem; keep one")
+        found[file.stem] = file
+    return found
+
+
+def make_sample(stem: str, image: Path, mask: Path | None, source: str) -> Sample:
+    """Return a sample whose id and source are made of file stems."""
+    return Sample(id=sample_id(stem), source=sample_id(source), image=image, mask=mask)
+
+
+def sample_id(stem: str) -> str:
+    """Return a stem as an id: what an id may not hold becomes `_`, and a first character that it may not have `x`."""
+    text = re.sub(r"[^A-Za-z0-9._-]", "_", stem)
+    return text if re.match(r"[A-Za-z0-9]", text) else f"x{text}"

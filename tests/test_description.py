@@ -1,0 +1,230 @@
+# ruff: noqa: E501
+"""Suites that a TOML file describes: each worked description, on a tree of real files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import printed_json
+from PIL import Image
+
+from deeploc_bench.contract.errors import DataError
+from deeploc_bench.data.decoding import read_image, read_mask
+from deeploc_bench.data.description import described
+from deeploc_bench.data.layouts import paired_samples, sample_id
+
+SUITES = Path(__file__).parents[1] / "docs/suites"
+SPLITS = ("train", "valid", "test")
+
+
+def image(file, level=80):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 36), (level, level, level)).save(file, lossless=True)
+
+
+def mask(file, level=80):
+    """Write a mask whose manipulated rows tell which image it belongs to."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.zeros((36, 40), np.uint8)
+    levels[: level // 10] = 255
+    Image.fromarray(levels).save(file)
+
+
+def pairs(root, names, levels=(30, 90, 150)):
+    for level, (picture, truth) in zip(levels, names, strict=False):
+        image(root / picture, level)
+        mask(root / truth, level)
+
+
+def images_masks(root):
+    for folder in ("training", "validation", "testing"):
+        pairs(root, [(f"images/{folder}/{name}.webp", f"masks/{folder}/{name}.png") for name in ("b", "a1", "a")])
+
+
+def au_tp_gt(root):
+    pairs(root, [("Tp/z.png", "Gt/z_gt.png"), ("Tp/a.tif", "Gt/a_gt.png"), ("Tp/a b(1).png", "Gt/a b(1)_gt.bmp")])
+    image(root / "Au/real.png")
+
+
+def lists(root, write):
+    for split in SPLITS:
+        named = [(f"Tp/{split}-z.png", f"Gt/{split}-1.png"), (f"Tp/{split}-a.png", f"Gt/{split}-2.png")]
+        pairs(root, named)
+        image(root / f"Au/{split}-real.png")
+        write(root, split, named, f"Au/{split}-real.png")
+
+
+def json_pairs(root):
+    def write(root, split, named, real):
+        (root / f"{split}.json").write_text(json.dumps([*named, (real, "Negative")]))
+
+    lists(root, write)
+
+
+def text_list(root):
+    def write(root, split, named, real):
+        lines = [f"{a} {b} 1" for a, b in named] + [f"{real} None 0"]
+        (root / f"{split}.txt").write_text("\n".join(lines))
+
+    lists(root, write)
+
+
+def csv(root):
+    rows = ["image,mask,split,generator,label"]
+    for split in SPLITS:
+        for generator in ("first", "second"):
+            named = [(f"x/{generator}{split}p-{i}.png", f"y/{generator}{split}q-{9 - i}.png") for i in range(2)]
+            pairs(root, named)
+            rows += [f"{a},{b},{split},{generator},1" for a, b in named]
+        image(root / f"x/{split}r-0.png")
+        rows.append(f"x/{split}r-0.png,,{split},,0")
+    (root / "table.csv").write_text("\n".join(rows))
+
+
+def autosplice(root):
+    pairs(root, [("Forged_JPEG100/7_0.png", "Mask/7_mask.png"), ("Forged_JPEG100/12_1.png", "Mask/12_mask.png")])
+    image(root / "Authentic/7.png")
+
+
+def cocoglide(root):
+    rows = ["\ufeffreal,fake,mask,prompt"]
+    for number, name in ((30, "dining table"), (4, "clock")):
+        real, fake, truth = (
+            f"real/{name}_{number}.png",
+            f"fake/glide_inpainting_val2017_{number}_up.png",
+            f"mask/{name}_{number}_mask.png",
+        )
+        image(root / real)
+        pairs(root, [(fake, truth)], levels=[number + 50])
+        rows.append(f"{real},{fake},{truth},a prompt")
+    (root / "table.csv").write_text("\n".join(rows), "utf-8")
+
+
+def tgif(root):
+    for folder in ("training", "validation", "testing"):
+        stem = "000000012_mask_bbox"
+        pairs(
+            root,
+            [(f"sd2-sp/{folder}/dog/{stem}.png_ps_mask.png_sd2_1.png", f"masks/{folder}/dog/{stem}.png_ps_mask.png")],
+        )
+        pairs(
+            root, [(f"sd2-fr/{folder}/dog/{stem}.png_sd2-512_0.png", f"masks/{folder}/dog/{stem}_512.png")], levels=[90]
+        )
+        image(root / f"original/{folder}/dog/000000012_orig.png")
+
+
+# each tree, and what its description finds: how many samples by generator, and a source
+TREES = {
+    "images-masks": (images_masks, {"my-generator": (3, 3, 3)}, "a"),
+    "au-tp-gt": (au_tp_gt, {"casia": (0, 0, 3), "authentic": (0, 0, 1)}, "a"),
+    "json-pairs": (json_pairs, {"pairs": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
+    "text-list": (text_list, {"listed": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
+    "csv": (csv, {"first": (2, 2, 2), "second": (2, 2, 2), "authentic": (1, 1, 1)}, "firsttestp"),
+    "autosplice": (autosplice, {"dall-e-2": (0, 0, 2), "authentic": (0, 0, 1)}, "12"),
+    "cocoglide": (cocoglide, {"glide": (0, 0, 2), "authentic": (0, 0, 2)}, "30"),
+    "tgif": (tgif, {"sd2-sp": (1, 1, 1), "sd2-fr": (0, 0, 1), "authentic": (0, 0, 1)}, "000000012"),
+}
+
+
+def built(name, root):
+    return {spec.name: spec.build(root) for spec in described(SUITES / f"{name}.toml")}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_each_worked_description_finds_its_images_masks_splits_and_sources(name, tmp_path):
+    make, counts, source = TREES[name]
+    make(tmp_path)
+    found = built(name, tmp_path)
+    assert {g: tuple(len(splits.get(s, ())) for s in SPLITS) for g, splits in found.items()} == counts
+    tested = sorted(sample.source for sample in found[next(iter(counts))]["test"])
+    assert source in tested
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_image_has_its_own_mask_whatever_the_order_of_the_names(name, tmp_path):
+    TREES[name][0](tmp_path)
+    for generator, splits in built(name, tmp_path).items():
+        for sample in (sample for part in splits.values() for sample in part):
+            truth = read_mask(sample, inverted=False)
+            level = int(read_image(sample)[0, 0, 0])
+            assert (truth is None) == (generator == "authentic")
+            assert truth is None or truth.sum() == 40 * (level // 10)
+
+
+def test_the_docs_name_every_worked_description():
+    text = (SUITES.parent / "suites.md").read_text()
+    assert {file.stem for file in SUITES.glob("*.toml")} == set(TREES)
+    assert all(f"suites/{name}.toml" in text for name in TREES)
+
+
+BAD = {
+    "no TOML": ("suite = ", "is not TOML"),
+    "a misspelt key": ('[[generator]]\nname = "a"\nimagess = "x"', "Did you mean 'images'?"),
+    "no generator": ('suite = "a"\ngenerator = []', "needs [[generator]]s"),
+    "a template without id": ('[[generator]]\nname = "a"\nimages = "{split}/x.png"\nmasks = "{id}"', "must hold {id}"),
+    "a way out": ('[[generator]]\nname = "a"\nimages = "../{split}/{id}.png"\nmasks = "{id}"', "stay below the data root"),
+    "no split": ('[[generator]]\nname = "a"\nimages = "{id}.png"\nmasks = "{id}.png"', "say how it is split"),
+    "no masks": ('[[generator]]\nname = "a"\nimages = "{split}/{id}.png"', "needs masks"),
+    "a bad name": ('[[generator]]\nname = "A B"\nimages = "{split}/{id}"\nmasks = "{id}"', "does not match"),
+    "a bad role": ('[[generator]]\nname = "a"\nrole = "other"', "Invalid enum value 'other'"),
+    "a bad expression": ('source = "("\n[[generator]]\nname = "a"', "missing ), unterminated subpattern"),
+    "an expression without a group": ('source = "a+"\n[[generator]]\nname = "a"', "has no group"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_description_has_one_clear_message(what, deeploc, tmp_path):
+    text, words = BAD[what]
+    (tmp_path / "bad.toml").write_text(text if "suite =" in text else f'suite = "bad"\n{text}')
+    done = deeploc("data", "check", "bad.toml", "--data", tmp_path)
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_a_described_suite_is_checked_trained_and_tested(deeploc, tmp_path):
+    random = np.random.default_rng(0)
+    for folder in ("training", "validation", "testing"):
+        for i in range(6):
+            mask(tmp_path / f"data/masks/{folder}/{folder}{i}.png", 100 + 10 * i)
+            noise = random.integers(0, 256, (36, 40, 3)).astype(np.uint8)
+            (tmp_path / f"data/images/{folder}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).save(tmp_path / f"data/images/{folder}/{folder}{i}.png")
+    suite = ["--suite", SUITES / "images-masks.toml", "--data", tmp_path / "data"]
+    flags = ["--protocol", "same", "--model", "residual-unet", "--recipe", "quick", "--set", "epochs=1", "--json"]
+    done = deeploc("run", *suite, *flags, "--threads", "1", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert printed_json(done)["suite"] == "my-suite" and printed_json(done)["trained"] == 1
+    assert (tmp_path / "runs/my-suite/residual-unet+jaccard").is_dir()
+
+
+def test_a_list_that_leads_out_of_the_data_root_is_refused(tmp_path):
+    json_pairs(tmp_path)
+    (tmp_path / "test.json").write_text('[["../secret.png", "Gt/a.png"]]')
+    with pytest.raises(DataError, match="leads out of the data root"):
+        built("json-pairs", tmp_path)
+
+
+def test_two_masks_for_one_image_are_named(tmp_path):
+    au_tp_gt(tmp_path)
+    mask(tmp_path / "Gt/z_gt.tif")
+    with pytest.raises(DataError, match=r"z_gt.tif and .*z_gt.png both fit"):
+        built("au-tp-gt", tmp_path)
+
+
+def test_paired_samples_pair_by_stem_and_keep_what_lacks_its_partner(tmp_path):
+    pairs(tmp_path, [("images/b.png", "masks/b_m.png"), ("images/a.png", "masks/a_m.tif")])
+    (tmp_path / "masks/b_m.png").unlink()
+    image(tmp_path / "masks/c_m.png")
+    (tmp_path / "images/notes.txt").write_text("no image")
+    found = paired_samples(tmp_path / "images", tmp_path / "masks", mask_suffix="_m")
+    assert [(s.id, s.image.exists(), s.mask.exists()) for s in found] == [
+        ("a", True, True),
+        ("b", True, False),
+        ("c", False, True),
+    ]
+
+
+@pytest.mark.parametrize(("stem", "id"), [("a b(1)", "a_b_1_"), ("_x", "x_x"), ("ä-1", "x_-1"), ("a.b", "a.b")])
+def test_stems_become_ids(stem, id):
+    assert sample_id(stem) == id

@@ -1,0 +1,127 @@
+# ruff: noqa: E501
+"""Each thing that can be wrong with a suite, planted in a copy of a sound one, is reported by name."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import printed_json
+from PIL import Image
+from trees import dolos_tree
+
+ROOT = "celebahq/fake"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    return dolos_tree(tmp_path_factory.mktemp("sound"))
+
+
+@pytest.fixture
+def tree(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "tree")
+
+
+def mask_of(change):
+    def plant(folder):
+        file = folder / "lama/masks/test/test0001-1.png"
+        Image.fromarray(change(np.asarray(Image.open(file)))).save(file)
+
+    return plant
+
+
+def cut(folder):
+    file = folder / "lama/images/test/test0001-1.png"
+    file.write_bytes(file.read_bytes()[:900])
+
+
+def leak(folder):
+    for name in ("lama", "ldm", "pluralistic", "repaint-p2-9k"):
+        for kind in ("images", "masks"):
+            (folder / name / kind / "train/train0001-1.png").rename(folder / name / kind / "train/test0001-9.png")
+
+
+def in_train_and_valid(folder):
+    for name in ("lama", "ldm", "pluralistic", "repaint-p2-9k"):
+        for kind in ("images", "masks"):
+            (folder / name / kind / "valid/valid0001-1.png").rename(folder / name / kind / "valid/train0001-9.png")
+
+
+def invert_all(folder):
+    for file in (folder / "lama/masks/test").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+
+
+# what is planted, the check that finds it, its level, and words that name it
+PLANTED = {
+    "a missing generator": (lambda f: shutil.rmtree(f / "ldm"), "dataset", "error", "fake/ldm"),
+    "a missing split": (lambda f: shutil.rmtree(f / "ldm/images/valid"), "missing", "error", "ldm/images/valid"),
+    "an absent split": (lambda f: [shutil.rmtree(f / "ldm" / k / "valid") for k in ("images", "masks")], "split", "error", "ldm/valid"),
+    "a missing mask": (lambda f: (f / "ldm/masks/test/test0000-0.png").unlink(), "missing", "error", "masks/test/test0000-0.png"),
+    "a missing image": (lambda f: (f / "ldm/images/test/test0000-0.png").unlink(), "missing", "error", "images/test/test0000-0.png"),
+    "a truncated image": (cut, "unreadable", "error", "images/test/test0001-1.png"),
+    "a mask of another size": (mask_of(lambda m: 0 * m[:32]), "size", "error", "is 64 x 32"),
+    "a gray mask": (mask_of(lambda m: np.full_like(m, 128)), "gray", "error", "masks/test/test0001-1.png"),
+    "an empty mask": (mask_of(lambda m: np.full_like(m, 255)), "empty", "error", "its levels are all 255"),
+    "a source on both sides": (leak, "leak", "error", "source 'test0001' stands in"),
+    "the wrong polarity": (invert_all, "polarity", "warning", "lama/test: masks cover"),
+    "soft mask levels": (mask_of(lambda m: np.where(m > 0, 250, 4).astype(np.uint8)), "levels", "warning", "images/test/test0001-1.png"),
+    "stems that differ": (
+        lambda f: [(f / "ldm" / k / "test/test0002-1.png").rename(f / "ldm" / k / "test/test0002-2.png") for k in ("images", "masks")],
+        "stems",
+        "warning",
+        "test0002-1 is lacking in ldm/test",
+    ),
+    "a source in train and valid": (in_train_and_valid, "valid", "warning", "source 'train0001' stands in"),
+    "a duplicate image": (
+        lambda f: shutil.copy(f / "lama/images/test/test0000-0.png", f / "lama/images/test/test0002-1.png"),
+        "duplicate",
+        "warning",
+        "test0002-1.png is lama/test",
+    ),
+}  # fmt: skip
+
+
+def check(deeploc, tree):
+    return deeploc("data", "check", "dolos", "--data", tree, "--json", XDG_CACHE_HOME=str(tree.parent / "cache"))
+
+
+def test_a_sound_tree_is_clean_and_the_full_set_that_is_not_there_is_told(deeploc, tree, tmp_path):
+    assert printed_json(check(deeploc, tree))["findings"] == []
+    done = deeploc("data", "check", "dolos", "--data", tree, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "clean")
+    assert "repaint-p2-full (test-only): not there, left out" in done.stdout
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_is_planted_is_reported_by_name(deeploc, tree, what):
+    plant, name, level, words = PLANTED[what]
+    plant(tree / ROOT)
+    done = check(deeploc, tree)
+    mine = [finding for finding in printed_json(done)["findings"] if finding["check"] == name]
+    assert done.returncode == 1
+    assert any(words in finding["what"] and finding["level"] == level for finding in mine), done.stdout
+
+
+def test_everything_is_listed_at_once_counts_first_and_run_refuses_before_training(deeploc, tree, tmp_path):
+    for plant in (cut, leak, mask_of(lambda m: np.full_like(m, 128)), PLANTED["a missing mask"][0]):
+        plant(tree / ROOT)
+    flags = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    told = deeploc("data", "check", "dolos", "--data", tree, **flags).stdout
+    for line in ("error [missing] 1 files are missing", "error [leak] 1 sources are both trained on and tested on"):
+        assert line in told
+    assert told.index("error [missing]") < told.index("error [leak]") < told.index("warning [stems]")
+    refused = deeploc("run", "--suite", "dolos", "--data", tree, "--model", "residual-unet", **flags)
+    assert (refused.returncode, "errors in its data" in refused.stderr) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_warnings_are_told_and_the_run_goes_on(deeploc, tree, tmp_path):
+    PLANTED["stems that differ"][0](tree / ROOT)
+    flags = ["--suite", "dolos", "--data", tree, "--model", "residual-unet", "--recipe", "quick", "--set", "epochs=1"]
+    done = deeploc("run", *flags, "--threads", "1", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "warning [stems] 2 ids do not stand in every generator" in done.stderr
+    assert "| w/o lama        | lama        |" in done.stdout
