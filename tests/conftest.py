@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,16 @@ def environment(**extra):
     return {**keep, "HF_HUB_OFFLINE": "1", **extra}
 
 
+def run_deeploc(folder, *arguments, **extra):
+    """Run the real command in a folder; returns the finished process."""
+    command = [sys.executable, "-m", "deeploc_bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, env=environment(**extra), capture_output=True, text=True, timeout=200)
+
+
 @pytest.fixture
 def deeploc(tmp_path):
-    """Run the real command in an empty folder; returns the finished process."""
-
-    def run(*arguments, **extra):
-        command = [sys.executable, "-m", "deeploc_bench", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment(**extra), capture_output=True, text=True, timeout=200
-        )
-
-    return run
+    """Run the real command in an empty folder."""
+    return partial(run_deeploc, tmp_path)
 
 
 @pytest.fixture
