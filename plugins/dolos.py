@@ -34,7 +34,8 @@ def build(name: str, data: Path) -> dict[str, list[Sample]]:
     if folder is None:
         if name in TEST_ONLY:
             return {}
-        raise DataError(f"there is no folder {root / FOLDERS[name][0]}")
+        published, own = FOLDERS[name]
+        raise DataError(f"there is no folder {root / (published if (root / 'fake').is_dir() else own)}")
     if name == "authentic":
         return {"test": paired_samples(folder / "test", None)}
     splits = ("test",) if name in TEST_ONLY else SPLITS
@@ -46,7 +47,7 @@ def build(name: str, data: Path) -> dict[str, list[Sample]]:
 def _root(data: Path) -> Path:
     for place in ROOTS:
         for root in sorted(data.glob(place)) if "*" in place else [data / place]:
-            if any((root / folder).is_dir() for folder in ("fake", "lama")):
+            if any((root / folder).is_dir() for folder in ("fake", "lama", "ldm", "pluralistic", "repaint")):
                 return root
     raise DataError(
         f"{data} holds no Dolos. Give celebahq/ itself, its parent, a folder that holds such a parent, "

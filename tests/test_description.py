@@ -113,7 +113,7 @@ def tgif(root):
         pairs(
             root, [(f"sd2-fr/{folder}/dog/{stem}.png_sd2-512_0.png", f"masks/{folder}/dog/{stem}_512.png")], levels=[90]
         )
-        image(root / f"original/{folder}/dog/000000012_orig.png")
+        image(root / f"orig/{folder}/dog/000000012_orig.png")
 
 
 # each tree, and what its description finds: how many samples by generator, and a source

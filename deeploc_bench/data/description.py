@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import re
 import tomllib
@@ -16,10 +17,14 @@ import msgspec
 
 from deeploc_bench.contract.errors import DataError, PluginError, unknown
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Sample, Split
-from deeploc_bench.data.layouts import SUFFIXES, make_sample
+from deeploc_bench.data.layouts import SUFFIXES, distinct, make_sample
 
 NO_MASK = ("", "none", "negative")
 """What stands for the mask of an authentic image in a list."""
+COLUMNS = ("image", "mask", "split", "generator", "label")
+CHOICES = {"role": ("standard", "test-only"), "columns": COLUMNS} | dict.fromkeys(("split", "folders", "lists"), SPLITS)
+"""What the keys of a description may hold, or be tables of."""
+PLACEHOLDERS = ("id", "key", "split")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +45,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     split: Literal["train", "valid", "test"] | None = None
     folders: Mapping[Literal["train", "valid", "test"], str] = {}
     lists: Mapping[Literal["train", "valid", "test"], str] | str = {}
-    columns: Mapping[Literal["image", "mask", "split", "generator"], str] = {}
+    columns: Mapping[Literal["image", "mask", "split", "generator", "label"], str] = {}
     license: str | None = None
     reference: str | None = None
 
@@ -100,8 +105,12 @@ def _read(path: Path) -> Description:
         description = msgspec.convert(values, Description)
         patterns = [description.source, *(part.pair for part in description.generator)]
         groupless = [pattern for pattern in patterns if re.compile(pattern).groups < 1]
-    except (msgspec.ValidationError, re.error) as error:
-        raise DataError(f"suite {path}: {error}") from None
+    except msgspec.ValidationError as error:
+        key = re.search(r"\$\.generator\[\d+\]\.(\w+)", str(error))
+        allowed = CHOICES.get(key[1]) if key else None
+        raise DataError(f"suite {path}: {error}" + (f". Allowed: {', '.join(allowed)}." if allowed else "")) from None
+    except re.error as error:
+        raise DataError(f"suite {path}: {error.pattern!r} is no regular expression: {error}") from None
     if groupless:
         raise DataError(f"suite {path}: {groupless[0]!r} has no group; put (...) round the part that is meant")
     names = [part.name for part in description.generator]
@@ -120,11 +129,19 @@ def _check(part: Part, where: str) -> None:
     ways = [bool(part.split) and not part.lists, bool(part.lists), "{split}" in (part.images or "")]
     if sum(ways) != 1:
         raise DataError(f"{where}: say how it is split in one way: {{split}} in images, lists, or split = 'test'")
+    if part.split and part.lists and not isinstance(part.lists, str):
+        raise DataError(f"{where}: split = {part.split!r} goes with one list, not with a list a split; drop one")
+    away = [folder for folder in part.folders.values() if Path(folder).is_absolute() or ".." in Path(folder).parts]
+    if away:
+        raise DataError(f"{where}: folders: {away[0]!r} leads out of the data root; paths are relative to it")
     for key, template in (("images", part.images), ("masks", part.masks)):
         places = [place for place in ("{id}", "{key}") if place in (template or "")]
         is_placed = len(places) == 1 and (key == "masks" or places == ["{id}"])
         if template is not None and (not is_placed or Path(template).is_absolute() or ".." in Path(template).parts):
             raise DataError(f"{where}: {key} = {template!r} must hold {{id}} and stay below the data root")
+        strange = [place for place in re.findall(r"\{[^}]*\}", template or "") if place[1:-1] not in PLACEHOLDERS]
+        if strange:
+            raise DataError(f"{where}: {key} = {template!r}: {unknown('placeholder', strange[0][1:-1], PLACEHOLDERS)}")
     if part.images is None and not part.lists:
         raise DataError(f"{where}: needs images, a template such as 'images/{{split}}/{{id}}.png', or lists")
     if part.images is not None and part.masks is None and part.name != AUTHENTIC and not part.lists:
@@ -132,19 +149,25 @@ def _check(part: Part, where: str) -> None:
 
 
 def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
-    if part.lists:
-        lines = [replace(line, split=part.split or line.split) for line in _lists(part, data)]
-        files = _Files(part, data, "")
-        return {
-            split: [_listed(part, source, data, line, files) for line in lines if line.split == split]
-            for split in SPLITS
-        }
     splits: tuple[Split, ...] = (part.split,) if part.split else SPLITS
-    found = {split: _Files(part, data, part.folders.get(split, split)) for split in splits}
-    return {
-        split: [make_sample(id, image, files.mask(id), _group(source, id)) for id, image in files.images.items()]
-        for split, files in found.items()
-    }
+    files = {split: _Files(part, data, part.folders.get(split, split)) for split in splits}
+    if part.lists:
+        lines = list(dict.fromkeys(_lists(part, data)))
+        found = {
+            split: [_listed(part, source, data, line, files[split]) for line in lines if line.split == split]
+            for split in splits
+        }
+    else:
+        found = {
+            split: [make_sample(id, image, here.mask(id), _group(source, id)) for id, image in here.images.items()]
+            for split, here in files.items()
+        }
+    if not any(found.values()):
+        place = f"lists = {part.lists!r}" if part.lists else f"images = {part.images!r}"
+        raise DataError(
+            f"{path}: {place} finds no image of {part.name!r} in {data}; mend it, or leave the generator out"
+        )
+    return {split: distinct(samples) for split, samples in found.items()}
 
 
 class _Files:
@@ -172,9 +195,11 @@ def _fitting(data: Path, template: str, others: frozenset[Path] = frozenset()) -
     """Return the image files that fit a template, but for the others, by the text that stands for `{id}`."""
     pattern = _pattern(template)
     found: dict[str, Path] = {}
-    for file in sorted(data.glob(template.replace("{id}", "*"))):
+    anything = "*".join(glob.escape(text) for text in re.split(r"\{id\}|\*", template))
+    for file in sorted(data.glob(anything)):
         match = pattern.fullmatch(file.relative_to(data).as_posix())
-        if match is None or file.suffix.lower() not in SUFFIXES or file in others:
+        is_image = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        if match is None or not is_image or file in others:
             continue
         if match["id"] in found:
             raise DataError(
@@ -201,53 +226,71 @@ def _group(pattern: str, stem: str) -> str:
 
 
 def _lists(part: Part, data: Path) -> Iterator[Line]:
-    """Yield the lines of a part's lists that are of its kind: authentic images, or manipulated ones."""
+    """Yield the lines of a part's lists that are of its kind, authentic or manipulated, each with its split."""
+    names = {part.folders.get(split, split): split for split in SPLITS}
     files: Mapping[Any, str] = {None: part.lists} if isinstance(part.lists, str) else part.lists
     for split, name in files.items():
         path = _below(data, name)
         try:
             lines = list(READERS.get(path.suffix, _text_lines)(path, part.columns))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise DataError(f"list {path} cannot be read: {type(error).__name__}: {error}") from None
+        except OSError as error:
+            raise DataError(f"list {path}: {error.strerror}") from None
+        except (ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise DataError(
+                f"list {path} cannot be read: {error}. Expected {FORMS.get(path.suffix, TEXT_FORM)}."
+            ) from None
         for line in lines:
             is_authentic = line.mask == "" or (line.mask is None and part.name == AUTHENTIC)
             is_mine = (
                 is_authentic if part.name == AUTHENTIC else not is_authentic and line.generator in (None, part.name)
             )
             if is_mine:
-                yield replace(line, split=split or line.split)
+                place = split or part.split or names.get(line.split or "")
+                if place is None:
+                    raise DataError(f"list {path}: {line.image} has split {line.split!r}; allowed: {', '.join(names)}")
+                yield replace(line, split=place, generator=None)
 
 
 def _text_lines(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read `image`, `image mask` or `image mask label` a line."""
-    for line in filter(str.strip, path.read_text("utf-8").splitlines()):
-        image, *rest = line.split()
-        yield Line(image=image, mask=_mask_or_none(rest[0]) if rest else None)
+    """Read `image`, `image mask` or `image mask label` a line, with commas or tabs if names hold blanks."""
+    for line in filter(str.strip, path.read_text("utf-8-sig").splitlines()):
+        words = [word.strip() for word in re.split(r"[,\t]", line)] if re.search(r"[,\t]", line) else line.split()
+        image, mask, label = [*words, None, None][:3]
+        yield Line(image=image or "", mask=_mask_or_none(mask, label, image) if len(words) > 1 else None)
 
 
 def _json_pairs(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
     """Read `[[image, mask | "Negative"], ...]`."""
-    for image, mask in json.loads(path.read_text("utf-8")):
+    for image, mask in json.loads(path.read_text("utf-8-sig")):
         yield Line(image=image, mask=_mask_or_none(mask))
 
 
 def _csv_rows(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read the columns image, mask, split and generator; only image is needed."""
-    image, mask, split, generator = (columns.get(name, name) for name in ("image", "mask", "split", "generator"))
+    """Read the columns image, mask, split, generator and label; only image is needed."""
+    image, mask, split, generator, label = (columns.get(name, name) for name in COLUMNS)
     for row in csv.DictReader(path.read_text("utf-8-sig").splitlines()):
-        truth = _mask_or_none(row[mask]) if mask in row else None
+        if not row.get(image) or None in row or None in row.values():
+            raise ValueError(f"row {', '.join(map(str, row.values()))} does not fill the columns, {image!r} among them")
+        truth = _mask_or_none(row[mask], row.get(label), row[image]) if mask in row else None
         yield Line(image=row[image], mask=truth, split=row.get(split), generator=row.get(generator))
 
 
 READERS = {".json": _json_pairs, ".csv": _csv_rows}
+FORMS = {".json": '[[image, mask or "Negative"], ...]', ".csv": "a header with the column image, and rows"}
+TEXT_FORM = "'image', 'image mask' or 'image mask label' a line"
 
 
-def _mask_or_none(text: str) -> str:
-    return "" if text.strip().lower() in NO_MASK else text
+def _mask_or_none(text: str | None, label: str | None = None, image: str | None = None) -> str:
+    """Return the mask that a list names, empty for an authentic image; raises ValueError where its label differs."""
+    mask = "" if (text or "").strip().lower() in NO_MASK else text or ""
+    if label in ("0", "1") and (label == "1") != bool(mask):
+        raise ValueError(f"{image} has label {label} and {'mask ' + mask if mask else 'no mask'}")
+    return mask
 
 
 def _listed(part: Part, source: str, data: Path, line: Line, files: _Files) -> Sample:
-    id = Path(line.image).stem
+    name = Path(line.image).name
+    id = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
     image = files.images.get(id, data / part.images.replace("{id}", id)) if part.images else _below(data, line.image)
     mask = files.mask(id) if line.mask is None else _below(data, line.mask) if line.mask else None
     return make_sample(id, image, mask, _group(source, id))

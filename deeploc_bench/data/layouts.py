@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from deeploc_bench.contract.errors import DataError
@@ -18,24 +18,27 @@ def paired_samples(
     """Return the samples of a folder of images and a folder of masks (None: authentic images), sorted by id.
 
     The mask of `a.jpg` is `a<mask_suffix>.png`, of any image type. `source` makes the source out of a stem. A stem that
-    only one of the folders has makes a sample whose other file does not exist, which `data check` reports. Raises
-    DataError where two files of a folder have one stem.
+    only one of the folders has makes a sample whose other file does not exist, which `data check` reports. Images and
+    masks may lie in one folder, told apart by the suffix. Raises DataError where two files of a folder have one stem,
+    or two samples one id.
     """
     found = by_stem(images)
     if masks is None:
-        return [make_sample(stem, file, None, source(stem)) for stem, file in found.items()]
+        return distinct(make_sample(stem, file, None, source(stem)) for stem, file in found.items())
     truths = {
         stem.removesuffix(mask_suffix): file for stem, file in by_stem(masks).items() if stem.endswith(mask_suffix)
     }
-    return [
+    others = set(truths.values()) if mask_suffix else set()
+    found = {stem: file for stem, file in found.items() if file not in others}
+    return distinct(
         make_sample(
             stem,
             found.get(stem, images / f"{stem}.png"),
             truths.get(stem, masks / f"{stem}{mask_suffix}.png"),
             source(stem),
         )
-        for stem in sorted({*found, *truths})
-    ]
+        for stem in {*found, *truths}
+    )
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -48,6 +51,16 @@ def by_stem(folder: Path) -> dict[str, Path]:
             raise DataError(f"{file} and {found[file.stem]} have one stem; keep one")
         found[file.stem] = file
     return found
+
+
+def distinct(samples: Iterable[Sample]) -> list[Sample]:
+    """Return samples sorted by id; raises DataError where two have one id, with the files of both."""
+    found: dict[str, Sample] = {}
+    for sample in samples:
+        first = found.setdefault(sample.id, sample)
+        if first is not sample:
+            raise DataError(f"{first.image} and {sample.image} have one id, {sample.id!r}; rename or leave out one")
+    return [found[id] for id in sorted(found)]
 
 
 def make_sample(stem: str, image: Path, mask: Path | None, source: str) -> Sample:
