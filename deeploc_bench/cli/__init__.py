@@ -17,11 +17,14 @@ from deeploc_bench.training import ranks
 
 COMMANDS = {
     "data": "Check, pack or list the data of a suite.",
+    "leaderboard": "Render the leaderboard page out of its submissions.",
     "list": "List models, losses, suites, protocols, recipes or plugins.",
     "predict": "Write the heatmaps and overlays of images by a finished training.",
     "results": "Print the tables of a runs folder again.",
     "run": "Train and test by a protocol, and print the table.",
     "score": "Score predictions made elsewhere.",
+    "submit": "Collect finished trainings into a submission.",
+    "verify": "Recompute and check submissions.",
     "weights": "Fetch pretrained weights.",
 }
 

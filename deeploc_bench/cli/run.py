@@ -169,7 +169,7 @@ def _plan_text(prepared: Prepared, runs: Path) -> str:
         else:
             state = f"to train, {store.finished_epochs(folder)} of {epochs} epochs done, {len(training.train)} samples"
         left = remaining.get(training, [])
-        rating = division(training.recipe, training.model.spec)
+        rating = division(training.recipe, training.model.spec.pretraining) if training.loss else "open"
         lines.append(f"{training.place}\n    {label(training.recipe)} ({rating} division) · {state}")
         lines += [f"    test on {test}: {'to do' if test in left else 'done'}" for test in tests]
     trainings = sum(1 for training in remaining if training.loss and not store.is_trained(runs / training.place))

@@ -5,6 +5,7 @@ DeeplocError                 one clear message, no traceback; exit code 2
  │    └── RecipeError        a recipe, or one of its keys or values
  ├── PluginError             a plugin that breaks the contract
  ├── DataError               generator datasets that cannot be read, paired or split
+ ├── SubmissionError         a submission that is refused; its `check` says by which check
  ├── WeightsError            pretrained weights that cannot be had
  └── StoreError              a runs folder that cannot be read or written
 TrainingFailed               one training that cannot go on; the others do; exit code 1
@@ -34,6 +35,14 @@ class PluginError(DeeplocError):
 
 class DataError(DeeplocError):
     """Generator datasets that cannot be read, paired or split."""
+
+
+class SubmissionError(DeeplocError):
+    """A submission that is refused."""
+
+    def __init__(self, check: str, message: str) -> None:
+        super().__init__(message)
+        self.check = check
 
 
 class WeightsError(DeeplocError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 ImageIous = tuple[Sequence[str], Floats]
 """The source and the seed-averaged IoU of each image of one test generator."""
+
+SeedIous: TypeAlias = tuple[Sequence[str], Sequence[Floats]]
+"""The source of each image of one test generator, and the IoU of each image by seed."""
 
 RESAMPLES = 2000
 FEW_SOURCES = 30
@@ -57,6 +61,43 @@ def seed_spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
+def is_separable(one: Sequence[SeedIous], other: Sequence[SeedIous]) -> bool:
+    """Tell whether two rows differ: the 95 % interval of their difference leaves out 0.
+
+    The rows hold the same images. Paired percentile bootstrap, 2,000 resamples of a frozen stream: sources are drawn
+    for both rows at once, seeds for each on its own. A row of one seed tells nothing of seeds, and is never separable.
+    """
+    if min(len(ious) for row in (one, other) for _, ious in row) < 2:
+        return False
+    names = sorted({source for sources, _ in one for source in sources})
+    random = np.random.RandomState(0)
+    weights = _drawn(random, len(names))
+    first, second = (_resampled(row, names, weights, random) for row in (one, other))
+    low, high = np.nanpercentile(first - second, [2.5, 97.5])
+    return bool(low > 0 or high < 0)
+
+
+def _drawn(random: np.random.RandomState, count: int) -> Floats:
+    """Return how often each of `count` things is drawn in each resample, (RESAMPLES, count)."""
+    # NumPy freezes RandomState's streams (NEP 19), but its default integer differs between platforms.
+    drawn = random.randint(0, count, size=(RESAMPLES, count), dtype=np.int64)
+    return np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
+
+
+def _resampled(row: Sequence[SeedIous], names: Sequence[str], weights: Floats, random: np.random.RandomState) -> Floats:
+    """Return the mean over generators of the IoU in each resample of sources and seeds, (RESAMPLES,)."""
+    seeds = _drawn(random, len(row[0][1]))
+    means = []
+    for sources, ious in row:
+        parts = [_by_source((sources, one_seed), names) for one_seed in ious]
+        sums = np.stack([part[0] for part in parts])  # (seeds, S)
+        images = weights @ parts[0][1]
+        totals = ((seeds @ sums) * weights).sum(axis=1) / seeds.sum(axis=1)
+        means.append(np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0))
+    average: Floats = np.nanmean(np.stack(means), axis=0)
+    return average
+
+
 def _by_source(part: ImageIous, names: Sequence[str]) -> tuple[Floats, Floats]:
     """Return the sum of the IoUs and the number of images of each source, both (S,)."""
     sources, values = part
@@ -78,9 +119,7 @@ def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (gene
 
 def _bootstrap_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
     count = sums.shape[1]
-    # NumPy freezes RandomState's streams (NEP 19), but its default integer differs between platforms.
-    drawn = np.random.RandomState(0).randint(0, count, size=(RESAMPLES, count), dtype=np.int64)
-    weights = np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
+    weights = _drawn(np.random.RandomState(0), count)
     totals, images = weights @ sums.T, weights @ sizes.T  # (RESAMPLES, generators)
     means = np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0)
     low, high = np.nanpercentile(np.nanmean(means, axis=1), [2.5, 97.5])

@@ -177,6 +177,7 @@ def _inputs(
     return {
         "identity": identity,
         "suite": suite.name,
+        "fingerprint": suite.fingerprint,
         "standard_generators": suite.standard,
         "train_generators": generators,
         "train_samples": _counts(samples[0]),

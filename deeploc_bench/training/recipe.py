@@ -145,15 +145,20 @@ def changes(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def division(recipe: Recipe, model: Model) -> str:
-    """Return `closed` or `open`, from the resolved recipe and the model's declared facts alone.
+def division(recipe: Recipe, pretraining: str | None) -> str:
+    """Return `closed` or `open`, from the resolved recipe and the declared pretraining alone.
 
     Closed: equal to a named recipe except optimizer, lr, batch size and input size; weights none or trained on
     general images.
     """
     is_standard = recipe.name in named_recipes() and set(changes(recipe)) <= FREE_KEYS
-    is_declared = model.trainable and model.pretraining is not None and recipe.weights in ("default", "none")
+    is_declared = pretraining is not None and recipe.weights in ("default", "none")
     return "closed" if is_standard and is_declared else "open"
+
+
+def from_values(values: Mapping[str, Any], where: str) -> Recipe:
+    """Return the recipe of plain values, its name among them; raises RecipeError that names `where`."""
+    return _convert(values, where)
 
 
 def parse_loss(text: str, registry: Registry) -> LossExpression:

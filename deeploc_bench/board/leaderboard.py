@@ -1,0 +1,356 @@
+"""Renders the leaderboard's markdown page and its figures out of submissions: the same bytes on any machine."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from deeploc_bench.board import claims
+from deeploc_bench.board.published import Entry, Published
+from deeploc_bench.board.submission import Submission
+from deeploc_bench.scoring.metrics import image_ious
+from deeploc_bench.scoring.statistics import SeedIous, is_separable
+
+SPREAD_REACH = 2.0
+"""A reproduction agrees within this many spreads over seeds (of either), and never misses by more than 0.02."""
+INTRO = """# Leaderboard
+
+Does a localizer still find the edited pixels when it has never seen the generator? Higher is better; 1 is perfect.
+Every number but those marked *published* is recomputed from the per-image counts in
+[submissions/](submissions/); `deeploc-bench verify` does it on a laptop, without data and without running any submitted
+code. It proves consistency, not honesty: a row is `self-reported` until a second party's submission names it and agrees
+(`reproduced`). [How to submit](../CONTRIBUTING.md#submit-to-the-leaderboard).
+"""
+HELD_OUT = (
+    "**IoU**: mean over test images of tp / (tp + fp + fn) at heatmap > 0.5, trained on all other generators; then the "
+    'mean over generators. **interval**: 95 %, over source photographs. **sd**: over seeds; "?" = one seed, seed '
+    "variation unknown. **rank**: rows that share a rank cannot be told apart from its best row (paired over sources "
+    "and seeds; a row of one seed never splits a group; no correction for many comparisons). **gap**: same-generator "
+    "minus held-out IoU. **false alarm**: share of an untouched image that is predicted as manipulated."
+)
+SAME = "**IoU** as above, trained and tested on the same generator."
+CROSS = "**IoU** as above, trained on the row's generator and tested on the column's."
+PUBLISHED = "Published, not recomputed: numbers as their authors print them, in the dialect of IoU that is named."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A submission with its rank: the first place of its tie group."""
+
+    rank: int
+    submission: Submission
+
+
+def render(submissions: Iterable[Submission], published: Mapping[str, Published], suites: Iterable[str]) -> str:
+    """Return the whole page."""
+    by_suite: dict[str, list[Submission]] = {name: [] for name in sorted({*suites, *published})}
+    for submission in submissions:
+        by_suite.setdefault(submission.suite, []).append(submission)
+    parts = [_suite(name, mine, published.get(name)) for name, mine in sorted(by_suite.items())]
+    return "\n".join([INTRO, *parts]).rstrip() + "\n"
+
+
+def figures(submissions: Iterable[Submission]) -> dict[str, str]:
+    """Return the SVG figures of each suite's page, by file name."""
+    by_suite: dict[str, list[Submission]] = {}
+    for submission in submissions:
+        by_suite.setdefault(submission.suite, []).append(submission)
+    found = {}
+    for suite, mine in sorted(by_suite.items()):
+        ordered = [ranked.submission for ranked in rank(mine)]
+        gaps = [one for one in ordered if one.claims.same]
+        crossed = [one for one in ordered if one.claims.cross]
+        if gaps:
+            found[f"{suite}-gap.svg"] = _gap_svg(gaps)
+        if crossed:
+            found[f"{suite}-cross.svg"] = _cross_svg(crossed[0])
+    return found
+
+
+def rank(submissions: Sequence[Submission]) -> list[Ranked]:
+    """Return submissions by held-out IoU, each with the first place of its tie group."""
+    ordered = sorted(submissions, key=lambda one: (-one.claims.loo.iou, one.name))
+    ranked: list[Ranked] = []
+    best, place = None, 1
+    for position, submission in enumerate(ordered, start=1):
+        if best is None or is_separable(_seed_ious(best), _seed_ious(submission)):
+            best, place = submission, position
+        ranked.append(Ranked(rank=place, submission=submission))
+    return ranked
+
+
+def row_of(submission: Submission) -> str:
+    """Return the table of a submission alone, as it will stand in the page."""
+    return _held_out(rank([submission]))
+
+
+def trust(submission: Submission, others: Iterable[Submission]) -> str:
+    """Return `reproduced` where another party's submission names this one and agrees within the spread over seeds."""
+    for other in others:
+        if other.reproduces == submission.name and other.contact != submission.contact:
+            spreads = [
+                spread for spread in (submission.claims.loo.spread, other.claims.loo.spread) if spread is not None
+            ]
+            reach = max(SPREAD_REACH * max(spreads, default=0.0), 0.02)
+            if abs(other.claims.loo.iou - submission.claims.loo.iou) <= reach:
+                return "reproduced"
+    return "self-reported"
+
+
+def _seed_ious(submission: Submission) -> list[SeedIous]:
+    found: list[SeedIous] = []
+    for train, test in claims.pairs_of("loo", submission.generators):
+        mine = [t for t in submission.trainings if tuple(t.train_generators) == train and test in t.tests]
+        by_seed = sorted(mine, key=lambda training: training.seed)
+        found.append((submission.sources[test], [image_ious(claims.records_of(submission, t, test)) for t in by_seed]))
+    return found
+
+
+def _suite(name: str, submissions: list[Submission], published: Published | None) -> str:
+    parts = [f"## {name}", ""]
+    if submissions:
+        ranked = rank(submissions)
+        parts += ["### Held-out generator (loo)", "", _held_out(ranked), "", HELD_OUT, "", *_gap_figure(name, ranked)]
+        parts += _same(ranked) + _cross(name, ranked) + ["### Commands", "", _commands(ranked), ""]
+    else:
+        parts += [f"No submission yet. [Be the first](../CONTRIBUTING.md#submit-to-the-leaderboard) on `{name}`.", ""]
+    if published:
+        parts += ["### Published, not recomputed", "", _published(published), "", PUBLISHED, ""]
+    return "\n".join(parts)
+
+
+def _held_out(ranked: Sequence[Ranked]) -> str:
+    generators = ranked[0].submission.generators
+    everybody = [one.submission for one in ranked]
+    lines = []
+    for one in ranked:
+        entry, mine = one.submission, one.submission.claims
+        lines.append(
+            [
+                str(one.rank) if entry.loss else "-",
+                _link(entry.name, f"submissions/{entry.suite}/{entry.name}.json"),
+                _what(entry),
+                _number(mine.loo.iou),
+                f"{_number(mine.loo.low)} to {_number(mine.loo.high)}",
+                _number(mine.loo.spread) if len(entry.seeds) > 1 else ("?" if entry.loss else "-"),
+                *(_number(mine.loo.by_generator.get(name)) for name in generators),
+                _number(mine.worst),
+                _number(mine.gap),
+                _number(mine.false_alarm_area),
+                entry.division if entry.loss else "baseline",
+                entry.budget,
+                trust(entry, everybody),
+                str(len(entry.seeds)),
+                _parameters(entry),
+                entry.date,
+                _link("code", entry.code) if entry.code else "",
+            ]
+        )
+    headers = [
+        "rank",
+        "submission",
+        "model + loss",
+        "IoU",
+        "interval",
+        "sd",
+        *generators,
+        "worst",
+        "gap",
+        "false alarm",
+    ]
+    headers += ["division", "budget", "trust", "seeds", "parameters", "date", "link"]
+    return _markdown(lines, headers)
+
+
+def _same(ranked: Sequence[Ranked]) -> list[str]:
+    rows = [(one.submission, one.submission.claims.same) for one in ranked]
+    generators = ranked[0].submission.generators
+    lines = [
+        [
+            escape(entry.name),
+            _what(entry),
+            _number(row.iou),
+            f"{_number(row.low)} to {_number(row.high)}",
+            *(_number(row.by_generator.get(name)) for name in generators),
+        ]
+        for entry, row in sorted(rows, key=lambda pair: -pair[1].iou if pair[1] else 0)
+        if row is not None
+    ]
+    if not lines:
+        return []
+    table = _markdown(lines, ["submission", "model + loss", "IoU", "interval", *generators])
+    return ["### Same generator", "", table, "", SAME, ""]
+
+
+def _cross(suite: str, ranked: Sequence[Ranked]) -> list[str]:
+    crossed = [one.submission for one in ranked if one.submission.claims.cross and one.submission.loss]
+    if not crossed:
+        return []
+    best = crossed[0]
+    lines = [
+        [train, *(_number(row.get(test)) for test in best.generators)]
+        for train, row in (best.claims.cross or {}).items()
+    ]
+    table = _markdown(lines, ["train on \\ test on", *best.generators])
+    figure = f"![train x test, {escape(best.name)}](figures/{suite}-cross.svg)"
+    return [
+        "### Cross",
+        "",
+        f"{escape(best.name)}, the first row above that has it:",
+        "",
+        table,
+        "",
+        CROSS,
+        "",
+        figure,
+        "",
+    ]
+
+
+def _gap_figure(suite: str, ranked: Sequence[Ranked]) -> list[str]:
+    has_gap = any(one.submission.claims.same for one in ranked)
+    return [f"![same-generator and held-out IoU](figures/{suite}-gap.svg)", ""] if has_gap else []
+
+
+def _commands(ranked: Sequence[Ranked]) -> str:
+    return "\n".join(
+        f"- {escape(one.submission.name)}: `{command(one.submission)}`" for one in ranked if one.submission.loss
+    )
+
+
+def command(submission: Submission) -> str:
+    """Return the command that reproduces a submission's trainings."""
+    recipe = dict(submission.recipe)
+    words = ["deeploc-bench run", f"--suite {submission.suite}"]
+    protocols = {"loo": True, "same": submission.claims.same, "cross": submission.claims.cross}
+    words += [f"--protocol {name}" for name, has in protocols.items() if has]
+    words += [f"--budget {submission.budget}"] if submission.budget != "full" else []
+    words += [f"--model {submission.model.name}", f"--loss {submission.loss_expression}", f"--recipe {recipe['name']}"]
+    words += [f"--set {key}={value}" for key, value in _changes(recipe).items()]
+    words += [f"--seed {seed}" for seed in submission.seeds]
+    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+", word))
+
+
+def _changes(recipe: Mapping[str, object]) -> dict[str, object]:
+    from deeploc_bench.training.recipe import changes, from_values
+
+    return changes(from_values(dict(recipe), "of the submission"))
+
+
+def _published(published: Published) -> str:
+    names = sorted({name for entry in published.entry for name in (*entry.same, *entry.loo, *entry.cross)})
+    lines = []
+    for entry in published.entry:
+        title = _link(entry.title, entry.reference) if entry.reference else escape(entry.title)
+        for protocol, row in _published_rows(entry):
+            mean = sum(row.values()) / len(row) if row else None
+            lines.append(
+                [title, protocol, _number(mean), *(_number(row.get(name)) for name in names), escape(entry.dialect)]
+            )
+        for protocol, value in (("same", entry.mean_same), ("cross, mean of the others", entry.mean_other)):
+            if value is not None:
+                lines.append([title, protocol, _number(value), *("-" for _ in names), escape(entry.dialect)])
+    return _markdown(lines, ["publication", "protocol", "IoU", *names, "dialect"])
+
+
+def _published_rows(entry: Entry) -> list[tuple[str, Mapping[str, float]]]:
+    rows: list[tuple[str, Mapping[str, float]]] = []
+    rows += [("same", entry.same)] if entry.same else []
+    rows += [("loo", entry.loo)] if entry.loo else []
+    return rows + [(f"cross, trained on {train}", row) for train, row in entry.cross.items()]
+
+
+def escape(text: str) -> str:
+    """Return text that cannot break or script the page: no HTML, pipe, backtick, bracket or line break."""
+    plain = " ".join(html.escape(text, quote=True).split())
+    return re.sub(r"([\\`*_{}\[\]()#!|~<>])", lambda match: f"&#{ord(match[1])};", plain)
+
+
+def _link(text: str, target: str) -> str:
+    safe = re.sub(r"[^A-Za-z0-9._~:/?#@&=+%-]", lambda match: f"%{ord(match[0]):02X}", target)
+    return f"[{escape(text)}]({safe})"
+
+
+def _what(submission: Submission) -> str:
+    name = escape(submission.model.name)
+    return f"{name} + {escape(submission.loss_expression)}" if submission.loss else f"{name} (trivial baseline)"
+
+
+def _parameters(submission: Submission) -> str:
+    count = max(training.environment.parameters for training in submission.trainings)
+    return f"{count / 1e6:.2f} M" if count else "-"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def _markdown(lines: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
+
+
+def _gap_svg(submissions: Sequence[Submission]) -> str:
+    """Draw a line from same-generator to held-out IoU for each submission."""
+    top, step, left, width = 46, 26, 250, 380
+    height = top + step * len(submissions) + 34
+    rows = []
+    for place, entry in enumerate(submissions):
+        y = top + step * place
+        held, same = entry.claims.loo.iou, entry.claims.same.iou if entry.claims.same else entry.claims.loo.iou
+        x_held, x_same = (left + width * value for value in (held, same))
+        rows.append(
+            f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{html.escape(entry.name)}</text>'
+            f'<line x1="{x_held:.1f}" y1="{y}" x2="{x_same:.1f}" y2="{y}" stroke="#999" stroke-width="2"/>'
+            f'<circle cx="{x_same:.1f}" cy="{y}" r="5" fill="#fff" stroke="#1f6feb" stroke-width="2"/>'
+            f'<circle cx="{x_held:.1f}" cy="{y}" r="5" fill="#1f6feb"/>'
+        )
+    ticks = [
+        f'<line x1="{left + width * k / 5:.1f}" y1="{top - 14}" x2="{left + width * k / 5:.1f}" y2="{height - 26}" '
+        f'stroke="#ddd"/><text x="{left + width * k / 5:.1f}" y="{height - 10}" text-anchor="middle">{k / 5:.1f}</text>'
+        for k in range(6)
+    ]
+    legend = (
+        f'<circle cx="{left}" cy="16" r="5" fill="#1f6feb"/><text x="{left + 10}" y="20">held-out IoU</text>'
+        f'<circle cx="{left + 120}" cy="16" r="5" fill="#fff" stroke="#1f6feb" stroke-width="2"/>'
+        f'<text x="{left + 130}" y="20">same-generator IoU</text>'
+    )
+    return _svg(left + width + 30, height, [*ticks, *rows, legend])
+
+
+def _cross_svg(submission: Submission) -> str:
+    """Draw the train x test matrix of a submission as a heat map."""
+    names, cell, left, top = submission.generators, 64, 130, 56
+    cross = submission.claims.cross or {}
+    parts = [
+        f'<text x="{left}" y="18">{html.escape(submission.name)}: IoU, trained on (rows), tested on (columns)</text>'
+    ]
+    for row, train in enumerate(names):
+        y = top + cell * row
+        parts.append(f'<text x="{left - 8}" y="{y + cell / 2 + 4}" text-anchor="end">{html.escape(train)}</text>')
+        for column, test in enumerate(names):
+            value = cross.get(train, {}).get(test, math.nan)
+            share = 0.0 if math.isnan(value) else value
+            x, ink = left + cell * column, "#fff" if share > 0.55 else "#111"
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" fill="#1f6feb" fill-opacity="{share:.3f}" '
+                f'stroke="#ccc"/><text x="{x + cell / 2}" y="{y + cell / 2 + 4}" text-anchor="middle" fill="{ink}">'
+                f"{_number(value)}</text>"
+            )
+    for column, test in enumerate(names):
+        x = left + cell * column + cell // 2
+        parts.append(f'<text x="{x}" y="{top - 8}" text-anchor="middle">{html.escape(test)}</text>')
+    return _svg(left + cell * len(names) + 20, top + cell * len(names) + 16, parts)
+
+
+def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12" fill="#111">\n'
+        f'<rect width="{width}" height="{height}" fill="#fff"/>\n{body}\n</svg>\n'
+    )

@@ -1,0 +1,291 @@
+# ruff: noqa: E501
+"""Every kind of tampered or malformed submission is refused or flagged by the check that caught it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from boards import board, submission, with_claims, write
+
+from deeploc_bench.board.submission import MOST_BYTES, Submission, read, to_json
+from deeploc_bench.board.verify import load_board, verify
+
+GOOD = submission()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return board(tmp_path_factory.mktemp("board"), [submission("rival", seed=7)])
+
+
+def checked(folder, values, name="entry", **options):
+    """Verify values (or raw bytes) as a file beside the board, without letting it into the board."""
+    content = values if isinstance(values, bytes) else json.dumps(values).encode()
+    file = folder / "incoming" / "submissions" / "synthetic" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return verify(file, load_board(folder), **options)
+
+
+def test_a_sound_submission_passes(folder):
+    verdict = checked(folder, GOOD)
+    assert (verdict.failures, [mark.check for mark in verdict.warnings if mark.check != "best"]) == ([], [])
+
+
+def loo(values, place=0):
+    """Return the place-th loo training."""
+    return [training for training in values["trainings"] if len(training["train_generators"]) > 1][place]
+
+
+def held_out(values, place=0):
+    """Return the records of the place-th loo training on its held-out generator."""
+    training = loo(values, place)
+    (test,) = {*values["generators"]} - {*training["train_generators"]}
+    return training["tests"][test]
+
+
+def put(*path, value):
+    """Return a change that sets one value."""
+
+    def change(values):
+        for step in path[:-1]:
+            values = values[step]
+        values[path[-1]] = value
+
+    return change
+
+
+def better(values):
+    """One more pixel found, the claims left as they were."""
+    held_out(values)["tp"][3] += 1
+    held_out(values)["fn"][3] -= 1
+
+
+def better_and_claimed(values):
+    better(values)
+    held_out(values)["tp"][4] += 50
+    values |= with_claims(values)
+
+
+def fewer_false_alarms(values):
+    held_out(values)["fp"][0] = 0
+
+
+def swap(values):
+    part = held_out(values)
+    for column in ("tp", "fp", "fn"):
+        part[column][0], part[column][1] = part[column][1], part[column][0]
+    values |= with_claims(values)
+
+
+def too_many_pixels(values):
+    held_out(values)["fp"][2] = 5000
+    values |= with_claims(values)
+
+
+def without(path):
+    def change(values):
+        for step in path[:-1]:
+            values = values[step]
+        del values[path[-1]]
+
+    return change
+
+
+def drop_cell(values):
+    values["trainings"].remove(loo(values))
+
+
+def drop_same(values):
+    values["trainings"] = [t for t in values["trainings"] if t["train_generators"] != ["lama"]]
+
+
+def drop_test(values):
+    loo(values)["tests"].pop("lama")
+
+
+def extra_training(values):
+    values["trainings"].append({**copy.deepcopy(loo(values)), "train_generators": ["lama", "ldm", "pluralistic"]})
+
+
+def trained_on_held_out(values):
+    loo(values)["train_generators"] = ["lama", "ldm", "pluralistic"]
+
+
+def reorder(values):
+    for name in values["ids"]:
+        values["ids"][name] = values["ids"][name][::-1]
+
+
+def other_source(values):
+    values["sources"]["ldm"][0] = "another"
+    values |= with_claims(values)
+
+
+def forged_manifest(values):
+    for part in ("ids", "sources", "pixels"):
+        values[part]["lama"] = values[part]["lama"][:-1]
+    for training in values["trainings"]:
+        for test, part in training["tests"].items():
+            if test == "lama":
+                training["tests"][test] = {column: listed[:-1] for column, listed in part.items()}
+    values |= with_claims(values)
+
+
+# a change of the sound submission, and the check that refuses it
+TAMPERED = {
+    "an improved count": (better, "claims"),
+    "an improved count with claims to match": (better_and_claimed, "area"),
+    "false alarms left out": (fewer_false_alarms, "claims"),
+    "two images swapped": (swap, "area"),
+    "more pixels than there are": (too_many_pixels, "pixels"),
+    "a negative count": (lambda v: held_out(v)["fp"].__setitem__(0, -1), "schema"),
+    "a count that is no whole number": (lambda v: held_out(v)["tp"].__setitem__(0, 1.5), "schema"),
+    "a count as text": (lambda v: held_out(v)["tp"].__setitem__(0, "9"), "schema"),
+    "a huge count": (lambda v: held_out(v)["tp"].__setitem__(0, 10**30), "schema"),
+    "a claimed mean": (put("claims", "loo", "iou", value=0.99), "claims"),
+    "a claim off by the last digit": (lambda v: v["claims"]["loo"].update(iou=v["claims"]["loo"]["iou"] + 2e-16), "claims"),
+    "a claimed interval": (put("claims", "loo", "low", value=0.4), "claims"),
+    "a claimed spread": (put("claims", "loo", "spread", value=0.0), "claims"),
+    "a claimed gap": (put("claims", "gap", value=0.0), "claims"),
+    "a claim of a generator that is not there": (put("claims", "loo", "by_generator", "dalle", value=0.5), "claims"),
+    "a claim left out": (lambda v: v["claims"]["loo"]["by_generator"].pop("ldm"), "claims"),
+    "a dropped loo cell": (drop_cell, "cells"),
+    "a dropped test": (lambda v: held_out(v) and loo(v)["tests"].clear(), "cells"),
+    "half of the same protocol": (drop_same, "cells"),
+    "a training twice": (lambda v: v["trainings"].append(v["trainings"][0]), "cells"),
+    "a training of no protocol": (extra_training, "cells"),
+    "trained on the held-out generator": (trained_on_held_out, "cells"),
+    "trained on a generator of nobody": (lambda v: loo(v).update(train_generators=["lama", "dalle"]), "held-out"),
+    "pretraining that has seen a generator": (put("pretraining_generators", value=["ldm"]), "held-out"),
+    "a seed that is not declared": (put("seeds", value=[0]), "seeds"),
+    "a declared seed without records": (put("seeds", value=[0, 1, 2]), "cells"),
+    "a seed twice": (put("seeds", value=[0, 0, 1]), "seeds"),
+    "a list too short": (lambda v: held_out(v)["fp"].pop(), "lengths"),
+    "pixels too short": (lambda v: v["pixels"]["lama"].pop(), "lengths"),
+    "ids in another order": (reorder, "ids"),
+    "an id twice": (lambda v: v["ids"]["lama"].__setitem__(1, v["ids"]["lama"][0]), "ids"),
+    "an id of no image": (lambda v: v["ids"]["lama"].__setitem__(11, "image-9999"), "ids"),
+    "an image left out everywhere": (forged_manifest, "ids"),
+    "another source": (other_source, "sources"),
+    "other pixels": (lambda v: v["pixels"]["lama"].__setitem__(0, 9999), "pixels"),
+    "another data fingerprint": (put("fingerprint", value="0" * 32), "fingerprint"),
+    "a generator left out": (put("generators", value=["lama", "ldm"]), "generators"),
+    "open passed off as closed": (put("recipe", "epochs", value=200), "division"),
+    "undeclared pretraining in the closed division": (put("pretraining", value=None), "division"),
+    "a recipe that cannot be": (put("recipe", "lr", value=-1.0), "recipe"),
+    "a recipe key of nobody": (put("recipe", "luck", value=1), "recipe"),
+    "another name than the file's": (put("name", value="winner"), "name"),
+    "another suite": (put("suite", value="photos"), "place"),
+    "a path in the name": (put("name", value="../../etc/passwd"), "schema"),
+    "HTML in the name": (put("name", value="<script>alert(1)</script>"), "schema"),
+    "a script as a link": (put("code", value="javascript:alert(1)"), "schema"),
+    "http instead of https": (put("reference", value="http://example.org"), "schema"),
+    "a link with blanks and pipes": (put("code", value="https://example.org/a b|c"), "schema"),
+    "an unknown field": (put("rank", value=1), "schema"),
+    "a field left out": (without(["seeds"]), "schema"),
+    "another schema version": (put("schema", value=2), "version"),
+    "no schema version": (without(["schema"]), "version"),
+    "a bad hash": (lambda v: held_out(v)["pred"].__setitem__(0, "xyz"), "schema"),
+    "a bad date": (put("date", value="yesterday"), "schema"),
+    "text without end": (put("contact", value="x" * 10_000), "schema"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_what_is_tampered_with_is_refused_by_its_check(folder, what):
+    change, check = TAMPERED[what]
+    values = copy.deepcopy(GOOD)
+    change(values)
+    found = [mark.check for mark in checked(folder, values).failures]
+    assert check in found, found
+
+
+RAW = {
+    "not JSON": (b"{", "json"),
+    "an empty file": (b"", "json"),
+    "no object": (b"[]", "schema"),
+    "binary": (b"\xff\xfe\x00", "json"),
+    "NaN": (json.dumps({**GOOD, "schema": 1, "claims": {"worst": float("nan")}}).encode(), "nan"),
+    "infinity": (b'{"schema": 1, "seeds": [Infinity]}', "nan"),
+    "a key twice": (b'{"schema": 1, "name": "a", "name": "b"}', "duplicate-key"),
+    "deep nesting": (b'{"schema": 1, "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nesting"),
+    "too large": (b" " * (MOST_BYTES + 1), "size"),
+}
+
+
+@pytest.mark.parametrize("what", RAW)
+def test_what_is_malformed_is_refused_without_a_traceback(folder, what):
+    content, check = RAW[what]
+    assert [mark.check for mark in checked(folder, content).failures] == [check]
+
+
+def test_several_failures_are_listed_at_once(folder):
+    values = copy.deepcopy(GOOD)
+    for what in ("another name than the file's", "another data fingerprint", "a seed twice", "a list too short"):
+        TAMPERED[what][0](values)
+    found = {mark.check for mark in checked(folder, values).failures}
+    assert {"name", "fingerprint", "seeds", "lengths"} <= found
+
+
+def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):
+    base = board(tmp_path / "base", [GOOD])
+    words = {**GOOD, "contact": "somebody else"}
+    assert not checked(base, words, base=base).failures
+    other = submission("entry", seed=3)
+    assert {mark.check for mark in checked(base, other, base=base).failures} == {"base"}
+
+
+def test_a_copied_entry_is_flagged_and_a_declared_reproduction_is_not(tmp_path):
+    folder = board(tmp_path / "board", [GOOD])
+    copied = {**copy.deepcopy(GOOD), "name": "copied"}
+    assert "copy" in [mark.check for mark in checked(folder, copied, "copied").warnings]
+    told = {**copied, "reproduces": "entry"}
+    assert "copy" not in [mark.check for mark in checked(folder, told, "copied").warnings]
+
+
+def test_no_spread_and_trivial_predictions_are_flagged(folder):
+    values = copy.deepcopy(GOOD)
+    for place in range(6):
+        part, first = held_out(values, place), held_out(values, place % 3)
+        whole = [tp + fn for tp, fn in zip(part["tp"], part["fn"], strict=True)]
+        part.update(tp=[0] * 12, fp=[0] * 12, fn=whole, pred=first["pred"])
+    found = {mark.check for mark in checked(folder, with_claims(values)).warnings}
+    assert {"spread", "trivial"} <= found
+
+
+def test_without_a_manifest_the_areas_must_agree_with_the_other_submissions(tmp_path):
+    folder = board(tmp_path / "board", [submission("first")])
+    (folder / "suites/synthetic.json").unlink()
+    assert not checked(folder, submission("entry", seed=5)).failures
+    values = copy.deepcopy(submission("entry", seed=5))
+    better_and_claimed(values)
+    assert {mark.check for mark in checked(folder, values).failures} == {"area"}
+
+
+def test_a_submission_is_written_and_read_back_without_loss(tmp_path):
+    whole = msgspec.convert(GOOD, Submission)
+    file = write(tmp_path, GOOD)
+    assert read(file) == whole
+    assert to_json(read(file)) == file.read_bytes()
+    assert json.loads(file.read_bytes()) == json.loads(json.dumps(msgspec.to_builtins(whole)))
+
+
+def test_the_command_lists_failures_and_needs_no_torch(deeploc, tmp_path):
+    folder = board(tmp_path / "board", [GOOD])
+    values = copy.deepcopy(GOOD)
+    better(values)
+    bad = write(tmp_path / "incoming", json.dumps({**values, "name": "bad"}).encode(), "bad")
+    good = folder / "submissions/synthetic/entry.json"
+    done = deeploc("verify", good, bad, "--leaderboard", folder, "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, [entry["ok"] for entry in report]) == (1, [True, False])
+    assert {failure["check"] for failure in report[1]["failures"]} == {"claims"}
+    code = f"import sys; sys.argv = ['x', 'verify', {str(good)!r}, '--leaderboard', {str(folder)!r}]\n"
+    code += "from deeploc_bench.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
