@@ -43,6 +43,23 @@ def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict
         return {suffix: _saved(figure, suffix) for suffix in ("svg", "png")}
 
 
+def iou_histogram(ious: Mapping[str, Sequence[float]]) -> bytes:
+    """Draw how many test images have which IoU, in 20 bins, a line a test generator; returns SVG."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({**STYLE, "backend": "agg"}):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for label, values in ious.items():
+            axes.hist(values, bins=20, range=(0, 1), histtype="step", linewidth=1.8, label=label)
+        axes.set(xlabel="IoU of a test image", ylabel="images", xlim=(0, 1))
+        axes.grid(alpha=0.3)
+        axes.legend(title="tested on", frameon=False)
+        return _saved(figure, "svg")
+
+
 def _saved(figure: Any, suffix: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=suffix, dpi=150, metadata={"Date": None} if suffix == "svg" else None)

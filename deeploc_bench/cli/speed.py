@@ -1,0 +1,93 @@
+"""`deeploc-bench speed`: what a model's forward pass costs on this device."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deeploc_bench.cli import common, tables
+from deeploc_bench.contract.errors import PluginError
+
+BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
+
+
+@click.command("speed")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--size", type=click.IntRange(32, 8192), default=64, show_default=True, help="Pixels a side (photos: 64)."
+)
+@click.option("--device", default="auto", metavar="auto|cpu|cuda[:i]", show_default=True, help="Where to measure.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [all cores]")
+@common.plugin_option
+@common.json_option
+def command(
+    *, models: tuple[str, ...], size: int, device: str, threads: int | None, plugins: tuple[str, ...], as_json: bool
+) -> None:
+    """Measure latency, images per second, FLOPs, parameters and peak memory of models, each in a process of its own."""
+    from deeploc_bench.training.fit import resolve_device
+
+    registry = common.load(plugins)
+    for name in models:
+        registry.model(name)
+    asked = {
+        "size": size,
+        "device": str(resolve_device(device)),
+        "threads": threads or len(os.sched_getaffinity(0)),
+        "plugins": common.plugin_requests(plugins),
+    }
+    found = []
+    with common.progress("speed", len(models)) as tick:
+        for name in models:
+            found.append(_measured({**asked, "models": [name]}))
+            tick()
+    if as_json:
+        common.print_json(found)
+        return
+    heads = ["model", "latency_ms", "images_per_second", "GFLOPs an image", "parameters", "peak_memory_mib"]
+    lines = [
+        [
+            one["model"],
+            f"{one['latency_ms']:.2f}",
+            f"{one['images_per_second']:.1f}",
+            f"{one['flops_per_image'] / 1e9:.3f}",
+            f"{one['parameters']:,}",
+            f"{one['peak_memory_mib']:.0f}",
+        ]
+        for one in found
+    ]
+    where = f"{size} x {size} · {found[0]['device']} · {found[0]['threads']} threads · latency of 1 image, rate of 16"
+    print(f"{where}\n{tables.markdown(lines, heads)}")
+
+
+def _measured(asked: dict[str, Any]) -> dict[str, Any]:
+    """Run the benchmark of one model in a process of its own, so that peak memory is its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "speed.json"
+        command = [sys.executable, "-m", "pytest", str(BENCHMARK), "-q", "-c", os.devnull, "-p", "no:cacheprovider"]
+        command += ["--rootdir", scratch, "--benchmark-json", str(out), "--benchmark-min-rounds", "10"]
+        done = subprocess.run(
+            command, env={**os.environ, "DEEPLOC_SPEED": json.dumps(asked)}, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise PluginError(f"model {asked['models'][0]!r} cannot be measured:\n{done.stdout[-1500:]}")
+        record = json.loads(out.read_text("utf-8"))
+    one, many = sorted(record["benchmarks"], key=lambda part: int(part["extra_info"]["batch"]))
+    info = one["extra_info"]
+    return {
+        **{key: info[key] for key in ("model", "size", "device", "threads", "parameters", "flops_per_image")},
+        "peak_memory_mib": many["extra_info"]["peak_memory_mib"],
+        "latency_ms": 1000 * one["stats"]["median"],
+        "images_per_second": many["extra_info"]["batch"] / many["stats"]["median"],
+        "pytest_benchmark": {
+            "one": one["stats"]["median"],
+            "many": many["stats"]["median"],
+            "version": record["version"],
+        },
+    }
