@@ -105,7 +105,13 @@ def submission(name="entry", *, seed=0, images=12, seeds=(0, 1), generators=GENE
 def with_claims(values):
     """Return a submission's values with the claims that its records give."""
     whole = msgspec.convert(values, Submission)
-    return {**values, "claims": msgspec.to_builtins(claims.claims_of(whole))}
+    return {**values, "claims": msgspec.to_builtins(claims.claims_of(whole, claims.tables_of(whole)))}
+
+
+def entry_of(values):
+    """Return what a board keeps of a submission."""
+    whole = msgspec.convert(values, Submission)
+    return claims.entry_of(whole, claims.tables_of(whole))
 
 
 def write(folder, values, name=None):

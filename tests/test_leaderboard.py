@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import msgspec
 import numpy as np
 import pytest
-from boards import board, submission, with_claims, write
+from boards import board, entry_of, submission, with_claims, write
 
 from deeploc_bench.board.leaderboard import command, escape, figures, rank, render, trust
 from deeploc_bench.board.published import published
@@ -22,7 +22,7 @@ KEPT = Path(__file__).parents[1] / "leaderboard"
 
 
 def entry(name="entry", **options):
-    return msgspec.convert(submission(name, **options), Submission)
+    return entry_of(submission(name, **options))
 
 
 def improved(name, share, **options):
@@ -33,7 +33,7 @@ def improved(name, share, **options):
             found = [int(share * fn) for fn in part["fn"]]
             part["tp"] = [tp + more for tp, more in zip(part["tp"], found, strict=True)]
             part["fn"] = [fn - more for fn, more in zip(part["fn"], found, strict=True)]
-    return msgspec.convert(with_claims(values), Submission)
+    return entry_of(with_claims(values))
 
 
 def test_the_kept_page_is_what_its_submissions_render_to(deeploc):
@@ -97,12 +97,12 @@ def test_separability_is_rare_where_there_is_no_difference_and_sure_where_there_
 
 
 def test_trust_needs_another_party_that_agrees():
-    first = entry("first")
+    first = entry("first").submission
     values = submission("again") | {"reproduces": "first"}
     again = msgspec.convert({**values, "contact": "another party"}, Submission)
     assert trust(first, [again]) == "reproduced"
     assert trust(first, [msgspec.convert({**values, "contact": first.contact}, Submission)]) == "self-reported"
-    far = msgspec.structs.replace(improved("far", 0.9), reproduces="first", contact="another party")
+    far = msgspec.structs.replace(improved("far", 0.9).submission, reproduces="first", contact="another party")
     assert trust(first, [far]) == "self-reported"
 
 
@@ -115,7 +115,7 @@ def test_no_text_can_break_or_script_the_page(text):
     assert not set(shown) & set("<>|`[]()*\n!\\")
     values = submission() | {"contact": text}
     values["model"] = {**values["model"], "version": text.strip() or "x"}
-    page = render([msgspec.convert(values, Submission)], {}, [])
+    page = render([entry_of(values)], {}, [])
     assert text not in page or text == "&lt;"
 
 

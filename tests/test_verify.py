@@ -13,7 +13,7 @@ import pytest
 from boards import board, submission, with_claims, write
 
 from deeploc_bench.board.submission import MOST_BYTES, Submission, read, to_json
-from deeploc_bench.board.verify import load_board, verify
+from deeploc_bench.board.verify import compare, examine, read_manifests, submission_files
 
 GOOD = submission()
 
@@ -29,7 +29,11 @@ def checked(folder, values, name="entry", **options):
     file = folder / "incoming" / "submissions" / "synthetic" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    return verify(file, load_board(folder), **options)
+    manifests = read_manifests(folder)
+    verdict = examine(file, manifests, **options)
+    others = [examine(other, manifests).entry for other in submission_files(folder)]
+    compare([verdict], others)
+    return verdict
 
 
 def test_a_sound_submission_passes(folder):
@@ -227,10 +231,10 @@ def test_what_is_malformed_is_refused_without_a_traceback(folder, what):
 
 def test_several_failures_are_listed_at_once(folder):
     values = copy.deepcopy(GOOD)
-    for what in ("another name than the file's", "another data fingerprint", "a seed twice", "a list too short"):
+    for what in ("another name than the file's", "another data fingerprint", "a seed twice", "a dropped loo cell"):
         TAMPERED[what][0](values)
     found = {mark.check for mark in checked(folder, values).failures}
-    assert {"name", "fingerprint", "seeds", "lengths"} <= found
+    assert {"name", "fingerprint", "seeds", "cells"} <= found
 
 
 def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):

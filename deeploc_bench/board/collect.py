@@ -107,12 +107,12 @@ def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
         whole = msgspec.convert(values, Submission)
     except msgspec.ValidationError as error:
         raise UsageError(f"the submission cannot be made: {error}") from None
-    missing = [name for name in ("loo",) if not claims.is_complete(whole, name)]
-    if missing:
+    tables = claims.tables_of(whole)
+    if not claims.is_complete(whole, tables, "loo"):
         raise UsageError(
             f"seeds {seeds} of {wish.model}+{wish.loss} have not every loo training tested; run them first"
         )
-    return msgspec.structs.replace(whole, claims=claims.claims_of(whole))
+    return msgspec.structs.replace(whole, claims=claims.claims_of(whole, tables))
 
 
 def budget_of(found: Sequence[Found]) -> str:

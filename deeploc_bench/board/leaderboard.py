@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from deeploc_bench.board import claims
-from deeploc_bench.board.published import Entry, Published
+from deeploc_bench.board.claims import Entry
+from deeploc_bench.board.published import Entry as Publication
+from deeploc_bench.board.published import Published
 from deeploc_bench.board.submission import Submission
-from deeploc_bench.scoring.metrics import image_ious
-from deeploc_bench.scoring.statistics import SeedIous, is_separable
+from deeploc_bench.scoring.statistics import is_separable
 
 SPREAD_REACH = 2.0
 """A reproduction agrees within this many spreads over seeds (of either), and never misses by more than 0.02."""
+MOST_LINES = 40
+"""The most submissions that a figure shows."""
 INTRO = """# Leaderboard
 
 Does a localizer still find the edited pixels when it has never seen the generator? Higher is better; 1 is perfect.
@@ -46,47 +48,50 @@ class Ranked:
     submission: Submission
 
 
-def render(submissions: Iterable[Submission], published: Mapping[str, Published], suites: Iterable[str]) -> str:
+def render(entries: Iterable[Entry], published: Mapping[str, Published], suites: Iterable[str]) -> str:
     """Return the whole page."""
-    by_suite: dict[str, list[Submission]] = {name: [] for name in sorted({*suites, *published})}
-    for submission in submissions:
-        by_suite.setdefault(submission.suite, []).append(submission)
-    parts = [_suite(name, mine, published.get(name)) for name, mine in sorted(by_suite.items())]
+    ranked = _ranked(entries)
+    names = sorted({*ranked, *suites, *published})
+    parts = [_suite(name, ranked.get(name, []), published.get(name)) for name in names]
     return "\n".join([INTRO, *parts]).rstrip() + "\n"
 
 
-def figures(submissions: Iterable[Submission]) -> dict[str, str]:
+def figures(entries: Iterable[Entry]) -> dict[str, str]:
     """Return the SVG figures of each suite's page, by file name."""
-    by_suite: dict[str, list[Submission]] = {}
-    for submission in submissions:
-        by_suite.setdefault(submission.suite, []).append(submission)
     found = {}
-    for suite, mine in sorted(by_suite.items()):
-        ordered = [ranked.submission for ranked in rank(mine)]
+    for suite, ranked in _ranked(entries).items():
+        ordered = [one.submission for one in ranked]
         gaps = [one for one in ordered if one.claims.same]
         crossed = [one for one in ordered if one.claims.cross]
         if gaps:
-            found[f"{suite}-gap.svg"] = _gap_svg(gaps)
+            found[f"{suite}-gap.svg"] = _gap_svg(gaps[:MOST_LINES])
         if crossed:
             found[f"{suite}-cross.svg"] = _cross_svg(crossed[0])
     return found
 
 
-def rank(submissions: Sequence[Submission]) -> list[Ranked]:
-    """Return submissions by held-out IoU, each with the first place of its tie group."""
-    ordered = sorted(submissions, key=lambda one: (-one.claims.loo.iou, one.name))
+def rank(entries: Iterable[Entry]) -> list[Ranked]:
+    """Return the submissions of one suite by held-out IoU, each with the first place of its tie group."""
+    ordered = sorted(entries, key=lambda one: (-one.submission.claims.loo.iou, one.submission.name))
     ranked: list[Ranked] = []
     best, place = None, 1
-    for position, submission in enumerate(ordered, start=1):
-        if best is None or is_separable(_seed_ious(best), _seed_ious(submission)):
-            best, place = submission, position
-        ranked.append(Ranked(rank=place, submission=submission))
+    for position, entry in enumerate(ordered, start=1):
+        if best is None or is_separable(best.seed_ious, entry.seed_ious):
+            best, place = entry, position
+        ranked.append(Ranked(rank=place, submission=entry.submission))
     return ranked
+
+
+def _ranked(entries: Iterable[Entry]) -> dict[str, list[Ranked]]:
+    by_suite: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_suite.setdefault(entry.submission.suite, []).append(entry)
+    return {suite: rank(mine) for suite, mine in sorted(by_suite.items())}
 
 
 def row_of(submission: Submission) -> str:
     """Return the table of a submission alone, as it will stand in the page."""
-    return _held_out(rank([submission]))
+    return _held_out([Ranked(rank=1, submission=submission)])
 
 
 def trust(submission: Submission, others: Iterable[Submission]) -> str:
@@ -102,19 +107,9 @@ def trust(submission: Submission, others: Iterable[Submission]) -> str:
     return "self-reported"
 
 
-def _seed_ious(submission: Submission) -> list[SeedIous]:
-    found: list[SeedIous] = []
-    for train, test in claims.pairs_of("loo", submission.generators):
-        mine = [t for t in submission.trainings if tuple(t.train_generators) == train and test in t.tests]
-        by_seed = sorted(mine, key=lambda training: training.seed)
-        found.append((submission.sources[test], [image_ious(claims.records_of(submission, t, test)) for t in by_seed]))
-    return found
-
-
-def _suite(name: str, submissions: list[Submission], published: Published | None) -> str:
+def _suite(name: str, ranked: list[Ranked], published: Published | None) -> str:
     parts = [f"## {name}", ""]
-    if submissions:
-        ranked = rank(submissions)
+    if ranked:
         parts += ["### Held-out generator (loo)", "", _held_out(ranked), "", HELD_OUT, "", *_gap_figure(name, ranked)]
         parts += _same(ranked) + _cross(name, ranked) + ["### Commands", "", _commands(ranked), ""]
     else:
@@ -147,6 +142,7 @@ def _held_out(ranked: Sequence[Ranked]) -> str:
                 trust(entry, everybody),
                 str(len(entry.seeds)),
                 _parameters(entry),
+                f"{entry.speed.images_per_second:.0f}" if entry.speed else "-",
                 entry.date,
                 _link("code", entry.code) if entry.code else "",
             ]
@@ -163,7 +159,7 @@ def _held_out(ranked: Sequence[Ranked]) -> str:
         "gap",
         "false alarm",
     ]
-    headers += ["division", "budget", "trust", "seeds", "parameters", "date", "link"]
+    headers += ["division", "budget", "trust", "seeds", "parameters", "images/s", "date", "link"]
     return _markdown(lines, headers)
 
 
@@ -258,7 +254,7 @@ def _published(published: Published) -> str:
     return _markdown(lines, ["publication", "protocol", "IoU", *names, "dialect"])
 
 
-def _published_rows(entry: Entry) -> list[tuple[str, Mapping[str, float]]]:
+def _published_rows(entry: Publication) -> list[tuple[str, Mapping[str, float]]]:
     rows: list[tuple[str, Mapping[str, float]]] = []
     rows += [("same", entry.same)] if entry.same else []
     rows += [("loo", entry.loo)] if entry.loo else []

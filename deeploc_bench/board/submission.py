@@ -69,6 +69,19 @@ class Environment(Strict, frozen=True, kw_only=True):
     versions: Mapping[str, Text]
 
 
+class Speed(Strict, frozen=True, kw_only=True):
+    """What a forward pass costs, as `deeploc-bench speed --json` measured it: latency of 1 image, rate of 16."""
+
+    size: Annotated[int, Meta(ge=32)]
+    device: Text
+    threads: Annotated[int, Meta(ge=1)]
+    latency_ms: Positive
+    images_per_second: Positive
+    flops_per_image: Annotated[int, Meta(ge=0)]
+    parameters: Annotated[int, Meta(ge=0)]
+    peak_memory_mib: Positive
+
+
 class TrainingRecords(Strict, frozen=True, kw_only=True):
     """One training, and its records by test generator."""
 
@@ -122,6 +135,7 @@ class Submission(Strict, frozen=True, kw_only=True):
     pretraining_generators: list[Name] = []
     seeds: list[Annotated[int, Meta(ge=0)]]
     fingerprint: Hash
+    speed: Speed | None = None
     generators: list[Name]
     ids: Mapping[Name, list[Id]]
     sources: Mapping[Name, list[Id]]

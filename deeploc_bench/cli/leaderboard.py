@@ -9,7 +9,7 @@ import click
 
 from deeploc_bench.board.leaderboard import figures, render
 from deeploc_bench.board.published import published
-from deeploc_bench.board.verify import load_board, submission_files, verify
+from deeploc_bench.board.verify import compare, examine, read_manifests, submission_files
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import SubmissionError, UsageError
 from deeploc_bench.training import store
@@ -39,15 +39,15 @@ def command(folder: str, check: bool) -> None:
 
 
 def _pages(root: Path) -> dict[str, str]:
-    board = load_board(root)
-    for file in submission_files(root):
-        verdict = verify(file, board)
-        if not verdict.is_ok:
-            first = verdict.failures[0]
-            raise SubmissionError(first.check, f"{file} is not accepted [{first.check}]: {first.message}")
-    accepted = list(board.accepted.values())
-    drawn = {f"figures/{name}": text for name, text in figures(accepted).items()}
-    return {"README.md": render(accepted, published(), board.manifests), **drawn}
+    manifests = read_manifests(root)
+    verdicts = [examine(file, manifests) for file in submission_files(root)]
+    compare(verdicts)
+    for verdict in verdicts:
+        for mark in verdict.failures[:1]:
+            raise SubmissionError(mark.check, f"{verdict.file} is not accepted [{mark.check}]: {mark.message}")
+    entries = [verdict.entry for verdict in verdicts if verdict.entry]
+    drawn = {f"figures/{name}": text for name, text in figures(entries).items()}
+    return {"README.md": render(entries, published(), manifests), **drawn}
 
 
 def _content(file: Path) -> str | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,6 +37,7 @@ NEXT = """next:
 @click.option(
     "--pretraining-generator", "seen", multiple=True, metavar="G", help="A generator the pretraining has seen."
 )
+@click.option("--speed", "speed_file", metavar="FILE", help="Output of deeploc-bench speed MODEL --json.")
 @click.option("--date", metavar="YYYY-MM-DD", help="Date of the submission. [today]")
 @click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
 @click.option("-o", "--output", metavar="FILE", help="File. [leaderboard/submissions/SUITE/NAME.json]")
@@ -52,6 +55,7 @@ def command(
     license_: str | None,
     reproduces: str | None,
     seen: tuple[str, ...],
+    speed_file: str | None,
     date: str | None,
     runs: str,
     output: str | None,
@@ -74,8 +78,19 @@ def command(
         "license": license_,
         "reproduces": reproduces,
         "pretraining_generators": sorted(seen),
+        "speed": _speed(Path(speed_file), model) if speed_file else None,
     }
     submission = collect(Path(runs), wish, facts)
     store.write(target, to_json(submission))
     print(row_of(submission))
     print(f"\nwrote {target}\n{NEXT.format(file=target, name=name)}")
+
+
+def _speed(file: Path, model: str) -> dict[str, Any]:
+    try:
+        measured = {entry["model"]: entry for entry in json.loads(file.read_text("utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"--speed {file} is no output of 'deeploc-bench speed {model} --json': {error}") from None
+    if model not in measured:
+        raise UsageError(f"--speed {file} measured {', '.join(measured)}, not {model}")
+    return {key: value for key, value in measured[model].items() if key not in ("model", "pytest_benchmark")}

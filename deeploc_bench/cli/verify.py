@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from deeploc_bench.board.verify import Verdict, load_board, verify
+from deeploc_bench.board.verify import Verdict, compare, examine, read_manifests, submission_files
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
 
@@ -26,12 +27,13 @@ def command(files: tuple[str, ...], board: str, base: str | None, as_json: bool)
     for folder in filter(None, (board, base)):
         if not Path(folder).is_dir():
             raise UsageError(f"{folder}: there is no such leaderboard folder. Name it with --leaderboard DIR.")
-    loaded = load_board(Path(board))
-    with common.progress("verify", len(files)) as tick:
-        verdicts = []
-        for file in files:
-            verdicts.append(verify(Path(file), loaded, Path(base) if base else None))
-            tick()
+    manifests, asked = read_manifests(Path(board)), [Path(file) for file in files]
+    known = {file.resolve() for file in asked}
+    rest = [file for file in submission_files(Path(board)) if file.resolve() not in known]
+    with common.progress("verify", len(asked) + len(rest)) as tick:
+        verdicts = [_ticked(tick, examine(file, manifests, Path(base) if base else None)) for file in asked]
+        others = [_ticked(tick, examine(file, manifests)).entry for file in rest]
+    compare(verdicts, [entry for entry in others if entry])
     if as_json:
         common.print_json([_json(verdict) for verdict in verdicts])
     else:
@@ -39,10 +41,15 @@ def command(files: tuple[str, ...], board: str, base: str | None, as_json: bool)
     sys.exit(0 if all(verdict.is_ok for verdict in verdicts) else 1)
 
 
+def _ticked(tick: Callable[[], object], verdict: Verdict) -> Verdict:
+    tick()
+    return verdict
+
+
 def _json(verdict: Verdict) -> dict[str, Any]:
     marks = {"failures": verdict.failures, "warnings": verdict.warnings}
     listed = {name: [{"check": m.check, "message": m.message} for m in found] for name, found in marks.items()}
-    return {"file": verdict.file, "ok": verdict.is_ok, **listed}
+    return {"file": str(verdict.file), "ok": verdict.is_ok, **listed}
 
 
 def _lines(verdict: Verdict) -> list[str]:

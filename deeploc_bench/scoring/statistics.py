@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -70,11 +71,16 @@ def is_separable(one: Sequence[SeedIous], other: Sequence[SeedIous]) -> bool:
     if min(len(ious) for row in (one, other) for _, ious in row) < 2:
         return False
     names = sorted({source for sources, _ in one for source in sources})
-    random = np.random.RandomState(0)
-    weights = _drawn(random, len(names))
+    weights, random = _source_weights(len(names)), np.random.RandomState(1)
     first, second = (_resampled(row, names, weights, random) for row in (one, other))
     low, high = np.nanpercentile(first - second, [2.5, 97.5])
     return bool(low > 0 or high < 0)
+
+
+@lru_cache(maxsize=4)
+def _source_weights(count: int) -> Floats:
+    """Return how often each source is drawn in each resample of the frozen stream, (RESAMPLES, count)."""
+    return _drawn(np.random.RandomState(0), count)
 
 
 def _drawn(random: np.random.RandomState, count: int) -> Floats:
@@ -119,7 +125,7 @@ def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (gene
 
 def _bootstrap_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
     count = sums.shape[1]
-    weights = _drawn(np.random.RandomState(0), count)
+    weights = _source_weights(count)
     totals, images = weights @ sums.T, weights @ sizes.T  # (RESAMPLES, generators)
     means = np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0)
     low, high = np.nanpercentile(np.nanmean(means, axis=1), [2.5, 97.5])
