@@ -62,6 +62,7 @@ def test_a_runs_folder_that_cannot_be_written_is_one_message(deeploc, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_and_loses_nothing(deeploc, tmp_path):
     runs = tmp_path / "small"
     runs.mkdir()

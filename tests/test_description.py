@@ -183,6 +183,7 @@ def test_a_bad_description_has_one_clear_message(what, deeploc, tmp_path):
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+@pytest.mark.slow
 def test_a_described_suite_is_checked_trained_and_tested(deeploc, tmp_path):
     random = np.random.default_rng(0)
     for folder in ("training", "validation", "testing"):

@@ -144,6 +144,7 @@ def test_published_rows_stand_apart_with_their_dialect():
     assert "Be the first" in page
 
 
+@pytest.mark.slow
 def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     """Run, submit, verify, render: on a suite without a manifest."""
     flags = ["--protocol", "loo", "--protocol", "same", "--set", "epochs=1", "--seed", "0", "--seed", "1"]

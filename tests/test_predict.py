@@ -59,6 +59,7 @@ def test_overlays_darken_the_image_show_the_heatmap_in_red_and_outline_the_predi
     assert outline.sum() == 16 and not outline[3:6, 4:7].any()
 
 
+@pytest.mark.slow
 def test_images_of_any_size_and_kind_are_predicted_at_their_own(deeploc, trained, tmp_path):
     random = np.random.default_rng(0)
     (tmp_path / "mixed").mkdir()
@@ -70,6 +71,7 @@ def test_images_of_any_size_and_kind_are_predicted_at_their_own(deeploc, trained
     assert shapes == {"gray": (75, 133), "alpha": (40, 32), "photo": (90, 60)}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_has_one_clear_message(deeploc, trained, two_layer, tmp_path):
     tree, training = trained
     file = tree / "celebahq/fake/lama/images/test/test0001-1.png"

@@ -86,6 +86,7 @@ def test_a_browser_opens_it_offline_and_keeps_it_within_a_narrow_screen(page, tm
     assert done.returncode == 0 and shot.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_speed_measures_a_model_and_counts_its_parameters_and_operations(deeploc, two_layer):
     done = deeploc("speed", "two-layer", "--plugin", two_layer, "--threads", "1", "--json")
     (found,) = json.loads(done.stdout)

@@ -67,6 +67,7 @@ def test_a_signal_ends_it_with_its_exit_code_and_says_how_to_go_on(tmp_path, tin
     assert "Run the same command again to go on" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_two_processes_never_do_the_same_training(tmp_path, tiny):
     arguments = [*tiny, "--set", "epochs=4"]
     both = [start(tmp_path, arguments, "runs") for _ in range(2)]

@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from conftest import printed_json, records_of
 
 
@@ -48,6 +49,7 @@ def test_json_scores_equal_a_recomputation_from_the_csv(deeploc, tiny, tmp_path)
         assert (cell["images"], cell["sources"]) == (10, 5)
 
 
+@pytest.mark.slow
 def test_baselines_are_cells_without_loss_and_never_trained(deeploc, tiny):
     printed = printed_json(deeploc("run", *tiny, "--set", "epochs=1", "--json"))
     baselines = [cell for cell in printed["cells"] if cell["loss"] is None]
@@ -72,6 +74,7 @@ def test_a_nan_loss_fails_alone_with_exit_code_1(deeploc, tiny, tmp_path):
     assert all(cell["loss"] != "nan-loss" for cell in printed["cells"])
 
 
+@pytest.mark.slow
 def test_changed_test_data_is_tested_anew_without_training(deeploc, tiny, tmp_path):
     deeploc("run", *tiny, "--set", "epochs=1")
     before = records_of(tmp_path / "runs")
@@ -80,6 +83,7 @@ def test_changed_test_data_is_tested_anew_without_training(deeploc, tiny, tmp_pa
     assert records_of(tmp_path / "runs") != before
 
 
+@pytest.mark.slow
 def test_an_observer_hears_of_epochs_and_trainings_and_cannot_stop_them(deeploc, tiny, tmp_path):
     plugin = tmp_path / "observer.py"
     plugin.write_text(
@@ -112,6 +116,7 @@ def test_a_matched_budget_is_another_training_with_as_many_samples_as_one_genera
     assert done.stdout.splitlines()[-1] == "4 trainings and 18 tests to do"
 
 
+@pytest.mark.slow
 def test_damaged_records_are_one_message_that_names_the_line(deeploc, tiny, tmp_path):
     deeploc("run", *tiny, "--set", "epochs=1")
     (table,) = (tmp_path / "runs").glob("tiny/residual-unet*/dark/*/test-bright.csv")

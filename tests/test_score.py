@@ -102,6 +102,7 @@ def test_all_that_is_missing_extra_or_unreadable_is_listed(score, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_what_it_was_trained_on_decides_the_row(score, tmp_path):
     folder = save(tmp_path / "heatmaps", truths())
     protocols = {
@@ -114,6 +115,7 @@ def test_what_it_was_trained_on_decides_the_row(score, tmp_path):
     assert "| all-manipulated   | centre-prior   |" in table
 
 
+@pytest.mark.slow
 def test_other_records_are_never_overwritten(score, tmp_path):
     folder = save(tmp_path / "heatmaps", truths())
     assert [score(folder).returncode for _ in range(2)] == [0, 0]
@@ -137,6 +139,7 @@ def test_bad_flags_have_one_clear_message(score, tmp_path, flags, told):
     assert (done.returncode, told in done.stderr, "Traceback" in done.stderr) == (2, True, False)
 
 
+@pytest.mark.slow
 def test_results_show_a_scored_row(score, deeploc, tmp_path):
     score(save(tmp_path / "heatmaps", truths()), "--trained-on", "bright")
     shown = deeploc("results", "--dialect", "smp-batch:4").stdout

@@ -348,6 +348,7 @@ def test_missing_weights_are_an_error_that_names_the_ways_out(cache, name, repos
         assert what in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_network_that_answers_nothing_is_asked_once(tmp_path):
     code = "from deeploc_bench_plugins import smp; smp.deeploc_models()[0].build('default')"
     process = run_python(code, HF_HOME=str(tmp_path), HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="0")

@@ -118,6 +118,7 @@ def test_everything_is_listed_at_once_counts_first_and_run_refuses_before_traini
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_warnings_are_told_and_the_run_goes_on(deeploc, tree, tmp_path):
     PLANTED["stems that differ"][0](tree / ROOT)
     flags = ["--suite", "dolos", "--data", tree, "--model", "residual-unet", "--recipe", "quick", "--set", "epochs=1"]
