@@ -12,7 +12,7 @@ from conftest import printed_json, run_deeploc
 from PIL import Image
 from trees import dolos_tree
 
-from deeploc_bench.training.predictions import overlay
+from deeploc_bench.training.predictions import _load, encoded, overlay
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,15 @@ def test_predictions_score_back_to_the_same_records_and_numpy_counts_the_same(de
         found = levels / 65535 > 0.5
         counts = [found & truth, found & ~truth, ~found & truth, ~found & ~truth]
         assert [int(row[name]) for name in ("tp", "fp", "fn", "tn")] == [int(part.sum()) for part in counts]
+
+
+def test_a_heatmap_reads_back_to_the_same_counts_ties_at_half_among_them(tmp_path):
+    around = np.float32(0.5) + np.arange(-40, 40, dtype=np.float32) * np.float32(3e-6)
+    heatmap = np.concatenate([around, np.linspace(0, 1, 176, dtype=np.float32)]).reshape(16, 16)
+    (tmp_path / "a.png").write_bytes(encoded(heatmap))
+    back = _load(tmp_path / "a.png")
+    assert ((back > 0.5) == (heatmap > 0.5)).all() and ((back == 0.5) == (heatmap == 0.5)).all()
+    assert (heatmap == 0.5).sum() == 1 and np.abs(back - heatmap).max() < 1e-5
 
 
 def test_overlays_darken_the_image_show_the_heatmap_in_red_and_outline_the_predicted_mask():

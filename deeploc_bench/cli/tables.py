@@ -11,6 +11,7 @@ from tabulate import tabulate
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, scores
 from deeploc_bench.scoring.rows import Cell, Group, Row, make_rows, mean_row
 from deeploc_bench.scoring.statistics import interval as interval_of
+from deeploc_bench.training.plan import BASELINES
 
 
 def render(suite: str, cells: Sequence[Cell], standard: Sequence[str]) -> str:
@@ -18,10 +19,10 @@ def render(suite: str, cells: Sequence[Cell], standard: Sequence[str]) -> str:
     baselines = {
         (c.protocol, c.model, c.train_generators, c.test_generator): c
         for c in cells
-        if c.loss is None and not c.perturbation
+        if c.model in BASELINES and not c.perturbation
     }
-    trained = dict.fromkeys(cell.group for cell in cells if cell.loss is not None)
-    shown = trained or dict.fromkeys(cell.group for cell in cells)
+    own = dict.fromkeys(cell.group for cell in cells if cell.model not in BASELINES)
+    shown = own or dict.fromkeys(cell.group for cell in cells)
     return "\n\n".join(
         _table(suite, [cell for cell in cells if cell.group == group], baselines, standard) for group in shown
     )

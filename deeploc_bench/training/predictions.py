@@ -6,11 +6,13 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DataError
@@ -24,6 +26,7 @@ Floats = NDArray[np.float32]
 Loader = Callable[[], NDArray[np.generic]]
 SUFFIXES = (".png", ".npy", ".npz")
 SHOWN = 5
+TIES = "heatmap of exactly 0.5 at"
 FULL_SCALE = {np.dtype(np.bool_): 1, np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -43,7 +46,7 @@ def score_predictions(predictions: Path, packed: Pack, tick: Tick) -> Records:
             continue
         try:
             heatmap = _heatmap(loaders[id]())
-        except (OSError, ValueError, SyntaxError, KeyError) as error:
+        except (OSError, ValueError, SyntaxError, KeyError, IndexError) as error:
             troubles.append(f"{id} cannot be read: {error}")
             continue
         if not troubles:
@@ -59,18 +62,26 @@ def score_predictions(predictions: Path, packed: Pack, tick: Tick) -> Records:
 
 
 def write_predictions(localizer: Localizer, packed: Pack, folder: Path, tick: Tick) -> None:
-    """Write the heatmaps of packed images, `heatmaps/<id>.png` of 16 bits, and `overlays/<id>.png` to look at.
-
-    A level is ceil(65535 p - 0.5), so that exactly the pixels above 0.5 read back above 0.5.
-    """
+    """Write the heatmaps of packed images, `heatmaps/<id>.png` of 16 bits, and `overlays/<id>.png` to look at."""
     for part in evaluation_parts(packed):
         heatmaps = heatmaps_of(localizer, packed, part)[0].cpu().numpy()
         images, _ = read(packed, np.arange(part.start, part.stop))
         for id, image, heatmap in zip(packed.ids[part], images, heatmaps, strict=True):
-            levels = np.ceil(65535 * heatmap.astype(np.float64) - 0.5).clip(0, 65535).astype(np.uint16)
-            store.write(folder / "heatmaps" / f"{id}.png", _png(levels))
+            store.write(folder / "heatmaps" / f"{id}.png", encoded(heatmap))
             store.write(folder / "overlays" / f"{id}.png", _png(overlay(image, heatmap)))
             tick()
+
+
+def encoded(heatmap: Floats) -> bytes:
+    """Return a heatmap (H, W) as a 16-bit PNG.
+
+    A level is ceil(65535 p - 0.5), so that exactly the pixels above 0.5 read back above 0.5. No level is 0.5: places
+    of exactly 0.5 stand in the PNG's text, and read back as ties.
+    """
+    levels = np.ceil(65535 * heatmap.astype(np.float64) - 0.5).clip(0, 65535).astype(np.uint16)
+    ties = PngInfo()
+    ties.add_text(TIES, " ".join(map(str, np.flatnonzero(heatmap == 0.5))), zip=True)
+    return _png(levels, pnginfo=ties)
 
 
 def overlay(image: NDArray[np.uint8], heatmap: Floats) -> NDArray[np.uint8]:
@@ -106,8 +117,12 @@ def _load(file: Path) -> NDArray[np.generic]:
         with Pillow.open(file) as picture:
             if picture.mode not in ("1", "L", "I", "I;16"):
                 raise ValueError(f"mode {picture.mode}; expected one channel of 1, 8 or 16 bits")
-            pixels = np.array(picture)
-        return pixels.astype(np.uint16) if pixels.dtype.itemsize > 1 else pixels
+            pixels, ties = np.array(picture), picture.info.get(TIES, "").split()
+        if pixels.dtype.itemsize == 1:
+            return pixels
+        heatmap = (pixels.astype(np.float64) / 65535).astype(np.float32)
+        heatmap.flat[[int(place) for place in ties]] = 0.5
+        return heatmap
     loaded = np.load(file, allow_pickle=False)
     if isinstance(loaded, np.ndarray):
         return loaded
@@ -141,7 +156,7 @@ def _counted(packed: Pack, part: slice, heatmap: Floats) -> Records:
     return records_of(packed, part, heatmaps, masks)
 
 
-def _png(pixels: NDArray[np.generic]) -> bytes:
+def _png(pixels: NDArray[np.generic], **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Pillow.fromarray(pixels).save(buffer, "PNG")
+    Pillow.fromarray(pixels).save(buffer, "PNG", **options)
     return buffer.getvalue()
