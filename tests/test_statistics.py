@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deeploc_bench.scoring.statistics import T_975, interval, seed_average, seed_spread
+from deeploc_bench.scoring.statistics import T_975, _source_weights, interval, seed_average, seed_spread
 
 
 def balanced(sources, images=4, seed=0):
@@ -172,3 +172,15 @@ def test_the_spread_is_the_standard_deviation_over_seeds():
 
 def test_the_spread_of_one_seed_is_undefined():
     assert math.isnan(seed_spread([0.5]))
+
+
+def test_an_interval_has_the_same_bits_in_whatever_order_sums_are_taken():
+    random = np.random.default_rng(0)
+    names = [f"p{i:03}" for i in range(200)]
+    values = random.random(200)
+    order = random.permutation(200)
+    weights = _source_weights(200)
+    sums = np.rint(values * 2**30)
+    assert np.array_equal(weights @ sums, weights[:, order] @ sums[order])
+    one = interval([(names, values)])
+    assert (one.low, one.high) == (interval([(names[::-1], values[::-1])]).low, one.high)
