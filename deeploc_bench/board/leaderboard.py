@@ -245,13 +245,15 @@ def _published(published: Published) -> str:
         title = _link(entry.title, entry.reference) if entry.reference else escape(entry.title)
         for protocol, row in _published_rows(entry):
             mean = sum(row.values()) / len(row) if row else None
-            lines.append(
-                [title, protocol, _number(mean), *(_number(row.get(name)) for name in names), escape(entry.dialect)]
-            )
+            lines.append([title, protocol, _number(mean), *(_number(row.get(name)) for name in names), *_source(entry)])
         for protocol, value in (("same", entry.mean_same), ("cross, mean of the others", entry.mean_other)):
             if value is not None:
-                lines.append([title, protocol, _number(value), *("-" for _ in names), escape(entry.dialect)])
-    return _markdown(lines, ["publication", "protocol", "IoU", *names, "dialect"])
+                lines.append([title, protocol, _number(value), *("-" for _ in names), *_source(entry)])
+    return _markdown(lines, ["publication", "protocol", "IoU", *names, "dialect", "citation"])
+
+
+def _source(entry: Publication) -> list[str]:
+    return [escape(entry.dialect), escape(entry.citation)]
 
 
 def _published_rows(entry: Publication) -> list[tuple[str, Mapping[str, float]]]:
@@ -320,10 +322,11 @@ def _gap_svg(submissions: Sequence[Submission]) -> str:
 
 def _cross_svg(submission: Submission) -> str:
     """Draw the train x test matrix of a submission as a heat map."""
-    names, cell, left, top = submission.generators, 64, 130, 56
+    names, cell, left, top = submission.generators, 72, 130, 66
     cross = submission.claims.cross or {}
     parts = [
-        f'<text x="{left}" y="18">{html.escape(submission.name)}: IoU, trained on (rows), tested on (columns)</text>'
+        f'<text x="8" y="16">{html.escape(submission.name)}</text>',
+        '<text x="8" y="32">IoU, trained on (rows), tested on (columns)</text>',
     ]
     for row, train in enumerate(names):
         y = top + cell * row

@@ -281,6 +281,8 @@ VALUE_CHECKS: tuple[Callable[[Case], Marks], ...] = (_areas, _division, _claims)
 
 def _of_itself(case: Case) -> Marks:
     submission = case.submission
+    if not submission.loss:
+        return
     if len(submission.seeds) > 1 and submission.claims.loo.spread == 0:
         yield Mark(check="spread", message=f"no spread over {len(submission.seeds)} seeds")
     for train, test in claims.pairs_of("loo", submission.generators):
