@@ -164,3 +164,9 @@ def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     deeploc("run", *tiny, *flags, "--set", "lr=0.01")
     several = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me")
     assert (several.returncode, "2 candidates to submit; choose one" in several.stderr) == (2, True)
+    for recipe in ("quick, epochs=1", "quick, epochs=1, lr=0.01"):
+        name = recipe.replace(", ", "-").replace("=", "-")
+        done = deeploc(
+            "submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me", "--recipe", recipe, "--name", name
+        )
+        assert done.returncode == 0, done.stderr

@@ -115,9 +115,7 @@ def test_the_global_random_stream_is_left_alone():
 
 def test_the_stream_of_resamples_is_frozen():
     ious = np.arange(40) / 40
-    assert bounds([([f"photo-{i:02}" for i in range(40)], ious)]) == pytest.approx(
-        (0.395609375, 0.578765625), abs=1e-8
-    )
+    assert bounds([([f"photo-{i:02}" for i in range(40)], ious)]) == pytest.approx((0.395609375, 0.578765625), abs=1e-8)
 
 
 @pytest.mark.parametrize("sources", [11, 60])

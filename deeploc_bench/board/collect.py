@@ -140,7 +140,8 @@ def _one_candidate(found: list[Found], wish: Wish) -> list[Found]:
     groups: dict[tuple[str, str, str], list[Found]] = {}
     for one in found:
         groups.setdefault((label(one.recipe), one.recipe.name, one.inputs["model"]["source"]), []).append(one)
-    chosen = {key: part for key, part in groups.items() if wish.recipe in (None, key[0], key[1])}
+    labels = {key: part for key, part in groups.items() if wish.recipe in (None, key[0])}
+    chosen = labels or {key: part for key, part in groups.items() if wish.recipe == key[1]}
     if len(chosen) != 1:
         names = "; ".join(f"--recipe {key[0]!r} (code {key[2]}, {len(part)} trainings)" for key, part in groups.items())
         raise UsageError(f"{wish.model}+{wish.loss} has {len(chosen)} candidates to submit; choose one: {names}")
