@@ -84,6 +84,14 @@ def test_an_entry_of_one_seed_never_splits_a_group():
     assert "| ? " in render(entries, {}, [])
 
 
+def test_a_matched_budget_is_shown_beside_its_row_and_not_ranked():
+    matched = entry_of(with_claims(submission("small", seed=4) | {"budget": "matched"}))
+    entries = [entry("full", seed=5), matched]
+    assert {one.submission.name: one.rank for one in rank(entries)} == {"full": 1, "small": None}
+    row = next(line for line in render(entries, {}, []).splitlines() if line.startswith("| 1 "))
+    assert f"| {matched.submission.claims.loo.iou:.2f} " in row
+
+
 def test_separability_is_rare_where_there_is_no_difference_and_sure_where_there_is():
     random = np.random.default_rng(0)
     sources = [f"p{i // 2}" for i in range(80)]

@@ -33,7 +33,8 @@ HELD_OUT = (
     'mean over generators. **interval**: 95 %, over source photographs. **sd**: over seeds; "?" = one seed, seed '
     "variation unknown. **rank**: rows that share a rank cannot be told apart from its best row (paired over sources "
     "and seeds; a row of one seed never splits a group; no correction for many comparisons). **gap**: same-generator "
-    "minus held-out IoU. **false alarm**: share of an untouched image that is predicted as manipulated."
+    "minus held-out IoU. **matched**: held-out IoU when trained on as many images as one generator has. "
+    "**false alarm**: share of an untouched image that is predicted as manipulated."
 )
 SAME = "**IoU** as above, trained and tested on the same generator."
 CROSS = "**IoU** as above, trained on the row's generator and tested on the column's."
@@ -42,9 +43,9 @@ PUBLISHED = "Published, not recomputed: numbers as their authors print them, in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """A submission with its rank: the first place of its tie group."""
+    """A submission with its rank: the first place of its tie group; None for a baseline or a matched budget."""
 
-    rank: int
+    rank: int | None
     submission: Submission
 
 
@@ -74,8 +75,12 @@ def rank(entries: Iterable[Entry]) -> list[Ranked]:
     """Return the submissions of one suite by held-out IoU, each with the first place of its tie group."""
     ordered = sorted(entries, key=lambda one: (-one.submission.claims.loo.iou, one.submission.name))
     ranked: list[Ranked] = []
-    best, place = None, 1
-    for position, entry in enumerate(ordered, start=1):
+    best, place, position = None, 1, 0
+    for entry in ordered:
+        if not entry.submission.loss or entry.submission.budget == "matched":
+            ranked.append(Ranked(rank=None, submission=entry.submission))
+            continue
+        position += 1
         if best is None or is_separable(best.seed_ious, entry.seed_ious):
             best, place = entry, position
         ranked.append(Ranked(rank=place, submission=entry.submission))
@@ -127,7 +132,7 @@ def _held_out(ranked: Sequence[Ranked]) -> str:
         entry, mine = one.submission, one.submission.claims
         lines.append(
             [
-                str(one.rank) if entry.loss else "-",
+                "-" if one.rank is None else str(one.rank),
                 _link(entry.name, f"submissions/{entry.suite}/{entry.name}.json"),
                 _what(entry),
                 _number(mine.loo.iou),
@@ -136,6 +141,7 @@ def _held_out(ranked: Sequence[Ranked]) -> str:
                 *(_number(mine.loo.by_generator.get(name)) for name in generators),
                 _number(mine.worst),
                 _number(mine.gap),
+                _number(_matched(entry, everybody)),
                 _number(mine.false_alarm_area),
                 entry.division if entry.loss else "baseline",
                 entry.budget,
@@ -157,10 +163,20 @@ def _held_out(ranked: Sequence[Ranked]) -> str:
         *generators,
         "worst",
         "gap",
+        "matched",
         "false alarm",
     ]
     headers += ["division", "budget", "trust", "seeds", "parameters", "images/s", "date", "link"]
     return _markdown(lines, headers)
+
+
+def _matched(submission: Submission, others: Iterable[Submission]) -> float | None:
+    """Return the held-out IoU of the same model, loss and recipe on the matched budget, where it was submitted."""
+    for other in others:
+        is_alike = (other.model, other.loss, other.recipe) == (submission.model, submission.loss, submission.recipe)
+        if is_alike and other.budget == "matched":
+            return other.claims.loo.iou
+    return None
 
 
 def _same(ranked: Sequence[Ranked]) -> list[str]:
