@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from deeploc_bench.board.submission import Claims, Row, Submission
 from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.scoring.metrics import count_ious
 from deeploc_bench.scoring.statistics import SeedIous, interval, seed_average, seed_spread
+from deeploc_bench.training.protocols import PROTOCOLS
 
 Pair = tuple[tuple[str, ...], str]
 """Train generators, test generator."""
@@ -33,13 +35,9 @@ class Entry:
     seed_ious: tuple[SeedIous, ...]
 
 
-def pairs_of(protocol: str, generators: list[str]) -> list[Pair]:
-    """Return the cells of a protocol on standard generators, sorted."""
-    if protocol == "loo":
-        return [(tuple(other for other in generators if other != name), name) for name in generators]
-    if protocol == "same":
-        return [((name,), name) for name in generators]
-    return [((train,), test) for train in generators for test in generators]
+def pairs_of(protocol: str, generators: Sequence[str]) -> list[Pair]:
+    """Return the cells of a protocol on standard generators, two or more."""
+    return [(cell.train_generators, cell.test_generator) for cell in PROTOCOLS[protocol](generators, ())]
 
 
 def tables_of(submission: Submission) -> Tables:
@@ -57,17 +55,10 @@ def is_complete(submission: Submission, tables: Tables, protocol: str) -> bool:
     return all({*submission.seeds} <= {*tables.get(pair, ())} for pair in pairs_of(protocol, submission.generators))
 
 
-def image_ious(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the IoU of each image from its tp, fp and fn, (N, 3); 1 where both masks are empty."""
-    tp, union = counts[:, 0], counts.sum(axis=1)
-    ious: NDArray[np.float64] = np.where(union > 0, tp / np.maximum(union, 1), 1.0)
-    return ious
-
-
 def seed_ious(submission: Submission, tables: Tables, protocol: str) -> tuple[SeedIous, ...]:
     """Return, for each cell of a protocol, the sources of its images and their IoU by seed."""
     return tuple(
-        (submission.sources[test], [image_ious(counts) for counts in tables[train, test].values()])
+        (submission.sources[test], [count_ious(counts) for counts in tables[train, test].values()])
         for train, test in pairs_of(protocol, submission.generators)
     )
 

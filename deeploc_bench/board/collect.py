@@ -14,7 +14,8 @@ from deeploc_bench.board.submission import SCHEMA, Submission
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.scoring.records import Records
 from deeploc_bench.training import store
-from deeploc_bench.training.recipe import Recipe, division, label, load_recipe
+from deeploc_bench.training.plan import budget_of
+from deeploc_bench.training.recipe import Recipe, division, label, recorded
 
 UNTRAINED = "untrained"
 """The loss expression of a model that is never trained."""
@@ -41,10 +42,8 @@ class Found:
 
     @property
     def recipe(self) -> Recipe:
-        """Return the resolved recipe; an untrained model's has the named recipe's values where it has no own."""
-        base = msgspec.to_builtins(load_recipe("quick"))
-        recipe: Recipe = msgspec.convert({**base, **self.inputs["recipe"], "name": self.inputs["recipe_name"]}, Recipe)
-        return recipe
+        """Return the resolved recipe."""
+        return recorded(self.inputs)
 
     @property
     def train(self) -> tuple[str, ...]:
@@ -54,7 +53,7 @@ class Found:
     @property
     def budget(self) -> str:
         """Return `matched` where less than all samples of its generators were trained on."""
-        return "full" if self.inputs["train_samples"] == self.inputs["available_samples"] else "matched"
+        return budget_of(self.inputs)
 
 
 def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
@@ -64,11 +63,7 @@ def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
     """
     found = _one_candidate(_trainings(runs, wish), wish)
     generators = sorted(found[0].inputs["standard_generators"])
-    if wish.loss == UNTRAINED:
-        cells = [*claims.pairs_of("loo", generators), *claims.pairs_of("same", generators)]
-        pairs = [(0, train, found[0]) for train in dict.fromkeys(train for train, _ in cells)]
-    else:
-        pairs = [(one.inputs["seed"], one.train, one) for one in found]
+    pairs = _pairs(found, wish, generators)
     seeds = sorted(wish.seeds or _complete_seeds(pairs, generators))
     records = {(seed, train): _records(one.folder) for seed, train, one in pairs if seed in seeds}
     known = {name: part for tests in records.values() for name, part in sorted(tests.items())}
@@ -80,11 +75,11 @@ def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
         "loss": one.inputs["loss"] or [],
         "loss_expression": wish.loss,
         "recipe": msgspec.to_builtins(one.recipe),
-        "budget": budget_of(found),
+        "budget": next((one.budget for one in found if len(one.train) > 1), "full"),
         "division": division(one.recipe, one.inputs["pretraining"]) if one.inputs["loss"] else "open",
         "pretraining": "none" if one.recipe.weights == "none" else one.inputs["pretraining"],
         "seeds": seeds,
-        "fingerprint": one.inputs["fingerprint"],
+        "fingerprint": one.inputs.get("fingerprint"),
         "generators": generators,
         "ids": {name: part.ids for name, part in known.items()},
         "sources": {name: part.sources for name, part in known.items()},
@@ -115,9 +110,12 @@ def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
     return msgspec.structs.replace(whole, claims=claims.claims_of(whole, tables))
 
 
-def budget_of(found: Sequence[Found]) -> str:
-    """Return the budget of a candidate's loo trainings."""
-    return next((one.budget for one in found if len(one.train) > 1), "full")
+def _pairs(found: Sequence[Found], wish: Wish, generators: list[str]) -> list[tuple[int, tuple[str, ...], Found]]:
+    """Return each training with its seed and what it was trained on; an untrained model stands for every one."""
+    if wish.loss != UNTRAINED:
+        return [(one.inputs["seed"], one.train, one) for one in found]
+    cells = [*claims.pairs_of("loo", generators), *claims.pairs_of("same", generators)]
+    return [(0, train, found[0]) for train in dict.fromkeys(train for train, _ in cells)]
 
 
 def _trainings(runs: Path, wish: Wish) -> list[Found]:
@@ -163,8 +161,7 @@ def _complete_seeds(pairs: Sequence[tuple[int, tuple[str, ...], Found]], generat
 
 
 def _records(folder: Path) -> dict[str, Records]:
-    names = [path.stem.removeprefix("test-") for path in folder.glob("test-*.csv") if "@" not in path.stem]
-    found = {name: store.read_records(folder, name) for name in names}
+    found = {name: store.read_records(folder, name) for name in store.tested(folder) if "@" not in name}
     return {name: records for name, records in found.items() if records is not None}
 
 

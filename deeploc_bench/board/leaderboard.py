@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tabulate import tabulate
-
 from deeploc_bench.board.claims import Entry
 from deeploc_bench.board.published import Entry as Publication
 from deeploc_bench.board.published import Published
 from deeploc_bench.board.submission import Submission
+from deeploc_bench.board.text import markdown, number
 from deeploc_bench.scoring.statistics import is_separable
 
 SPREAD_REACH = 2.0
@@ -125,49 +124,36 @@ def _suite(name: str, ranked: list[Ranked], published: Published | None) -> str:
 
 
 def _held_out(ranked: Sequence[Ranked]) -> str:
-    generators = ranked[0].submission.generators
     everybody = [one.submission for one in ranked]
-    lines = []
-    for one in ranked:
-        entry, mine = one.submission, one.submission.claims
-        lines.append(
-            [
-                "-" if one.rank is None else str(one.rank),
-                _link(entry.name, f"submissions/{entry.suite}/{entry.name}.json"),
-                _what(entry),
-                _number(mine.loo.iou),
-                f"{_number(mine.loo.low)} to {_number(mine.loo.high)}",
-                _number(mine.loo.spread) if len(entry.seeds) > 1 else ("?" if entry.loss else "-"),
-                *(_number(mine.loo.by_generator.get(name)) for name in generators),
-                _number(mine.worst),
-                _number(mine.gap),
-                _number(_matched(entry, everybody)),
-                _number(mine.false_alarm_area),
-                entry.division if entry.loss else "baseline",
-                entry.budget,
-                trust(entry, everybody),
-                str(len(entry.seeds)),
-                _parameters(entry),
-                f"{entry.speed.images_per_second:.0f}" if entry.speed else "-",
-                entry.date,
-                _link("code", entry.code) if entry.code else "",
-            ]
-        )
-    headers = [
-        "rank",
-        "submission",
-        "model + loss",
-        "IoU",
-        "interval",
-        "sd",
-        *generators,
-        "worst",
-        "gap",
-        "matched",
-        "false alarm",
-    ]
-    headers += ["division", "budget", "trust", "seeds", "parameters", "images/s", "date", "link"]
-    return _markdown(lines, headers)
+    rows = [_columns(one, everybody) for one in ranked]
+    return markdown([list(row.values()) for row in rows], list(rows[0]))
+
+
+def _columns(one: Ranked, everybody: Sequence[Submission]) -> dict[str, str]:
+    """Return a row of the held-out table by header."""
+    entry, mine = one.submission, one.submission.claims
+    unknown_spread = "?" if entry.loss else "-"
+    return {
+        "rank": "-" if one.rank is None else str(one.rank),
+        "submission": _link(entry.name, f"submissions/{entry.suite}/{entry.name}.json"),
+        "model + loss": _what(entry),
+        "IoU": number(mine.loo.iou),
+        "interval": f"{number(mine.loo.low)} to {number(mine.loo.high)}",
+        "sd": number(mine.loo.spread) if len(entry.seeds) > 1 else unknown_spread,
+        **{name: number(mine.loo.by_generator[name]) for name in entry.generators},
+        "worst": number(mine.worst),
+        "gap": number(mine.gap),
+        "matched": number(_matched(entry, everybody)),
+        "false alarm": number(mine.false_alarm_area),
+        "division": entry.division if entry.loss else "baseline",
+        "budget": entry.budget,
+        "trust": trust(entry, everybody),
+        "seeds": str(len(entry.seeds)),
+        "parameters": _parameters(entry),
+        "images/s": f"{entry.speed.images_per_second:.0f}" if entry.speed else "-",
+        "date": entry.date,
+        "link": _link("code", entry.code) if entry.code else "",
+    }
 
 
 def _matched(submission: Submission, others: Iterable[Submission]) -> float | None:
@@ -186,16 +172,16 @@ def _same(ranked: Sequence[Ranked]) -> list[str]:
         [
             escape(entry.name),
             _what(entry),
-            _number(row.iou),
-            f"{_number(row.low)} to {_number(row.high)}",
-            *(_number(row.by_generator.get(name)) for name in generators),
+            number(row.iou),
+            f"{number(row.low)} to {number(row.high)}",
+            *(number(row.by_generator.get(name)) for name in generators),
         ]
         for entry, row in sorted(rows, key=lambda pair: -pair[1].iou if pair[1] else 0)
         if row is not None
     ]
     if not lines:
         return []
-    table = _markdown(lines, ["submission", "model + loss", "IoU", "interval", *generators])
+    table = markdown(lines, ["submission", "model + loss", "IoU", "interval", *generators])
     return ["### Same generator", "", table, "", SAME, ""]
 
 
@@ -205,10 +191,10 @@ def _cross(suite: str, ranked: Sequence[Ranked]) -> list[str]:
         return []
     best = crossed[0]
     lines = [
-        [train, *(_number(row.get(test)) for test in best.generators)]
+        [train, *(number(row.get(test)) for test in best.generators)]
         for train, row in (best.claims.cross or {}).items()
     ]
-    table = _markdown(lines, ["train on \\ test on", *best.generators])
+    table = markdown(lines, ["train on \\ test on", *best.generators])
     figure = f"![train x test, {escape(best.name)}](figures/{suite}-cross.svg)"
     return [
         "### Cross",
@@ -261,11 +247,11 @@ def _published(published: Published) -> str:
         title = _link(entry.title, entry.reference) if entry.reference else escape(entry.title)
         for protocol, row in _published_rows(entry):
             mean = sum(row.values()) / len(row) if row else None
-            lines.append([title, protocol, _number(mean), *(_number(row.get(name)) for name in names), *_source(entry)])
+            lines.append([title, protocol, number(mean), *(number(row.get(name)) for name in names), *_source(entry)])
         for protocol, value in (("same", entry.mean_same), ("cross, mean of the others", entry.mean_other)):
             if value is not None:
-                lines.append([title, protocol, _number(value), *("-" for _ in names), *_source(entry)])
-    return _markdown(lines, ["publication", "protocol", "IoU", *names, "dialect", "citation"])
+                lines.append([title, protocol, number(value), *("-" for _ in names), *_source(entry)])
+    return markdown(lines, ["publication", "protocol", "IoU", *names, "dialect", "citation"])
 
 
 def _source(entry: Publication) -> list[str]:
@@ -298,14 +284,6 @@ def _what(submission: Submission) -> str:
 def _parameters(submission: Submission) -> str:
     count = max(training.environment.parameters for training in submission.trainings)
     return f"{count / 1e6:.2f} M" if count else "-"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
-
-
-def _markdown(lines: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
 
 
 def _gap_svg(submissions: Sequence[Submission]) -> str:
@@ -354,7 +332,7 @@ def _cross_svg(submission: Submission) -> str:
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{cell}" height="{cell}" fill="#1f6feb" fill-opacity="{share:.3f}" '
                 f'stroke="#ccc"/><text x="{x + cell / 2}" y="{y + cell / 2 + 4}" text-anchor="middle" fill="{ink}">'
-                f"{_number(value)}</text>"
+                f"{number(value)}</text>"
             )
     for column, test in enumerate(names):
         x = left + cell * column + cell // 2

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from deeploc_bench.board.figures import iou_histogram, validation_curves
+from deeploc_bench.board.text import number
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious, iou
 from deeploc_bench.scoring.rows import Cell, Row, make_rows, mean_row
@@ -242,8 +243,3 @@ def _figure(svg: bytes, caption: str) -> str:
     drawing = svg[svg.index(b"<svg") :].decode()
     shown = escape(caption)
     return f'<figure role="img" aria-label="{shown}">{drawing}<figcaption>{shown}</figcaption></figure>'
-
-
-def number(value: float) -> str:
-    """Return a fraction as tables show it; `-` where it is undefined."""
-    return "-" if math.isnan(value) else f"{value:.2f}"

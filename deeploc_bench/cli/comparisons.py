@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deeploc_bench.board.published import Entry, published_iou
-from deeploc_bench.cli.tables import grouped, markdown, number
+from deeploc_bench.board.text import markdown, number
+from deeploc_bench.cli.tables import grouped
 from deeploc_bench.scoring.dialects import Dialect
 from deeploc_bench.scoring.metrics import iou
 from deeploc_bench.scoring.records import Records, merge

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from deeploc_bench.data.findings import summary
 from deeploc_bench.data.layouts import paired_samples, sample_id
 from deeploc_bench.data.packing import pack
 from deeploc_bench.training import store
-from deeploc_bench.training.recipe import load_recipe
+from deeploc_bench.training.recipe import recorded
 
 
 @click.command("predict")
@@ -45,9 +44,8 @@ def command(
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
     if inputs["loss"] and not store.is_trained(folder):
         raise UsageError(f"{training} is not finished; run its command again first")
-    recipe = replace(load_recipe("quick"), **inputs["recipe"])
     threads = threads or len(os.sched_getaffinity(0))
-    localizer = open_localizer(owned, recipe, folder, device=resolve_device(device), threads=threads)
+    localizer = open_localizer(owned, recorded(inputs), folder, device=resolve_device(device), threads=threads)
     samples = _samples(images)
     with tempfile.TemporaryDirectory() as scratch, common.progress("predict", 2 * len(samples)) as tick:
         packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from deeploc_bench.board.published import Entry, find_entry
 from deeploc_bench.cli import common, comparisons, tables
@@ -16,8 +15,9 @@ from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 from deeploc_bench.scoring.rows import Cell
 from deeploc_bench.training import store
+from deeploc_bench.training.plan import budget_of
 from deeploc_bench.training.protocols import PROTOCOLS
-from deeploc_bench.training.recipe import Recipe, label
+from deeploc_bench.training.recipe import label, recorded
 
 Trainings = Sequence[tuple[Path, dict[str, Any]]]
 
@@ -124,14 +124,13 @@ def _place(cell: Cell) -> tuple[str, ...]:
 def _cells_of(runs: Path, folder: Path, inputs: dict[str, Any]) -> Iterator[Cell]:
     train = tuple(inputs["train_generators"])
     standard = inputs["standard_generators"]
-    is_full = inputs["train_samples"] == inputs["available_samples"]
-    tests = sorted(path.stem.removeprefix("test-") for path in folder.glob("test-*.csv"))
+    tests = store.tested(folder)
     for test in tests:
         generator = test.partition("@")[0]
         if generator == AUTHENTIC:
             continue
         for protocol in protocols_of(train, generator, standard, tests):
-            budget = "matched" if protocol == "loo" and not is_full else "full"
+            budget = budget_of(inputs) if protocol == "loo" else "full"
             yield read_cell(runs, folder, inputs, protocol, budget, train, test)
 
 
@@ -153,13 +152,12 @@ def read_cell(
     records = store.read_records(folder, test)
     if records is None:
         raise StoreError(f"{folder}: the records of {test} are missing")
-    recipe = msgspec.convert({"name": inputs["recipe_name"], **inputs["recipe"]}, Recipe) if inputs["loss"] else None
     return Cell(
         protocol=protocol,
         budget=budget,
         model=inputs["model"]["name"],
         loss=inputs["loss_expression"],
-        recipe=label(recipe) if recipe else inputs["recipe_name"],
+        recipe=label(recorded(inputs)) if inputs["loss"] else inputs["recipe_name"],
         seed=inputs["seed"],
         train_generators=train,
         test_generator=test.partition("@")[0],

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from deeploc_bench.cli import common, tables
+from deeploc_bench.board.text import markdown
+from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import PluginError
 
 BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
@@ -63,7 +64,7 @@ def command(
         for one in found
     ]
     where = f"{size} x {size} · {found[0]['device']} · {found[0]['threads']} threads · latency of 1 image, rate of 16"
-    print(f"{where}\n{tables.markdown(lines, heads)}")
+    print(f"{where}\n{markdown(lines, heads)}")
 
 
 def _measured(asked: dict[str, Any]) -> dict[str, Any]:

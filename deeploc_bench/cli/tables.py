@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
+from deeploc_bench.board.text import markdown, number
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, scores
 from deeploc_bench.scoring.rows import Cell, Group, Row, make_rows, mean_row
 from deeploc_bench.scoring.statistics import interval as interval_of
@@ -136,19 +135,9 @@ def _matrix(rows: Sequence[Row]) -> str:
     return markdown(lines, ["train on \\ test on", *tests])
 
 
-def markdown(lines: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    """Return a markdown table."""
-    return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
-
-
 def trained_on(train_generators: Sequence[str], protocol: str, standard: Sequence[str]) -> str:
     """Return the words of a table for the generators trained on, such as `w/o lama`."""
     left_out = [name for name in standard if name not in train_generators]
     if protocol == "loo" and len(left_out) == 1:
         return f"w/o {left_out[0]}"
     return "+".join(train_generators) or "not declared"
-
-
-def number(value: float) -> str:
-    """Return a fraction as tables print it; `-` where it is undefined."""
-    return "-" if math.isnan(value) else f"{value:.2f}"

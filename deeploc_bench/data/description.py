@@ -6,7 +6,6 @@ import csv
 import glob
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ import msgspec
 
 from deeploc_bench.contract.errors import DataError, PluginError, unknown
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Sample, Split
+from deeploc_bench.contract.toml import read_toml
 from deeploc_bench.data.layouts import SUFFIXES, distinct, make_sample
 
 NO_MASK = ("", "none", "negative")
@@ -92,12 +92,7 @@ def described(path: Path) -> list[GeneratorDataset]:
 
 
 def _read(path: Path) -> Description:
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"suite {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"suite {path} is not TOML: {error}") from None
+    values = read_toml(path, "suite", DataError)
     _refuse_unknown(values, Description, str(path))
     for part in values.get("generator", []) if isinstance(values.get("generator"), list) else []:
         _refuse_unknown(part, Part, f"{path}, [[generator]]")

@@ -24,7 +24,12 @@ def _mean(values: Floats) -> float:
 
 def image_ious(records: Records) -> Floats:
     """Return tp / (tp + fp + fn) of each image, float64 (N,); 1 where both masks are empty."""
-    return _ratio(records.tp, records.tp + records.fp + records.fn, 1.0)
+    return count_ious(records.counts)
+
+
+def count_ious(counts: NDArray[np.int64]) -> Floats:
+    """Return the `image_ious` of counts whose first columns are tp, fp and fn, (N, 3) or wider."""
+    return _ratio(counts[:, 0], counts[:, :3].sum(axis=1), 1.0)
 
 
 def iou(records: Records) -> float:

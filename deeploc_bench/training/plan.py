@@ -189,5 +189,10 @@ def _inputs(
     }
 
 
+def budget_of(inputs: Mapping[str, Any]) -> str:
+    """Return `matched` where a training.json tells of less than all samples of its generators, else `full`."""
+    return "full" if inputs["train_samples"] == inputs["available_samples"] else "matched"
+
+
 def _counts(subset: Subset) -> list[int]:
     return [len(positions) for _, positions in subset.parts]

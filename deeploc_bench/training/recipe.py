@@ -18,6 +18,7 @@ from msgspec import Meta
 from deeploc_bench.contract.errors import RecipeError, unknown
 from deeploc_bench.contract.plugins import Owned, Registry
 from deeploc_bench.contract.specs import Loss, Model
+from deeploc_bench.contract.toml import read_toml
 
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -80,13 +81,7 @@ def load_recipe(name: str) -> Recipe:
     path = Path(name)
     if not name.endswith(".toml"):
         raise RecipeError(unknown("recipe", name, named) + " Or give a .toml file.")
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"recipe {name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {name} is not TOML: {error}") from None
-    return _convert({"name": path.stem, **values}, name)
+    return _convert({"name": path.stem, **read_toml(path, "recipe", RecipeError)}, name)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -154,6 +149,12 @@ def division(recipe: Recipe, pretraining: str | None) -> str:
     is_standard = recipe.name in named_recipes() and set(changes(recipe)) <= FREE_KEYS
     is_declared = pretraining is not None and recipe.weights in ("default", "none")
     return "closed" if is_standard and is_declared else "open"
+
+
+def recorded(inputs: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a training.json; a model that is never trained records only what testing needs."""
+    base = _values(named_recipes()["quick"])
+    return _convert({**base, **inputs["recipe"], "name": inputs["recipe_name"]}, "of a training.json")
 
 
 def from_values(values: Mapping[str, Any], where: str) -> Recipe:

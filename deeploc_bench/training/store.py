@@ -164,6 +164,11 @@ def sweep(folder: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def tested(folder: Path) -> list[str]:
+    """Return the names of the tests that a training's folder has records of, sorted."""
+    return sorted(path.stem.removeprefix("test-") for path in folder.glob("test-*.csv"))
+
+
 def training_folders(runs: Path) -> list[Path]:
     """Return the folders of all trainings below a runs folder, in order; raises StoreError where there is none."""
     if not runs.is_dir():
