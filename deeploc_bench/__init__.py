@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.hookspecs import hookimpl
     from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Sample
-    from deeploc_bench.data.layouts import paired_samples
+    from deeploc_bench.data.folders import paired_samples
 
 __all__ = [
     "DataError",
@@ -34,7 +34,7 @@ _HOMES = {
     "Sample": "contract.specs",
     "WeightsError": "contract.errors",
     "hookimpl": "contract.hookspecs",
-    "paired_samples": "data.layouts",
+    "paired_samples": "data.folders",
 }
 
 

@@ -8,9 +8,9 @@ import json
 import msgspec
 import numpy as np
 
-from deeploc_bench.board import claims
-from deeploc_bench.board.submission import Submission, to_json
-from deeploc_bench.training.recipe import named_recipes
+from deeploc_bench.leaderboard import claims
+from deeploc_bench.leaderboard.submission import Submission, to_json
+from deeploc_bench.plan.recipe import named_recipes
 
 GENERATORS = ("lama", "ldm", "pluralistic")
 PIXELS = 4096

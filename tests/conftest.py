@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeploc_bench.contract.plugins import load_plugins
+from deeploc_bench.contract.registry import load_plugins
 from deeploc_bench.contract.specs import Sample
-from deeploc_bench.data.packing import pack
+from deeploc_bench.data.packs import pack
 
 TWO_LAYER = '''"""A two-layer baseline."""
 from deeploc_bench import Model, hookimpl

@@ -14,10 +14,10 @@ from scipy.ndimage import gaussian_filter
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.augment import blur_some, flip, gaussian_blur, to_float
 from deeploc_bench.data.batches import as_packs, evaluation_parts, read, training_batch, whole
-from deeploc_bench.data.packing import pack
+from deeploc_bench.data.packs import pack
 from deeploc_bench.data.suites import load_suite, manifest
+from deeploc_bench.plan.protocols import cross, loo, matched, same
 from deeploc_bench.training.engines import silent
-from deeploc_bench.training.protocols import cross, loo, matched, same
 
 
 def files(folder, count=5, size=(20, 30)):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeploc_bench.contract.findings import SampleError
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.batches import evaluation_parts
 from deeploc_bench.data.decoding import read_image, read_levels, read_mask
-from deeploc_bench.data.findings import SampleError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
 GRAY = RGB[..., 0]

@@ -14,7 +14,7 @@ from PIL import Image
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.data.decoding import read_image, read_mask
 from deeploc_bench.data.description import described
-from deeploc_bench.data.layouts import paired_samples, sample_id
+from deeploc_bench.data.folders import paired_samples, sample_id
 
 SUITES = Path(__file__).parents[1] / "docs/suites"
 SPLITS = ("train", "valid", "test")

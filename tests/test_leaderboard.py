@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from boards import board, entry_of, submission, with_claims, write
 
-from deeploc_bench.board.leaderboard import command, escape, figures, rank, render, trust
-from deeploc_bench.board.published import published
-from deeploc_bench.board.submission import Submission
+from deeploc_bench.leaderboard.page import command, escape, figures, rank, render, trust
+from deeploc_bench.leaderboard.submission import Submission
+from deeploc_bench.results.published import published
 from deeploc_bench.scoring.statistics import is_separable
 
 KEPT = Path(__file__).parents[1] / "leaderboard"

@@ -12,7 +12,7 @@ import pytest
 from conftest import run_deeploc
 from tiny import COUNTS
 
-from deeploc_bench.board.report import table
+from deeploc_bench.results.report import table
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from conftest import printed_json, records_of
 from PIL import Image
 from tiny import build
 
+from deeploc_bench.plan import store
 from deeploc_bench.scoring.dialects import find_dialect
-from deeploc_bench.training import store
 
 DARK = {sample.id: sample for sample in build(-1)()["test"]}
 AREA, PIXELS, SHIFT = 24 * 20, 64 * 64, 5

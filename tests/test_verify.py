@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from boards import board, submission, with_claims, write
 
-from deeploc_bench.board.submission import MOST_BYTES, Submission, read, to_json
-from deeploc_bench.board.verify import compare, examine, read_manifests, submission_files
+from deeploc_bench.leaderboard.submission import MOST_BYTES, Submission, read, to_json
+from deeploc_bench.leaderboard.verify import compare, examine, read_manifests, submission_files
 
 GOOD = submission()
 

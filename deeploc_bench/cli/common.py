@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from deeploc_bench.contract.plugins import Registry, load_plugins
+from deeploc_bench.contract.registry import Registry, load_plugins
 from deeploc_bench.training import ranks
 
 plugin_option = click.option(

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from deeploc_bench.cli import common
+from deeploc_bench.contract.findings import refuse, summary
 from deeploc_bench.contract.specs import SPLITS
-from deeploc_bench.data.findings import refuse, summary
-from deeploc_bench.data.packing import cache_folder
+from deeploc_bench.data.packs import cache_folder
 from deeploc_bench.data.suites import Suite, load_suite, manifest
 from deeploc_bench.data.survey import survey
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from deeploc_bench.board.leaderboard import figures, render
-from deeploc_bench.board.published import published
-from deeploc_bench.board.verify import compare, examine, read_manifests, submission_files
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import SubmissionError, UsageError
-from deeploc_bench.training import store
+from deeploc_bench.leaderboard.page import figures, render
+from deeploc_bench.leaderboard.verify import compare, examine, read_manifests, submission_files
+from deeploc_bench.plan import store
+from deeploc_bench.results.published import published
 
 
 @click.command("leaderboard")

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.plugins import Registry
+from deeploc_bench.contract.registry import Registry
 
 Entries = list[dict[str, Any]]
 
@@ -50,7 +50,7 @@ def _suites(registry: Registry) -> Entries:
 
 
 def _protocols(registry: Registry) -> Entries:
-    from deeploc_bench.training.protocols import PROTOCOLS
+    from deeploc_bench.plan.protocols import PROTOCOLS
 
     return [{"name": name, "plugin": None, "what": (rule.__doc__ or "")} for name, rule in PROTOCOLS.items()]
 
@@ -58,7 +58,7 @@ def _protocols(registry: Registry) -> Entries:
 def _recipes(registry: Registry) -> Entries:
     import msgspec
 
-    from deeploc_bench.training.recipe import named_recipes
+    from deeploc_bench.plan.recipe import named_recipes
 
     return [{"plugin": None, **msgspec.to_builtins(recipe)} for recipe in named_recipes().values()]
 

@@ -10,13 +10,13 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import DataError, StoreError, UsageError
-from deeploc_bench.contract.plugins import origin
+from deeploc_bench.contract.findings import summary
+from deeploc_bench.contract.registry import origin
 from deeploc_bench.contract.specs import Sample
-from deeploc_bench.data.findings import summary
-from deeploc_bench.data.layouts import paired_samples, sample_id
-from deeploc_bench.data.packing import pack
-from deeploc_bench.training import store
-from deeploc_bench.training.recipe import recorded
+from deeploc_bench.data.folders import paired_samples, sample_id
+from deeploc_bench.data.packs import pack
+from deeploc_bench.plan import store
+from deeploc_bench.plan.recipe import recorded
 
 
 @click.command("predict")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from deeploc_bench.board.report import Part, render_report
 from deeploc_bench.cli.results import read_cells
-from deeploc_bench.training import store
+from deeploc_bench.plan import store
+from deeploc_bench.results.report import Part, render_report
 
 
 @click.command("report")

@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
-from deeploc_bench.board.published import Entry, find_entry
-from deeploc_bench.cli import common, comparisons, tables
+from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.plan import store
+from deeploc_bench.plan.plan import budget_of
+from deeploc_bench.plan.protocols import PROTOCOLS
+from deeploc_bench.plan.recipe import label, recorded
+from deeploc_bench.results import comparisons, tables
+from deeploc_bench.results.published import Entry, find_entry
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 from deeploc_bench.scoring.rows import Cell
-from deeploc_bench.training import store
-from deeploc_bench.training.plan import budget_of
-from deeploc_bench.training.protocols import PROTOCOLS
-from deeploc_bench.training.recipe import label, recorded
 
 Trainings = Sequence[tuple[Path, dict[str, Any]]]
 
@@ -88,7 +89,7 @@ def _suite_json(suite: str, found: list[Cell], dialects: list[Dialect], entry: E
 
 
 def _draw(runs: Path, found: dict[str, tuple[list[str], list[Cell]]], folder: Path) -> None:
-    from deeploc_bench.board.figures import validation_curves
+    from deeploc_bench.results.figures import validation_curves
 
     for suite, (standard, cells) in found.items():
         for group, mine in tables.grouped(cell for cell in cells if cell.loss and cell.protocol in ("same", "loo")):

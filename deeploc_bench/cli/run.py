@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
-from deeploc_bench.cli import common, tables
+from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.plan import store
+from deeploc_bench.plan.job import Job, Prepared, prepare
+from deeploc_bench.plan.plan import PlannedCell
+from deeploc_bench.plan.recipe import division, label
+from deeploc_bench.results import tables
 from deeploc_bench.scoring.rows import Cell
-from deeploc_bench.training import ranks, store
+from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import ENGINES, Outcome, Site, to_do
-from deeploc_bench.training.job import Job, Prepared, prepare
-from deeploc_bench.training.plan import PlannedCell
-from deeploc_bench.training.recipe import division, label
 
 DEVICES = "auto, cpu, cuda, cuda:i"
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."

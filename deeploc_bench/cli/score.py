@@ -10,20 +10,21 @@ from typing import Any
 
 import click
 
-from deeploc_bench.cli import common, tables
+from deeploc_bench.cli import common
 from deeploc_bench.cli.results import protocols_of, read_cell
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
-from deeploc_bench.contract.plugins import Registry
+from deeploc_bench.contract.findings import refuse
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN
-from deeploc_bench.data.findings import refuse
-from deeploc_bench.data.packing import Pack
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Suite, load_suite
 from deeploc_bench.data.survey import survey
+from deeploc_bench.plan import store
+from deeploc_bench.plan.plan import BASELINES, SCHEMA
+from deeploc_bench.results import tables
 from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records, to_csv
 from deeploc_bench.scoring.rows import Cell
-from deeploc_bench.training import store
-from deeploc_bench.training.plan import BASELINES, SCHEMA
 
 
 @click.command("score")
@@ -129,9 +130,9 @@ def _floor(registry: Registry, model: str, cell: Cell, packed: Pack) -> Cell:
 
     import torch
 
+    from deeploc_bench.plan.recipe import load_recipe
     from deeploc_bench.training.build import build_model
-    from deeploc_bench.training.recipe import load_recipe
-    from deeploc_bench.training.test import Localizer, evaluate
+    from deeploc_bench.training.evaluate import Localizer, evaluate
 
     owned = registry.model(model)
     localizer = Localizer(

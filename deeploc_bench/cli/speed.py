@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from deeploc_bench.board.text import markdown
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import PluginError
+from deeploc_bench.results.render import markdown
 
 BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from deeploc_bench.board.collect import UNTRAINED, Wish, collect
-from deeploc_bench.board.leaderboard import row_of
-from deeploc_bench.board.submission import to_json
 from deeploc_bench.contract.errors import StoreError, UsageError
-from deeploc_bench.training import store
+from deeploc_bench.leaderboard.collect import UNTRAINED, Wish, collect
+from deeploc_bench.leaderboard.page import row_of
+from deeploc_bench.leaderboard.submission import to_json
+from deeploc_bench.plan import store
 
 NEXT = """next:
   deeploc-bench verify {file}

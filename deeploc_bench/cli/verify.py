@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from deeploc_bench.board.verify import Verdict, compare, examine, read_manifests, submission_files
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.leaderboard.verify import Verdict, compare, examine, read_manifests, submission_files
 
 
 @click.command("verify")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from deeploc_bench.data.packing import Pack, digest
+from deeploc_bench.data.packs import Pack, digest
 
 EVALUATION_BATCH = 32
 """The most images in one batch of every evaluation, fixed so that logits do not depend on how they were asked for."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from deeploc_bench.contract.findings import SampleError
 from deeploc_bench.contract.specs import Sample
-from deeploc_bench.data.findings import SampleError
 
 if TYPE_CHECKING:
     from deeploc_bench.contract.specs import Image, Mask

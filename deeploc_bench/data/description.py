@@ -15,9 +15,9 @@ from typing import Any, Literal
 import msgspec
 
 from deeploc_bench.contract.errors import DataError, PluginError, unknown
+from deeploc_bench.contract.files import read_toml
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Sample, Split
-from deeploc_bench.contract.toml import read_toml
-from deeploc_bench.data.layouts import SUFFIXES, distinct, make_sample
+from deeploc_bench.data.folders import SUFFIXES, distinct, make_sample
 
 NO_MASK = ("", "none", "negative")
 """What stands for the mask of an authentic image in a list."""

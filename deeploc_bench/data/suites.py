@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deeploc_bench.contract.errors import DataError, UsageError
-from deeploc_bench.contract.plugins import Owned, Plugin, Registry
+from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.registry import Owned, Plugin, Registry
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
 from deeploc_bench.data import description
-from deeploc_bench.data.findings import Finding
-from deeploc_bench.data.packing import Pack, Tick, cache_folder, digest, pack
+from deeploc_bench.data.packs import Pack, Tick, cache_folder, digest, pack
 
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
 

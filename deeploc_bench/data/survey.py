@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, Split
-from deeploc_bench.data.findings import Finding
-from deeploc_bench.data.packing import Pack
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Suite
 
 Places = Iterator[tuple[str, Split, Pack]]

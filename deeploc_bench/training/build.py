@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError
-from deeploc_bench.contract.plugins import Owned
+from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
-from deeploc_bench.training.plan import Training
-from deeploc_bench.training.recipe import LossExpression, Recipe
+from deeploc_bench.plan.plan import Training
+from deeploc_bench.plan.recipe import LossExpression, Recipe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, UsageError
-from deeploc_bench.contract.plugins import observe
-from deeploc_bench.data.packing import Pack
+from deeploc_bench.contract.registry import observe
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
-from deeploc_bench.training import ranks, store
-from deeploc_bench.training.job import Job, Prepared, prepare
-from deeploc_bench.training.plan import Training
+from deeploc_bench.plan import store
+from deeploc_bench.plan.job import Job, Prepared, prepare
+from deeploc_bench.plan.plan import Training
+from deeploc_bench.training import ranks
 
 if TYPE_CHECKING:
     import torch
@@ -189,8 +190,8 @@ def _do(prepared: Prepared, training: Training, site: Site, device: torch.device
 
 
 def _test(prepared: Prepared, localizer: Any, folder: Path, test: str) -> None:
-    from deeploc_bench.training.examples import write_examples
-    from deeploc_bench.training.test import evaluate
+    from deeploc_bench.training.evaluate import evaluate
+    from deeploc_bench.training.pictures import write_examples
 
     packed = _tested(prepared, test)
     records = evaluate(localizer, packed, test.partition("@")[2])

@@ -27,16 +27,17 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed, UsageError
-from deeploc_bench.contract.plugins import Owned
+from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import blur_some, flip, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
-from deeploc_bench.training import ranks, store
+from deeploc_bench.plan import store
+from deeploc_bench.plan.plan import Training
+from deeploc_bench.plan.recipe import Recipe
+from deeploc_bench.training import ranks
 from deeploc_bench.training.build import build_loss, build_model, logits_of
-from deeploc_bench.training.plan import Training
-from deeploc_bench.training.recipe import Recipe
-from deeploc_bench.training.test import Localizer, validation_iou
+from deeploc_bench.training.evaluate import Localizer, validation_iou
 
 Epochs = list[dict[str, float]]
 Environment = dict[str, Any]

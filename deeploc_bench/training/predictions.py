@@ -17,10 +17,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.data.batches import evaluation_parts, read
-from deeploc_bench.data.packing import Pack, Tick
+from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.plan import store
 from deeploc_bench.scoring.records import Records, merge
-from deeploc_bench.training import store
-from deeploc_bench.training.test import Localizer, heatmaps_of, records_of
+from deeploc_bench.training.evaluate import Localizer, heatmaps_of, records_of
 
 Floats = NDArray[np.float32]
 Loader = Callable[[], NDArray[np.generic]]

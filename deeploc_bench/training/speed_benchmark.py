@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from deeploc_bench.contract.plugins import load_plugins
+from deeploc_bench.contract.registry import load_plugins
+from deeploc_bench.plan.recipe import load_recipe, resolve
 from deeploc_bench.training.build import build_model
 from deeploc_bench.training.fit import resolve_device
-from deeploc_bench.training.recipe import load_recipe, resolve
 
 ASKED = json.loads(os.environ["DEEPLOC_SPEED"])
 

@@ -16,15 +16,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from deeploc_bench.contract.plugins import load_plugins
+from deeploc_bench.contract.registry import load_plugins
 from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
 from deeploc_bench.data.batches import as_packs, evaluation_parts, read
 from deeploc_bench.data.suites import load_suite
+from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.scoring.metrics import image_ious, iou
 from deeploc_bench.training.engines import silent
+from deeploc_bench.training.evaluate import Localizer, evaluate
 from deeploc_bench.training.fit import _Fit
-from deeploc_bench.training.job import Job, prepare
-from deeploc_bench.training.test import Localizer, evaluate
 
 ENVIRONMENT = {"precision": "fp32", "threads": torch.get_num_threads(), "processes": 1}
 

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Meta
 
 from deeploc_bench.contract.errors import RecipeError, unknown
-from deeploc_bench.contract.plugins import Owned, Registry
+from deeploc_bench.contract.files import read_toml
+from deeploc_bench.contract.registry import Owned, Registry
 from deeploc_bench.contract.specs import Loss, Model
-from deeploc_bench.contract.toml import read_toml
 
 Positive = Annotated[float, Meta(gt=0)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -65,7 +65,7 @@ class LossExpression:
 
 def named_recipes() -> dict[str, Recipe]:
     """Return the recipes that come with deeploc-bench, by name."""
-    folder = files("deeploc_bench.training") / "recipes"
+    folder = files("deeploc_bench.plan") / "recipes"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
     return {
         entry.name[:-5]: _convert({"name": entry.name[:-5], **tomllib.loads(entry.read_text("utf-8"))}, entry.name)

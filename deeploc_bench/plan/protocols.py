@@ -9,7 +9,7 @@ import numpy as np
 
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.data.batches import Subset
-from deeploc_bench.data.packing import Pack
+from deeploc_bench.data.packs import Pack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

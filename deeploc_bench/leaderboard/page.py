@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deeploc_bench.board.claims import Entry
-from deeploc_bench.board.published import Entry as Publication
-from deeploc_bench.board.published import Published
-from deeploc_bench.board.submission import Submission
-from deeploc_bench.board.text import markdown, number
+from deeploc_bench.leaderboard.claims import Entry
+from deeploc_bench.leaderboard.submission import Submission
+from deeploc_bench.results.published import Entry as Publication
+from deeploc_bench.results.published import Published
+from deeploc_bench.results.render import markdown, number
 from deeploc_bench.scoring.statistics import is_separable
 
 SPREAD_REACH = 2.0
@@ -235,7 +235,7 @@ def command(submission: Submission) -> str:
 
 
 def _changes(recipe: Mapping[str, object]) -> dict[str, object]:
-    from deeploc_bench.training.recipe import changes, from_values
+    from deeploc_bench.plan.recipe import changes, from_values
 
     return changes(from_values(dict(recipe), "of the submission"))
 

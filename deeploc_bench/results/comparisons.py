@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deeploc_bench.board.published import Entry, published_iou
-from deeploc_bench.board.text import markdown, number
-from deeploc_bench.cli.tables import grouped
+from deeploc_bench.results.published import Entry, published_iou
+from deeploc_bench.results.render import markdown, number
+from deeploc_bench.results.tables import grouped
 from deeploc_bench.scoring.dialects import Dialect
 from deeploc_bench.scoring.metrics import iou
 from deeploc_bench.scoring.records import Records, merge

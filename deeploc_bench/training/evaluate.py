@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import TrainingFailed
-from deeploc_bench.contract.plugins import Owned
+from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import evaluation_parts, read
-from deeploc_bench.data.packing import Pack
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.perturb import perturbed
 from deeploc_bench.scoring.records import Records, mask_hash, merge
 from deeploc_bench.training.build import logits_of

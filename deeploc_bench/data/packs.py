@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.findings import Finding, SampleError
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.decoding import read_image, read_levels
-from deeploc_bench.data.findings import Finding, SampleError
 
 if TYPE_CHECKING:
     from deeploc_bench.contract.specs import Image

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image as Pillow
 
 from deeploc_bench.data.batches import evaluation_parts, read
-from deeploc_bench.data.packing import Pack
-from deeploc_bench.training import store
-from deeploc_bench.training.test import Localizer, heatmaps_of
+from deeploc_bench.data.packs import Pack
+from deeploc_bench.plan import store
+from deeploc_bench.training.evaluate import Localizer, heatmaps_of
 
 
 def write_examples(localizer: Localizer, packed: Pack, folder: Path, test: str, count: int) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
-from deeploc_bench.board.figures import iou_histogram, validation_curves
-from deeploc_bench.board.text import number
+from deeploc_bench.plan import store
+from deeploc_bench.results.figures import iou_histogram, validation_curves
+from deeploc_bench.results.render import number
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious, iou
 from deeploc_bench.scoring.rows import Cell, Row, make_rows, mean_row
-from deeploc_bench.training import store
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d0d4da;--soft:#f3f5f8;--mark:31,111,235}

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.board import claims
-from deeploc_bench.board.claims import Entry, Tables
-from deeploc_bench.board.submission import Submission, read
 from deeploc_bench.contract.errors import RecipeError, SubmissionError
-from deeploc_bench.training.recipe import division, from_values
+from deeploc_bench.leaderboard import claims
+from deeploc_bench.leaderboard.claims import Entry, Tables
+from deeploc_bench.leaderboard.submission import Submission, read
+from deeploc_bench.plan.recipe import division, from_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeploc_bench.scoring.records import count
-from deeploc_bench.training.test import count_batch
+from deeploc_bench.training.evaluate import count_batch
 
 
 def scene(seed, images=6, size=(12, 9)):

@@ -6,7 +6,7 @@ import pytest
 from conftest import TWO_LAYER, printed_json
 
 from deeploc_bench.contract.errors import PluginError, UsageError
-from deeploc_bench.contract.plugins import load_plugins, source_hash
+from deeploc_bench.contract.registry import load_plugins, source_hash
 
 BROKEN = {
     "raises on import": ("1 / 0\n", "ZeroDivisionError"),

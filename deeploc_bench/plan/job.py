@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.plugins import Registry, load_plugins
-from deeploc_bench.data.findings import refuse, summary
+from deeploc_bench.contract.findings import refuse, summary
+from deeploc_bench.contract.registry import Registry, load_plugins
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.data.suites import Progress, Suite, load_suite
 from deeploc_bench.data.survey import survey
-from deeploc_bench.training.plan import BASELINES, Plan, Request, make_plan
-from deeploc_bench.training.protocols import BUDGETS, PROTOCOLS
-from deeploc_bench.training.recipe import load_recipe, parse_loss, parse_settings
+from deeploc_bench.plan.plan import BASELINES, Plan, Request, make_plan
+from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
+from deeploc_bench.plan.recipe import load_recipe, parse_loss, parse_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

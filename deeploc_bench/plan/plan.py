@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from deeploc_bench.contract.plugins import Owned, origin
+from deeploc_bench.contract.registry import Owned, origin
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, whole
 from deeploc_bench.data.suites import Suite
-from deeploc_bench.training.protocols import PROTOCOLS, matched
-from deeploc_bench.training.recipe import LossExpression, Recipe, resolve, weights_hash
+from deeploc_bench.plan.protocols import PROTOCOLS, matched
+from deeploc_bench.plan.recipe import LossExpression, Recipe, resolve, weights_hash
 
 SCHEMA = 1
 BASELINES = ("all-manipulated", "centre-prior")

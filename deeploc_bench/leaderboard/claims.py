@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.board.submission import Claims, Row, Submission
 from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.leaderboard.submission import Claims, Row, Submission
+from deeploc_bench.plan.protocols import PROTOCOLS
 from deeploc_bench.scoring.metrics import count_ious
 from deeploc_bench.scoring.statistics import SeedIous, interval, seed_average, seed_spread
-from deeploc_bench.training.protocols import PROTOCOLS
 
 Pair = tuple[tuple[str, ...], str]
 """Train generators, test generator."""

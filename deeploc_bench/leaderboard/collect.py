@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from deeploc_bench.board import claims
-from deeploc_bench.board.submission import SCHEMA, Submission
 from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.leaderboard import claims
+from deeploc_bench.leaderboard.submission import SCHEMA, Submission
+from deeploc_bench.plan import store
+from deeploc_bench.plan.plan import budget_of
+from deeploc_bench.plan.recipe import Recipe, division, label, recorded
 from deeploc_bench.scoring.records import Records
-from deeploc_bench.training import store
-from deeploc_bench.training.plan import budget_of
-from deeploc_bench.training.recipe import Recipe, division, label, recorded
 
 UNTRAINED = "untrained"
 """The loss expression of a model that is never trained."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from deeploc_bench.board.text import markdown, number
+from deeploc_bench.plan.plan import BASELINES
+from deeploc_bench.results.render import markdown, number
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, scores
 from deeploc_bench.scoring.rows import Cell, Group, Row, make_rows, mean_row
 from deeploc_bench.scoring.statistics import interval as interval_of
-from deeploc_bench.training.plan import BASELINES
 
 
 def render(suite: str, cells: Sequence[Cell], standard: Sequence[str]) -> str:

@@ -1,1 +1,0 @@
-"""What is made of finished trainings: published numbers beside them, figures. Imports no torch."""

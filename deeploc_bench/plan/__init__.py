@@ -1,0 +1,1 @@
+"""What is to be done: recipes, protocols, unique trainings, and where their artifacts lie. Torch-free."""

@@ -1,0 +1,1 @@
+"""What finished trainings say: cells, tables, figures and the report of a runs folder. Torch-free."""
