@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
+    from deeploc_bench.contract.files import read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
     from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Sample
-    from deeploc_bench.data.folders import paired_samples
+    from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "DataError",
     "DeeplocError",
     "GeneratorDataset",
@@ -20,11 +22,16 @@ __all__ = [
     "PluginError",
     "Sample",
     "WeightsError",
+    "__version__",
+    "distinct_samples",
     "hookimpl",
     "paired_samples",
+    "read_toml",
+    "sample_of",
 ]
 
 _HOMES = {
+    "IMAGE_SUFFIXES": "data.folders",
     "DataError": "contract.errors",
     "DeeplocError": "contract.errors",
     "GeneratorDataset": "contract.specs",
@@ -33,12 +40,21 @@ _HOMES = {
     "PluginError": "contract.errors",
     "Sample": "contract.specs",
     "WeightsError": "contract.errors",
+    "distinct_samples": "data.folders",
     "hookimpl": "contract.hookspecs",
     "paired_samples": "data.folders",
+    "read_toml": "contract.files",
+    "sample_of": "data.folders",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("deeploc-bench")
     if name not in _HOMES:
         raise AttributeError(f"module 'deeploc_bench' has no attribute {name!r}")
     return getattr(import_module(f"deeploc_bench.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -20,7 +20,7 @@ def deeploc_models() -> list[Model]:
     """Return both baselines."""
     builds = {"all-manipulated": build_all_manipulated, "centre-prior": build_centre_prior}
     return [
-        Model(name=name, build=build, reference=None, pretraining="none", license="MIT", trainable=False)
+        Model(name=name, build=build, reference=None, pretraining="none", license="MIT", trainable=False, baseline=True)
         for name, build in builds.items()
     ]
 

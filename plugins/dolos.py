@@ -73,6 +73,8 @@ def deeploc_datasets() -> list[GeneratorDataset]:
             inverted_masks=True,
             reference="https://github.com/bit-ml/dolos",
             license="CC BY-NC-SA 4.0",
+            default_model="unetplusplus-resnet50",
+            default_recipe="poster",
         )
         for name, builder in builders.items()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deeploc_bench.contract.registry import load_plugins
+from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.packs import pack
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from reference import read_mask
 
-from deeploc_bench.contract.findings import SampleError
+from deeploc_bench.contract.errors import SampleError
 from deeploc_bench.contract.specs import Sample
-from deeploc_bench.data.batches import evaluation_parts
-from deeploc_bench.data.decoding import read_image, read_levels, read_mask
+from deeploc_bench.data.batches import evaluation_batches
+from deeploc_bench.data.decoding import read_image, read_levels
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
 GRAY = RGB[..., 0]
@@ -65,5 +66,5 @@ def test_soft_levels_are_told_and_gray_masks_refused(tmp_path):
 
 
 def test_larger_images_are_tested_in_smaller_batches(small_pack):
-    sizes = [part.stop - part.start for part in evaluation_parts(small_pack(5, size=(800, 900)))]
+    sizes = [part.stop - part.start for part in evaluation_batches(small_pack(5, size=(800, 900)))]
     assert sizes == [2, 2, 1]

@@ -10,11 +10,11 @@ import segmentation_models_pytorch as smp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import count
 from torchmetrics.classification import BinaryJaccardIndex
 
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
-from deeploc_bench.scoring.records import count
 
 seeds = st.integers(0, 10**6)
 fast = settings(max_examples=25, deadline=None)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import count
 
-from deeploc_bench.scoring.records import count
 from deeploc_bench.training.evaluate import count_batch
 
 

@@ -6,7 +6,8 @@ import pytest
 from conftest import TWO_LAYER, printed_json
 
 from deeploc_bench.contract.errors import PluginError, UsageError
-from deeploc_bench.contract.registry import load_plugins, source_hash
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.source import source_hash
 
 BROKEN = {
     "raises on import": ("1 / 0\n", "ZeroDivisionError"),
@@ -17,7 +18,7 @@ BROKEN = {
     "name twice": (TWO_LAYER.replace("[Model", "2 * [Model"), "claimed by"),
     "returns no specs": (TWO_LAYER.replace("[Model", "[dict"), "returned a dict; expected Model"),
     "returns no list": (TWO_LAYER.replace("return [Model", "return 3 or [Model"), "returned int"),
-    "forbidden name": (TWO_LAYER.replace('"two-layer"', '"Two Layer"'), "does not match"),
+    "forbidden name": (TWO_LAYER.replace('"two-layer"', '"Two Layer"'), "expected lower-case letters"),
     "reference left out": (TWO_LAYER.replace('reference="https://example.org/two-layer", ', ""), "reference"),
     "build is no callable": (TWO_LAYER.replace("build=build", "build=3"), "expected a callable"),
     "unknown recipe override": (TWO_LAYER.replace('"none")', '"none", recipe={"epochs": 1})'), "may set only"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import count
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, roc_auc_score
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -19,7 +20,7 @@ from torchmetrics.classification import (
 )
 
 from deeploc_bench.scoring import metrics
-from deeploc_bench.scoring.records import count, from_csv, to_csv
+from deeploc_bench.scoring.records import from_csv, to_csv
 
 TORCHMETRICS = {
     "pooled_iou": BinaryJaccardIndex(),

@@ -11,7 +11,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.data.perturb import parse_perturbation, perturbed
+from deeploc_bench.data.perturb import parse_perturbation
+
+
+def perturbed(images, ids, text):
+    return parse_perturbation(text).apply(images, ids)
+
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3)).astype(np.uint8)
 
@@ -19,25 +24,25 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3)).astype(np.uin
 def test_jpeg_is_pillows():
     buffer = io.BytesIO()
     Image.fromarray(IMAGES[1]).save(buffer, "JPEG", quality=75)
-    assert np.array_equal(perturbed(IMAGES, "ab", "jpeg-75")[1], np.asarray(Image.open(buffer)))
+    assert np.array_equal(perturbed(IMAGES, "ab", "jpeg:75")[1], np.asarray(Image.open(buffer)))
 
 
 def test_blur_is_scipys():
     expected = gaussian_filter(IMAGES[0].astype(np.float64), (2, 2, 0), mode="mirror", truncate=3)
-    assert np.abs(perturbed(IMAGES, "ab", "blur-2")[0] - expected).max() <= 0.51
+    assert np.abs(perturbed(IMAGES, "ab", "blur:2")[0] - expected).max() <= 0.51
 
 
 def test_noise_depends_on_the_id_alone_and_has_the_strength_asked_for():
     gray = np.full((3, 64, 64, 3), 128, np.uint8)
-    first = perturbed(gray, ["a", "b", "a"], "noise-0.02")
+    first = perturbed(gray, ["a", "b", "a"], "noise:0.02")
     assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])
     assert first.std() == pytest.approx(0.02 * 255, rel=0.03)
 
 
 def test_resize_keeps_the_size_and_a_plain_image():
     plain = np.full((1, 33, 47, 3), 90, np.uint8)
-    assert np.array_equal(perturbed(plain, "a", "resize-0.5"), plain)
-    assert perturbed(IMAGES, "ab", "resize-0.5").std() < IMAGES.std()
+    assert np.array_equal(perturbed(plain, "a", "resize:0.5"), plain)
+    assert perturbed(IMAGES, "ab", "resize:0.5").std() < IMAGES.std()
 
 
 @pytest.mark.parametrize("text", ["jpeg", "jpeg:0", "jpeg:75.5", "blur:99", "noise:x", "resize:nan", "blurr:2"])
@@ -50,7 +55,9 @@ def test_a_perturbation_that_cannot_be_is_refused(text):
     ("text", "name"), [("jpeg:75", "jpeg-75"), ("blur:2.0", "blur-2"), ("noise:.02", "noise-0.02")]
 )
 def test_the_name_holds_the_exact_value(text, name):
-    assert parse_perturbation(text) == name
+    found = parse_perturbation(text)
+    assert found.name == name
+    assert parse_perturbation(name, "-") == found
 
 
 def test_one_trained_model_is_tested_clean_and_under_each_perturbation(deeploc, tiny, tmp_path):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import printed_json, run_deeploc
 from PIL import Image
 from trees import dolos_tree
 
-from deeploc_bench.training.predictions import _load, encoded, overlay
+from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import identified
+from deeploc_bench.training.pictures import encoded, overlay
+from deeploc_bench.training.predictions import _load
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +90,11 @@ def test_what_cannot_be_predicted_has_one_clear_message(deeploc, trained, two_la
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "out/heatmaps").mkdir(parents=True)
     edited = shutil.copytree(training, tmp_path / "edited")
-    inputs = json.loads((edited / "training.json").read_text())
-    inputs["model"]["source"] = "0" * 16
-    (edited / "training.json").write_text(json.dumps(inputs))
+    facts = store.read_facts(edited)
+    changed = msgspec.structs.replace(facts, model=msgspec.structs.replace(facts.model, source="0" * 16))
+    store.write_facts(edited, identified(changed))
     for arguments, words in [
-        ((tmp_path, file, "-o", "new"), "is no folder of a training"),
+        ((tmp_path, file, "-o", "new"), "is not a training's folder"),
         ((training, "broken.png", "-o", "new"), "cannot be predicted"),
         ((training, "absent.png", "-o", "new"), "cannot be predicted"),
         ((training, file, file, "-o", "new"), "two images are called 'test0001-1'"),

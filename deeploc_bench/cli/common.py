@@ -1,4 +1,4 @@
-"""What several commands share: options, progress bars, and how plugins' problems are told."""
+"""What several commands share: options, progress, and how findings and values are printed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 
 import click
 
-from deeploc_bench.contract.registry import Registry, load_plugins
+from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.training import ranks
 
+DEVICES = "auto, cpu, cuda, cuda:i"
 plugin_option = click.option(
     "--plugin",
     "plugins",
@@ -23,9 +26,32 @@ plugin_option = click.option(
     help="Load a plugin, or switch one off (repeatable; also DEEPLOC_PLUGINS, comma-separated).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-data_option = click.option(
-    "--data", metavar="PATH", envvar="DEEPLOC_DATA", help="Folder of the suite's images (also DEEPLOC_DATA)."
-)
+data_option = click.option("--data", metavar="PATH", help="Folder of the suite's images (also DEEPLOC_DATA).")
+runs_option = click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [all cores]")
+
+
+def device_option(purpose: str) -> Callable[[Any], Any]:
+    """Return the option --device, whose value is checked before anything is loaded."""
+    return click.option(
+        "--device",
+        default="auto",
+        metavar="auto|cpu|cuda[:i]",
+        show_default=True,
+        help=f"Where to {purpose}.",
+        callback=_device,
+    )
+
+
+def _device(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    if device not in ("auto", "cpu", "cuda") and not (device[:5] == "cuda:" and device[5:].isdigit()):
+        raise UsageError(f"--device {device!r} is not a device. Allowed: {DEVICES}.")
+    return device
+
+
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plugin_requests(plugins: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,8 +63,8 @@ def plugin_requests(plugins: tuple[str, ...]) -> tuple[str, ...]:
 def load(plugins: tuple[str, ...]) -> Registry:
     """Load plugins and tell of each that was left out."""
     registry = load_plugins(plugin_requests(plugins))
-    for problem in registry.problems:
-        say(f"warning: {problem}")
+    for finding in registry.findings:
+        say(f"warning: {finding}")
     return registry
 
 

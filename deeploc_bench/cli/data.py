@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.findings import refuse, summary
+from deeploc_bench.contract.findings import as_json as findings_json
+from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.specs import SPLITS
+from deeploc_bench.data.manifest import manifest
 from deeploc_bench.data.packs import cache_folder
-from deeploc_bench.data.suites import Suite, load_suite, manifest
-from deeploc_bench.data.survey import survey
+from deeploc_bench.data.suites import Suite, load_suite
+from deeploc_bench.data.survey import load_sound, survey
 
 
 @click.group("data")
@@ -21,14 +23,8 @@ def command() -> None:
     """Check, pack or list the data of a suite."""
 
 
-def _load(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
-    return load_suite(common.load(plugins), suite, data=Path(data) if data else None, progress=common.progress)
-
-
 def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
-    loaded = _load(suite, data, plugins)
-    refuse(f"suite {loaded.name!r}", survey(loaded))
-    return loaded
+    return load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress)[0]
 
 
 @command.command("check")
@@ -38,11 +34,11 @@ def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
 @common.json_option
 def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """Read every sample and say all that is wrong; exit code 0 only when clean."""
-    loaded = _load(suite, data, plugins)
+    loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress)
     findings = survey(loaded)
     if as_json:
-        found = [{"level": "error" if f.is_error else "warning", "check": f.check, "what": f.what} for f in findings]
-        common.print_json({"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": found})
+        value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": findings_json(findings)}
+        common.print_json(value)
     else:
         print("\n".join([_counts(loaded), *(summary(findings, shown=5) or ["clean"])]))
     sys.exit(1 if findings else 0)
@@ -75,7 +71,7 @@ def pack(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) 
 @common.json_option
 def print_manifest(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """Print the manifest of a suite: its fingerprint, and each test image's source, mask area and pixels (JSON)."""
-    common.print_json(manifest(_sound(suite, data, plugins)))
+    common.print_json(msgspec.to_builtins(manifest(_sound(suite, data, plugins))))
 
 
 def _counts(suite: Suite) -> str:

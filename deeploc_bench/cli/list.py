@@ -22,6 +22,7 @@ def _models(registry: Registry) -> Entries:
             "plugin": owned.plugin.name,
             "pretraining": owned.spec.pretraining,
             "trained": owned.spec.trainable,
+            "baseline": owned.spec.baseline,
             "license": owned.spec.license,
             "reference": owned.spec.reference,
         }
@@ -60,7 +61,8 @@ def _recipes(registry: Registry) -> Entries:
 
     from deeploc_bench.plan.recipe import named_recipes
 
-    return [{"plugin": None, **msgspec.to_builtins(recipe)} for recipe in named_recipes().values()]
+    found = [msgspec.to_builtins(recipe) for recipe in named_recipes().values()]
+    return [{"name": values.pop("name"), "plugin": None, **values} for values in found]
 
 
 def _plugins(registry: Registry) -> Entries:
@@ -69,8 +71,8 @@ def _plugins(registry: Registry) -> Entries:
         for plugin in registry.plugins
     ]
     broken = [
-        {"name": problem.plugin, "plugin": None, "version": None, "problem": problem.reason}
-        for problem in registry.problems
+        {"name": finding.where, "plugin": None, "version": None, "problem": finding.message}
+        for finding in registry.findings
     ]
     return loaded + broken
 
@@ -85,6 +87,10 @@ KINDS: Mapping[str, Callable[[Registry], Entries]] = {
 }
 
 
+FINDERS = {"models": "deeploc_find_model", "suites": "deeploc_find_suite"}
+"""The hooks by which plugins find what they do not list."""
+
+
 @click.command("list")
 @click.argument("kind", metavar="|".join(KINDS))
 @common.plugin_option
@@ -93,13 +99,14 @@ def command(kind: str, plugins: tuple[str, ...], as_json: bool) -> None:
     """List models, losses, suites, protocols, recipes or plugins."""
     if kind not in KINDS:
         raise UsageError(unknown("kind", kind, KINDS))
-    entries = KINDS[kind](common.load(plugins))
+    registry = common.load(plugins)
+    entries = KINDS[kind](registry)
     if as_json:
         common.print_json(entries)
         return
     print(tabulate([_shown(entry) for entry in entries], headers="keys", tablefmt="github", disable_numparse=True))
-    if kind == "models":
-        print("\nAlso ARCHITECTURE-ENCODER for every segmentation-models-pytorch architecture and encoder.")
+    for plugin in registry.finders(FINDERS[kind]) if kind in FINDERS else ():
+        print(f"\nFound by name too, by plugin {plugin.name}: {(plugin.module.__doc__ or '').partition(chr(10))[0]}")
 
 
 def _shown(entry: Mapping[str, Any]) -> dict[str, str]:

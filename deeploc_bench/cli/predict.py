@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import click
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import DataError, StoreError, UsageError
 from deeploc_bench.contract.findings import summary
-from deeploc_bench.contract.registry import origin
+from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.folders import paired_samples, sample_id
 from deeploc_bench.data.packs import pack
 from deeploc_bench.plan import store
-from deeploc_bench.plan.recipe import recorded
 
 
 @click.command("predict")
@@ -24,33 +22,41 @@ from deeploc_bench.plan.recipe import recorded
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder for heatmaps/ and overlays/.")
 @common.plugin_option
-@click.option("--device", default="auto", metavar="auto|cpu|cuda[:i]", show_default=True, help="Where to predict.")
+@common.device_option("predict")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [as in the training]")
 def command(
     *, training: str, images: tuple[str, ...], output: str, plugins: tuple[str, ...], device: str, threads: int | None
 ) -> None:
     """Predict images (files, or folders of them) by a finished training, a folder below the runs folder."""
-    from deeploc_bench.training.fit import open_localizer, resolve_device
-    from deeploc_bench.training.predictions import write_predictions
+    from deeploc_bench.training.device import resolve_device, set_arithmetic
+    from deeploc_bench.training.evaluate import open_localizer
+    from deeploc_bench.training.pictures import write_predictions
 
     folder, target = Path(training), Path(output)
-    inputs = store.read_json(folder / "training.json")
-    if inputs is None or inputs.get("scored"):
-        raise UsageError(f"{training} is no folder of a training (it holds no training.json of a model)")
-    if any((target / part).exists() for part in ("heatmaps", "overlays")):
+    if not (folder / "training.json").exists():
+        raise UsageError(f"{training} is not a training's folder (it holds no training.json)")
+    facts = store.read_facts(folder)
+    settings = facts.recipe or facts.testing
+    if settings is None:
+        raise UsageError(f"{training} holds predictions made elsewhere, not a model that can predict")
+    if any((target / name).exists() for name in ("heatmaps", "overlays")):
         raise StoreError(f"{output} holds predictions already; nothing is overwritten. Name another folder with -o.")
-    owned = common.load(plugins).model(inputs["model"]["name"])
-    if origin(owned)["source"] != inputs["model"]["source"]:
+    owned = common.load(plugins).model(facts.model.name)
+    if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
-    if inputs["loss"] and not store.is_trained(folder):
+    if facts.loss and not store.is_trained(folder):
         raise UsageError(f"{training} is not finished; run its command again first")
-    threads = threads or len(os.sched_getaffinity(0))
-    localizer = open_localizer(owned, recorded(inputs), folder, device=resolve_device(device), threads=threads)
+    environment = store.read_environment(folder)
+    set_arithmetic(threads or environment.threads)
+    weights = folder / "model.safetensors" if facts.loss else None
+    localizer = open_localizer(
+        owned, settings, weights=weights, device=resolve_device(device), precision=environment.precision
+    )
     samples = _samples(images)
     with tempfile.TemporaryDirectory() as scratch, common.progress("predict", 2 * len(samples)) as tick:
         packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
-        if packed.findings:
-            raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
+        if packed.index.findings:
+            raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.index.findings)]))
         write_predictions(localizer, packed, target, tick)
     print(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
 

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.cli.results import protocols_of, read_cell
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
-from deeploc_bench.contract.findings import refuse
 from deeploc_bench.contract.registry import Registry
-from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN
-from deeploc_bench.data.packs import Pack
-from deeploc_bench.data.suites import Suite, load_suite
-from deeploc_bench.data.survey import survey
+from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN, NAME_RULE
+from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan import store
-from deeploc_bench.plan.plan import BASELINES, SCHEMA
-from deeploc_bench.results import tables
+from deeploc_bench.plan.facts import Code, TrainingFacts, identified
+from deeploc_bench.plan.job import Job, prepare_baselines
+from deeploc_bench.plan.store import Tested
+from deeploc_bench.results.cells import read_cells
+from deeploc_bench.results.render import as_text
+from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records, to_csv
-from deeploc_bench.scoring.rows import Cell
 
 
 @click.command("score")
@@ -35,7 +31,7 @@ from deeploc_bench.scoring.rows import Cell
 @click.option("--trained-on", metavar="G,...", help="What it was trained on; without it there is no held-out row.")
 @common.data_option
 @common.plugin_option
-@click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
+@common.runs_option
 @common.json_option
 def command(
     *,
@@ -53,105 +49,70 @@ def command(
 
     They become records like any training's, in the open division.
     """
+    from deeploc_bench.training.engines import run_local
     from deeploc_bench.training.predictions import score_predictions
+    from deeploc_bench.training.work import Workplace
 
     registry = common.load(plugins)
     _check_name(name, registry)
-    loaded = load_suite(registry, suite, data=Path(data) if data else None, progress=common.progress)
-    refuse(f"suite {loaded.name!r}", survey(loaded))
-    if generator not in loaded.generators:
-        raise UsageError(unknown("generator", generator, loaded.generators))
-    train = _trained_on(trained_on, loaded)
-    packed = loaded.generators[generator].splits["test"]
-    with common.progress(f"score {generator}", len(packed)) as tick:
-        records = score_predictions(Path(predictions), packed, tick)
-    inputs = _inputs(loaded, name, train)
-    folder = Path(runs) / loaded.name / name / ("+".join(train) or "undeclared") / f"seed0-{inputs['identity'][:8]}"
-    _keep(folder, inputs, generator, records, packed.fingerprint)
-    cells = [
-        read_cell(Path(runs), folder, inputs, protocol, "full", train, generator)
-        for protocol in protocols_of(train, generator, loaded.standard, [generator]) or ["score"]
-        if generator != AUTHENTIC
-    ]
-    cells += [_floor(registry, model, cell, packed) for cell in cells[:1] for model in BASELINES]
-    _print(loaded, cells, records, as_json)
+    prepared = prepare_baselines(Job(suite=suite, data=data), generator, common.progress, registry)
+    facts = _facts(prepared.suite, name, _trained_on(trained_on, prepared.suite))
+    pack = prepared.suite.generators[generator].splits["test"]
+    with common.progress(f"score {generator}", len(pack)) as tick:
+        records = score_predictions(Path(predictions), pack, tick)
+    _keep(Path(runs), facts, Tested(generator=generator), records, pack.fingerprint)
+    if generator == AUTHENTIC and not as_json:
+        print(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
+        return
+    place = Workplace(runs=Path(runs), device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
+    run_local(prepared, place)
+    places = [store.place_of(facts), *(training.place for training in prepared.plan.trainings.values())]
+    cells = [cell for cell in read_cells(Path(runs), places) if cell.pair.test_generator == generator]
+    if as_json:
+        values = [cell_json(cell) for cell in cells]
+        common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
+    else:
+        print("\n\n".join(as_text(table) for table in score_tables(cells)))
 
 
 def _check_name(name: str, registry: Registry) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
-        raise UsageError(f"--name {name!r} does not match {NAME_PATTERN}")
+        raise UsageError(f"--name is {name!r}; expected {NAME_RULE}")
     if name in registry.models:
         raise UsageError(f"--name {name!r} is a model of plugin {registry.models[name].plugin.name!r}; choose another")
 
 
 def _trained_on(text: str | None, suite: Suite) -> tuple[str, ...]:
-    names = tuple(sorted({name.strip() for name in (text or "").split(",") if name.strip()}))
-    for name in names:
+    names = {name.strip() for name in (text or "").split(",") if name.strip()}
+    for name in sorted(names):
         if name not in suite.standard:
             raise UsageError(f"--trained-on: {unknown('generator', name, suite.standard)}")
-    return names
+    return tuple(name for name in suite.standard if name in names)
 
 
-def _inputs(suite: Suite, name: str, train: tuple[str, ...]) -> dict[str, Any]:
-    depends = {"schema": SCHEMA, "scored": name, "suite": suite.name, "train_generators": train}
-    return {
-        "identity": hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest(),
-        "scored": True,
-        "division": "open",
-        "suite": suite.name,
-        "standard_generators": suite.standard,
-        "train_generators": train,
-        "train_samples": [],
-        "available_samples": [],
-        "loss_expression": None,
-        "recipe_name": "made elsewhere",
-        "pretraining": None,
-        "schema": SCHEMA,
-        "model": {"name": name},
-        "loss": None,
-        "seed": 0,
-    }
+def _facts(suite: Suite, name: str, train_generators: tuple[str, ...]) -> TrainingFacts:
+    return identified(
+        TrainingFacts(
+            kind="scored",
+            suite=suite.name,
+            fingerprint=suite.fingerprint,
+            data=suite.standard_fingerprint,
+            test_data=suite.test_fingerprints,
+            standard_generators=suite.standard,
+            train_generators=train_generators,
+            model=Code(name=name, distribution=None, version=None, source=None),
+        )
+    )
 
 
-def _keep(folder: Path, inputs: dict[str, Any], generator: str, records: Records, fingerprint: str) -> None:
+def _keep(runs: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
+    folder = runs / store.place_of(facts)
     with store.locked(folder):
-        before = store.read_records(folder, generator)
+        before = store.read_records(folder, tested, data)
         if before is not None and to_csv(before) != to_csv(records):
             raise StoreError(
-                f"{folder} holds other records of {generator}; nothing is overwritten. Choose another --name or "
+                f"{folder} holds other records of {tested.name}; nothing is overwritten. Choose another --name or "
                 "--runs, or delete them first."
             )
-        store.write_json(folder / "training.json", inputs)
-        store.write_records(folder, generator, records, fingerprint)
-
-
-def _floor(registry: Registry, model: str, cell: Cell, packed: Pack) -> Cell:
-    import dataclasses
-
-    import torch
-
-    from deeploc_bench.plan.recipe import load_recipe
-    from deeploc_bench.training.build import build_model
-    from deeploc_bench.training.evaluate import Localizer, evaluate
-
-    owned = registry.model(model)
-    localizer = Localizer(
-        module=build_model(owned, load_recipe("quick")),
-        model=owned,
-        device=torch.device("cpu"),
-        precision="fp32",
-        input_size=None,
-    )
-    return dataclasses.replace(
-        cell, model=model, recipe="quick", training="", records=evaluate(localizer, packed), authentic=None
-    )
-
-
-def _print(suite: Suite, cells: list[Cell], records: Records, as_json: bool) -> None:
-    if as_json:
-        values = [tables.cell_json(cell) for cell in cells]
-        common.print_json({"suite": suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
-    elif cells:
-        print(tables.render(suite.name, cells, suite.standard))
-    else:
-        print(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
+        store.write_facts(folder, facts)
+        store.write_records(folder, tested, records, data)

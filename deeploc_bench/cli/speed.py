@@ -14,7 +14,7 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import PluginError
-from deeploc_bench.results.render import markdown
+from deeploc_bench.results.render import Table, as_text
 
 BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
 
@@ -24,15 +24,15 @@ BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
 @click.option(
     "--size", type=click.IntRange(32, 8192), default=64, show_default=True, help="Pixels a side (photos: 64)."
 )
-@click.option("--device", default="auto", metavar="auto|cpu|cuda[:i]", show_default=True, help="Where to measure.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [all cores]")
+@common.device_option("measure")
+@common.threads_option
 @common.plugin_option
 @common.json_option
 def command(
     *, models: tuple[str, ...], size: int, device: str, threads: int | None, plugins: tuple[str, ...], as_json: bool
 ) -> None:
     """Measure latency, images per second, FLOPs, parameters and peak memory of models, each in a process of its own."""
-    from deeploc_bench.training.fit import resolve_device
+    from deeploc_bench.training.device import resolve_device
 
     registry = common.load(plugins)
     for name in models:
@@ -40,7 +40,7 @@ def command(
     asked = {
         "size": size,
         "device": str(resolve_device(device)),
-        "threads": threads or len(os.sched_getaffinity(0)),
+        "threads": threads or common.cores(),
         "plugins": common.plugin_requests(plugins),
     }
     found = []
@@ -51,20 +51,20 @@ def command(
     if as_json:
         common.print_json(found)
         return
-    heads = ["model", "latency_ms", "images_per_second", "GFLOPs an image", "parameters", "peak_memory_mib"]
-    lines = [
-        [
+    headers = ("model", "latency_ms", "images_per_second", "GFLOPs an image", "parameters", "peak_memory_mib")
+    lines = tuple(
+        (
             one["model"],
             f"{one['latency_ms']:.2f}",
             f"{one['images_per_second']:.1f}",
             f"{one['flops_per_image'] / 1e9:.3f}",
             f"{one['parameters']:,}",
             f"{one['peak_memory_mib']:.0f}",
-        ]
+        )
         for one in found
-    ]
+    )
     where = f"{size} x {size} · {found[0]['device']} · {found[0]['threads']} threads · latency of 1 image, rate of 16"
-    print(f"{where}\n{markdown(lines, heads)}")
+    print(as_text(Table(caption=where, headers=headers, lines=lines)))
 
 
 def _measured(asked: dict[str, Any]) -> dict[str, Any]:

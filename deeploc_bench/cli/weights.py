@@ -23,8 +23,7 @@ def fetch(models: tuple[str, ...], plugins: tuple[str, ...]) -> None:
         if owned.spec.pretraining == "none":
             print(f"{name} is trained from scratch; there is nothing to fetch")
             continue
-        from deeploc_bench.plan.recipe import load_recipe
         from deeploc_bench.training.build import build_model
 
-        build_model(owned, load_recipe("poster"))
+        build_model(owned, "default")
         print(f"{name}: weights are in the cache")

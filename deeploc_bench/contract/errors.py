@@ -1,11 +1,12 @@
 """Every error the harness raises on purpose.
 
 DeeplocError                 one clear message, no traceback; exit code 2
- ├── UsageError              a flag or a name that cannot be
- │    └── RecipeError        a recipe, or one of its keys or values
+ ├── UsageError              an invalid flag or name
+ │    └── RecipeError        an invalid recipe, or one of its keys or values
  ├── PluginError             a plugin that breaks the contract
  ├── DataError               generator datasets that cannot be read, paired or split
- ├── SubmissionError         a submission that is refused; its `check` says by which check
+ │    └── SampleError        a sample that cannot be used
+ ├── SubmissionError         a submission that is refused
  ├── WeightsError            pretrained weights that cannot be had
  └── StoreError              a runs folder that cannot be read or written
 TrainingFailed               one training that cannot go on; the others do; exit code 1
@@ -18,15 +19,19 @@ from difflib import get_close_matches
 
 
 class DeeplocError(Exception):
-    """A mistake that the user can mend; the message says what, where and how."""
+    """A mistake that the user can mend; the message says what, where and how, `check` by which check it was found."""
+
+    def __init__(self, message: str, *, check: str = "") -> None:
+        super().__init__(message)
+        self.check = check
 
 
 class UsageError(DeeplocError):
-    """A flag or a name that cannot be."""
+    """An invalid flag or name."""
 
 
 class RecipeError(UsageError):
-    """A recipe, or one of its keys or values, that cannot be."""
+    """An invalid recipe, or one of its keys or values."""
 
 
 class PluginError(DeeplocError):
@@ -37,12 +42,12 @@ class DataError(DeeplocError):
     """Generator datasets that cannot be read, paired or split."""
 
 
+class SampleError(DataError):
+    """A sample that cannot be used; `check` is one of the findings' checks."""
+
+
 class SubmissionError(DeeplocError):
     """A submission that is refused."""
-
-    def __init__(self, check: str, message: str) -> None:
-        super().__init__(message)
-        self.check = check
 
 
 class WeightsError(DeeplocError):
@@ -58,7 +63,7 @@ class TrainingFailed(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no known `kind`, with the nearest known name and all there are."""
+    """Say that `name` is not a known `kind`, with the nearest known name and all there are."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     suggestion = f" Did you mean {near[0]!r}?" if near else ""

@@ -1,13 +1,15 @@
-"""What can be wrong with data: errors, on which nothing is trained, and warnings, which are only told."""
+"""Something found wrong, in data, a submission or a plugin; on an error nothing goes on, a warning is only told."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
 
 from deeploc_bench.contract.errors import DataError
 
-ERRORS = {
+DATA_ERRORS = {
     "dataset": "generator datasets cannot be built",
     "split": "splits have no samples",
     "missing": "files are missing",
@@ -17,7 +19,7 @@ ERRORS = {
     "empty": "masks are empty",
     "leak": "sources are both trained on and tested on",
 }
-WARNINGS = {
+DATA_WARNINGS = {
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",
     "levels": "masks have levels other than 0 and 255",
     "stems": "ids do not stand in every generator",
@@ -26,38 +28,48 @@ WARNINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that is wrong: the check that found it (a key of ERRORS or WARNINGS), and what and where it is."""
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong: the check that found it, what it is, and where (empty where the message says it)."""
 
     check: str
-    what: str
+    message: str
+    where: str = ""
+    level: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
 
     @property
     def is_error(self) -> bool:
-        """Tell whether nothing may be trained before it is mended."""
-        return self.check in ERRORS
+        """Tell whether nothing may go on before it is mended."""
+        return self.level == "error"
+
+    @property
+    def line(self) -> str:
+        """Return the finding as one printed line."""
+        return f"{self.level} [{self.check}] {self}"
 
 
-class SampleError(DataError):
-    """A sample that cannot be used."""
+def data_finding(check: str, message: str) -> Finding:
+    """Return a finding of one of the data's checks, whose level is the check's."""
+    return Finding(check=check, message=message, level="error" if check in DATA_ERRORS else "warning")
 
-    def __init__(self, check: str, what: str) -> None:
-        super().__init__(what)
-        self.finding = Finding(check=check, what=what)
+
+def as_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Return findings as every command prints them under `--json`."""
+    return [{"level": one.level, "check": one.check, "message": str(one)} for one in findings]
 
 
 def summary(findings: Iterable[Finding], shown: int = 3) -> list[str]:
-    """Return the counts of each check, errors first, each followed by its first few findings."""
-    found = list(findings)
+    """Return the count of each of the data's checks, errors first, each followed by its first few findings."""
+    findings = list(findings)
     lines = []
-    for level, checks in (("error", ERRORS), ("warning", WARNINGS)):
-        for check, title in checks.items():
-            whats = [finding.what for finding in found if finding.check == check]
-            if whats:
-                lines.append(f"{level} [{check}] {len(whats)} {title}")
-                lines += [f"    {what}" for what in whats[:shown]]
-                lines += [f"    and {len(whats) - shown} more"] if len(whats) > shown else []
+    for check, title in (DATA_ERRORS | DATA_WARNINGS).items():
+        alike = [finding for finding in findings if finding.check == check]
+        if alike:
+            lines.append(f"{alike[0].level} [{check}] {len(alike)} {title}")
+            lines += [f"    {finding}" for finding in alike[:shown]]
+            lines += [f"    and {len(alike) - shown} more"] if len(alike) > shown else []
     return lines
 
 

@@ -33,6 +33,11 @@ def deeploc_find_model(name: str) -> Model | None:
     """Return the model of that name, out of a family too large to list, or None; asked only for names nobody listed."""
 
 
+@hookspec(firstresult=True)
+def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset] | None:
+    """Return the generator datasets of a suite out of a file or a family, or None; asked only for unlisted names."""
+
+
 @hookspec
 def deeploc_epoch_finished(training: Mapping[str, Any], epoch: Mapping[str, float]) -> None:
     """Observe a finished epoch: the training's inputs (training.json), and the epoch's row of epochs.csv."""

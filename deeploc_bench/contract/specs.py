@@ -21,8 +21,10 @@ Split: TypeAlias = Literal["train", "valid", "test"]
 Role: TypeAlias = Literal["standard", "test-only"]
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,95}$"
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+NAME_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,95}\Z"
+ID_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z"
+NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 96, the first a letter or digit"
+ID_RULE = "letters, digits, '.', '_' and '-', at most 200, the first a letter or digit"
 MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
 AUTHENTIC = "authentic"
 """The test-only generator dataset of a suite's untouched images, if the suite has one."""
@@ -47,7 +49,7 @@ class Sample:
     def __post_init__(self) -> None:
         for what, value in (("id", self.id), ("source", self.source)):
             if not isinstance(value, str) or not re.fullmatch(ID_PATTERN, value):
-                raise PluginError(f"sample {what} {value!r} does not match {ID_PATTERN}")
+                raise PluginError(f"sample {what} is {value!r:.250}; expected {ID_RULE}")
 
 
 Samples: TypeAlias = Mapping[Split, Sequence[Sample]]
@@ -60,7 +62,8 @@ class GeneratorDataset:
     `build` returns the samples of each split: `build()`, or `build(data)` with the folder given by `--data` where
     `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
-    suite's authentic images, whose samples have no mask.
+    suite's authentic images, whose samples have no mask. `default_model` and `default_recipe` are what `run` takes for
+    the suite where it is told nothing else; one dataset of a suite that names them is enough.
     """
 
     name: str
@@ -71,6 +74,8 @@ class GeneratorDataset:
     inverted_masks: bool = False
     reference: str | None = None
     license: str | None = None
+    default_model: str | None = None
+    default_recipe: str | None = None
 
     def __post_init__(self) -> None:
         _check_common(self, "generator dataset")
@@ -88,7 +93,8 @@ class Model:
     `reference` is an address or None. `pretraining` is `"none"` (from scratch: `build()`), a word for general images
     such as `"imagenet"` (then `build(weights)` gets `"default"`, the path of a safetensors file, or None), or None =
     unknown. `recipe` overrides recipe keys out of batch_size, input_size, lr and optimizer. `trainable=False` is a
-    detector that is only tested.
+    detector that is only tested. `baseline=True` is a model that tells how much can be had without looking for edits:
+    it stands beside every row, and is never ranked.
     """
 
     name: str
@@ -98,6 +104,7 @@ class Model:
     license: str | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     trainable: bool = True
+    baseline: bool = False
 
     def __post_init__(self) -> None:
         _check_common(self, "model")
@@ -136,4 +143,4 @@ def _check_common(spec: Spec, kind: str) -> None:
 
 def _check_name(name: object, what: str) -> None:
     if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
-        raise PluginError(f"{what}: {name!r} does not match {NAME_PATTERN}")
+        raise PluginError(f"{what} is {name!r:.120}; expected {NAME_RULE}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from deeploc_bench.contract.findings import SampleError
+from deeploc_bench.contract.errors import SampleError
 from deeploc_bench.contract.specs import Sample
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Levels = NDArray[np.uint8]
 MOST_GRAY = 0.1
-"""The share of a mask's pixels between a quarter and three quarters of full scale from which on it is no mask."""
+"""The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
 
 
 def read_image(sample: Sample) -> Image:
@@ -34,37 +34,34 @@ def read_image(sample: Sample) -> Image:
     image = sample.image()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SampleError(
-            "unreadable", f"sample {sample.id!r}: image is {_described(image)}; expected uint8 of shape (H, W, 3)"
+            f"sample {sample.id!r}: image is {_described(image)}; expected uint8 of shape (H, W, 3)", check="unreadable"
         )
     return image
 
 
-def read_mask(sample: Sample, *, inverted: bool) -> Mask | None:
-    """Return a sample's mask, bool (H, W), True = manipulated, or None where it is authentic; raises SampleError."""
-    mask = read_levels(sample, inverted=inverted)
-    return None if mask is None else mask[0]
-
-
 def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
-    """Return a sample's mask and whether it has levels other than 0 and 255, or None; raises SampleError."""
+    """Return a sample's mask, bool (H, W), True = manipulated, and whether it has levels other than 0 and 255.
+
+    None for an authentic sample. Raises SampleError.
+    """
     if sample.mask is None:
         return None
     if isinstance(sample.mask, Path):
         picture = _opened(sample.mask)
         gray = _eight_bits(picture, sample.mask) if picture.mode[0] in "IF" else np.array(picture.convert("L"))
         if float(((gray > 63) & (gray < 192)).mean()) > MOST_GRAY:
-            raise SampleError("gray", f"{sample.mask} has gray levels on more than a tenth of its pixels")
+            raise SampleError(f"{sample.mask} has gray levels on more than a tenth of its pixels", check="gray")
         mask = (gray < 127.5) if inverted else (gray > 127.5)
         if not mask.any():
-            raise SampleError("empty", f"{sample.mask}: no pixel is manipulated; its levels are {_range(gray)}")
+            raise SampleError(f"{sample.mask}: no pixel is manipulated; its levels are {_range(gray)}", check="empty")
         return mask, bool(((gray > 0) & (gray < 255)).any())
     made = sample.mask()
     if not isinstance(made, np.ndarray) or made.dtype != np.bool_ or made.ndim != 2:
         raise SampleError(
-            "unreadable", f"sample {sample.id!r}: mask is {_described(made)}; expected bool of shape (H, W)"
+            f"sample {sample.id!r}: mask is {_described(made)}; expected bool of shape (H, W)", check="unreadable"
         )
     if not made.any():
-        raise SampleError("empty", f"sample {sample.id!r}: no pixel of its mask is manipulated")
+        raise SampleError(f"sample {sample.id!r}: no pixel of its mask is manipulated", check="empty")
     return made, False
 
 
@@ -74,16 +71,16 @@ def _opened(file: Path) -> Pillow.Image:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except FileNotFoundError:
-        raise SampleError("missing", str(file)) from None
+        raise SampleError(str(file), check="missing") from None
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        raise SampleError("unreadable", f"{file}: {error}") from None
+        raise SampleError(f"{file}: {error}", check="unreadable") from None
 
 
 def _eight_bits(picture: Pillow.Image, file: Path) -> Levels:
     """Return the 8-bit levels of a 16-bit picture, 65535 to 255."""
     levels = np.asarray(picture)
     if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
-        raise SampleError("unreadable", f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits")
+        raise SampleError(f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits", check="unreadable")
     return ((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
 
 

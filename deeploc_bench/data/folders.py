@@ -9,7 +9,7 @@ from pathlib import Path
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.specs import Sample
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def paired_samples(
@@ -24,14 +24,14 @@ def paired_samples(
     """
     found = by_stem(images)
     if masks is None:
-        return distinct(make_sample(stem, file, None, source(stem)) for stem, file in found.items())
+        return distinct_samples(sample_of(stem, file, None, source(stem)) for stem, file in found.items())
     truths = {
         stem.removesuffix(mask_suffix): file for stem, file in by_stem(masks).items() if stem.endswith(mask_suffix)
     }
     others = set(truths.values()) if mask_suffix else set()
     found = {stem: file for stem, file in found.items() if file not in others}
-    return distinct(
-        make_sample(
+    return distinct_samples(
+        sample_of(
             stem,
             found.get(stem, images / f"{stem}.png"),
             truths.get(stem, masks / f"{stem}{mask_suffix}.png"),
@@ -45,7 +45,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     """Return the image files of a folder by stem, sorted; none where there is no such folder. Raises DataError."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith(".") or not file.is_file():
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith(".") or not file.is_file():
             continue
         if file.stem in found:
             raise DataError(f"{file} and {found[file.stem]} have one stem; keep one")
@@ -53,7 +53,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def distinct(samples: Iterable[Sample]) -> list[Sample]:
+def distinct_samples(samples: Iterable[Sample]) -> list[Sample]:
     """Return samples sorted by id; raises DataError where two have one id, with the files of both."""
     found: dict[str, Sample] = {}
     for sample in samples:
@@ -63,7 +63,7 @@ def distinct(samples: Iterable[Sample]) -> list[Sample]:
     return [found[id] for id in sorted(found)]
 
 
-def make_sample(stem: str, image: Path, mask: Path | None, source: str) -> Sample:
+def sample_of(stem: str, image: Path, mask: Path | None, source: str) -> Sample:
     """Return a sample whose id and source are made of file stems."""
     return Sample(id=sample_id(stem), source=sample_id(source), image=image, mask=mask)
 

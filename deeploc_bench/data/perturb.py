@@ -72,9 +72,27 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def parse_perturbation(text: str) -> str:
-    """Return the name that records carry, such as `jpeg-75`, of a `KIND:VALUE`; raises UsageError."""
-    name, _, number = text.partition(":")
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Perturbation:
+    """One perturbation: its kind, a key of KINDS, and its value."""
+
+    kind: str
+    value: float
+
+    @property
+    def name(self) -> str:
+        """Return the name that records carry, such as `jpeg-75`."""
+        return f"{self.kind}-{self.value:.10g}"
+
+    def apply(self, images: NDArray[np.uint8], ids: Sequence[str]) -> NDArray[np.uint8]:
+        """Return images, uint8 (N, H, W, 3), each perturbed as its id says."""
+        apply = KINDS[self.kind].apply
+        return np.stack([apply(image, self.value, id) for image, id in zip(images, ids, strict=True)])
+
+
+def parse_perturbation(text: str, separator: str = ":") -> Perturbation:
+    """Return the perturbation of a `KIND:VALUE`, or of the `KIND-VALUE` of records; raises UsageError."""
+    name, _, number = text.partition(separator)
     if name not in KINDS:
         raise UsageError(f"--perturb {text!r}: {unknown('kind', name, KINDS)} Write for example jpeg:75.")
     kind = KINDS[name]
@@ -85,12 +103,4 @@ def parse_perturbation(text: str) -> str:
     if not kind.low <= value <= kind.high or (kind.is_whole and value != int(value)):
         what = "a whole number" if kind.is_whole else "a number"
         raise UsageError(f"--perturb {text!r}: {name} takes {what} from {kind.low:g} to {kind.high:g}")
-    return f"{name}-{value:.10g}"
-
-
-def perturbed(images: NDArray[np.uint8], ids: Sequence[str], name: str) -> NDArray[np.uint8]:
-    """Return images, uint8 (N, H, W, 3), each perturbed as `name` says; an empty name leaves them as they are."""
-    if not name:
-        return images
-    kind, _, value = name.partition("-")
-    return np.stack([KINDS[kind].apply(image, float(value), id) for image, id in zip(images, ids, strict=True)])
+    return Perturbation(kind=name, value=float(f"{value:.10g}"))  # what its name says

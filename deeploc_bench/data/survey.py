@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from deeploc_bench.contract.findings import Finding
-from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, Split
+from deeploc_bench.contract.findings import Finding, data_finding, refuse
+from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
 from deeploc_bench.data.packs import Pack
-from deeploc_bench.data.suites import Suite
+from deeploc_bench.data.suites import Progress, Suite, load_suite
 
-Places = Iterator[tuple[str, Split, Pack]]
-HALF = 0.5
+LARGEST_SHARE = 0.5
 """Edits of a part cover less of an image, on average over a split."""
+
+
+def load_sound(
+    datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress
+) -> tuple[Suite, list[Finding]]:
+    """Return a suite that may be trained and tested on, and what to warn of.
+
+    Raises DataError where there are errors among its findings, UsageError as `load_suite` does.
+    """
+    suite = load_suite(datasets, data=data, progress=progress)
+    findings = survey(suite)
+    refuse(f"suite {suite.name!r}", findings)
+    return suite, findings
 
 
 def survey(suite: Suite) -> list[Finding]:
@@ -20,7 +33,7 @@ def survey(suite: Suite) -> list[Finding]:
     return [*suite.findings, *(finding for check in checks for finding in check(suite))]
 
 
-def _places(suite: Suite) -> Places:
+def _splits(suite: Suite) -> Iterator[tuple[str, Split, Pack]]:
     for generator in suite.generators.values():
         for split in SPLITS:
             if split in generator.splits:
@@ -37,45 +50,45 @@ def _trained_and_validated(suite: Suite) -> Iterator[Finding]:
 
 def _on_both_sides(suite: Suite, check: str, sides: dict[Split, str]) -> Iterator[Finding]:
     files: dict[str, dict[str, str]] = {}
-    for name, split, packed in _places(suite):
+    for name, split, pack in _splits(suite):
         if split in sides:
-            for source, file in zip(packed.sources, packed.files, strict=True):
+            for source, file in zip(pack.sources, pack.index.files, strict=True):
                 files.setdefault(source, {}).setdefault(sides[split], f"{name}/{split}: {file}")
     for source, found in sorted(files.items()):
         if len(found) == 2:
-            yield Finding(check=check, what=f"source {source!r} stands in {' and in '.join(found.values())}")
+            yield data_finding(check, f"source {source!r} stands in {' and in '.join(found.values())}")
 
 
 def _polarity(suite: Suite) -> Iterator[Finding]:
-    for name, split, packed in _places(suite):
-        share = sum(packed.mask_areas) / max(1, int(packed.pixels.sum()))
-        if name != AUTHENTIC and share > HALF:
-            yield Finding(check="polarity", what=f"{name}/{split}: masks cover {share:.0%} of all pixels")
+    for name, split, pack in _splits(suite):
+        share = sum(pack.index.mask_areas) / max(1, int(pack.pixels.sum()))
+        if name != AUTHENTIC and share > LARGEST_SHARE:
+            yield data_finding("polarity", f"{name}/{split}: masks cover {share:.0%} of all pixels")
 
 
 def _soft_masks(suite: Suite) -> Iterator[Finding]:
-    for name, split, packed in _places(suite):
-        for file, is_soft in zip(packed.files, packed.soft_masks, strict=True):
+    for name, split, pack in _splits(suite):
+        for file, is_soft in zip(pack.index.files, pack.index.soft_masks, strict=True):
             if is_soft:
-                yield Finding(check="levels", what=f"{name}/{split}: mask of {file}")
+                yield data_finding("levels", f"{name}/{split}: mask of {file}")
 
 
 def _ids(suite: Suite) -> Iterator[Finding]:
     """Generators that share ids at all should share them all."""
     for split in SPLITS:
-        ids = {name: set(packed.ids) for name, part, packed in _places(suite) if part == split}
+        ids = {name: set(pack.ids) for name, other, pack in _splits(suite) if other == split}
         shared = {name: ids[name] for name in suite.standard if name in ids}
         everywhere: set[str] = set.intersection(*shared.values()) if shared else set()
         anywhere: set[str] = set().union(*shared.values()) if everywhere else set()
         for id in sorted(anywhere - everywhere):
-            lacking = ", ".join(f"{name}/{split}" for name, part in shared.items() if id not in part)
-            yield Finding(check="stems", what=f"{id} is lacking in {lacking}")
+            lacking = ", ".join(f"{name}/{split}" for name, own in shared.items() if id not in own)
+            yield data_finding("stems", f"{id} is lacking in {lacking}")
 
 
 def _duplicates(suite: Suite) -> Iterator[Finding]:
     first: dict[str, str] = {}
-    for name, split, packed in _places(suite):
-        for file, image_hash in zip(packed.files, packed.image_hashes, strict=True):
+    for name, split, pack in _splits(suite):
+        for file, image_hash in zip(pack.index.files, pack.index.image_hashes, strict=True):
             where = f"{name}/{split}: {file}"
             if first.setdefault(image_hash, where) != where:
-                yield Finding(check="duplicate", what=f"{where} is {first[image_hash]}")
+                yield data_finding("duplicate", f"{where} is {first[image_hash]}")

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.findings import refuse, summary
-from deeploc_bench.contract.registry import Registry, load_plugins
+from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
+from deeploc_bench.contract.findings import summary
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.registry import Owned, Registry
+from deeploc_bench.contract.specs import GeneratorDataset, Model
 from deeploc_bench.data.perturb import parse_perturbation
-from deeploc_bench.data.suites import Progress, Suite, load_suite
-from deeploc_bench.data.survey import survey
-from deeploc_bench.plan.plan import BASELINES, Plan, Request, make_plan
+from deeploc_bench.data.suites import Progress, Suite
+from deeploc_bench.data.survey import load_sound
+from deeploc_bench.plan.losses import parse_loss
+from deeploc_bench.plan.plan import Plan, Request, make_plan, make_test_plan
 from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
-from deeploc_bench.plan.recipe import load_recipe, parse_loss, parse_settings
+from deeploc_bench.plan.recipe import NO_FILE, load_recipe, parse_settings
+from deeploc_bench.plan.store import Tested
+
+DEFAULT_SUITE = "photos"
+DEFAULT_MODEL, DEFAULT_LOSS, DEFAULT_RECIPE = "unetplusplus-resnet50", "jaccard", "poster"
+"""What a run takes where neither its flags nor its suite say anything else: the poster's best model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What `deeploc-bench run` was asked for, in the words of its flags."""
+    """What `deeploc-bench run` was asked for, in the words of its flags; what is empty takes its default."""
 
-    suite: str = "photos"
+    suite: str = DEFAULT_SUITE
     data: str | None = None
     protocols: Sequence[str] = ()
     budget: str = "full"
@@ -48,33 +56,82 @@ class Prepared:
 def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> Prepared:
     """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
     registry = registry or load_plugins(job.plugins)
-    if not job.suite.endswith(".toml"):
-        registry.suite(job.suite)
-    request = _request(job, registry)
-    suite = load_suite(registry, job.suite, data=Path(job.data) if job.data else None, progress=progress)
-    findings = survey(suite)
-    refuse(f"suite {suite.name!r}", findings)
+    datasets = registry.suite(job.suite)
+    request = _request(job, registry, datasets)
+    suite, findings = load_sound(datasets, data=job.data, progress=progress)
     return Prepared(
-        job=job, registry=registry, suite=suite, plan=make_plan(suite, request), warnings=tuple(summary(findings))
+        job=replace(job, data=str(suite.data) if suite.data else None),
+        registry=registry,
+        suite=suite,
+        plan=make_plan(suite, request),
+        warnings=tuple(summary(findings)),
     )
 
 
-def _request(job: Job, registry: Registry) -> Request:
-    is_embedded = job.suite == "photos"
+def prepare_baselines(job: Job, generator: str, progress: Progress, registry: Registry) -> Prepared:
+    """Prepare the test of the baselines on one generator dataset; raises as `prepare` does."""
+    datasets = registry.suite(job.suite)
+    suite, findings = load_sound(datasets, data=job.data, progress=progress)
+    if generator not in suite.generators:
+        raise UsageError(unknown("generator", generator, suite.generators))
+    request = _request(replace(job, models=registry.baselines or job.models), registry, datasets)
+    plan = make_test_plan(suite, request, [Tested(generator=generator)])
+    return Prepared(job=job, registry=registry, suite=suite, plan=plan, warnings=tuple(summary(findings)))
+
+
+def portable(job: Job) -> Job:
+    """Return the job with absolute paths, for workers that run in another folder."""
+
+    def absolute(name: str, suffix: str) -> str:
+        return str(Path(name).resolve()) if name.endswith(suffix) else name
+
+    settings = [setting.partition("=") for setting in job.settings]
+    return replace(
+        job,
+        suite=absolute(job.suite, ".toml"),
+        data=job.data and absolute(job.data, ""),
+        recipe=job.recipe and absolute(job.recipe, ".toml"),
+        plugins=[absolute(name, ".py") for name in job.plugins],
+        settings=[
+            f"{key}={Path(value).resolve()}" if key == "weights" and value not in NO_FILE else f"{key}{equals}{value}"
+            for key, equals, value in settings
+        ],
+    )
+
+
+def _request(job: Job, registry: Registry, datasets: Sequence[Owned[GeneratorDataset]]) -> Request:
     for protocol in job.protocols:
         if protocol not in PROTOCOLS:
             raise UsageError(unknown("protocol", protocol, PROTOCOLS))
     if job.budget not in BUDGETS:
         raise UsageError(unknown("budget", job.budget, BUDGETS))
-    names = job.models or ("residual-unet" if is_embedded else "unetplusplus-resnet50",)
-    baselines = [name for name in BASELINES if name in registry.models]
+    names = job.models or [_first((owned.spec.default_model for owned in datasets), DEFAULT_MODEL)]
+    models = [registry.model(name) for name in dict.fromkeys(names)]
+    settings = parse_settings(job.settings)
+    _refuse_unused_weights(models, settings)
+    baselines = [registry.models[name] for name in registry.baselines if name not in names]
+    recipe = job.recipe or _first((owned.spec.default_recipe for owned in datasets), DEFAULT_RECIPE)
     return Request(
         protocols=tuple(dict.fromkeys(job.protocols or ("loo",))),
         budget=job.budget,
-        models=[registry.model(name) for name in dict.fromkeys([*names, *baselines])],
-        losses=[parse_loss(text, registry) for text in dict.fromkeys(job.losses or ("jaccard",))],
-        recipe=load_recipe(job.recipe or ("quick" if is_embedded else "poster")),
-        settings=parse_settings(job.settings),
+        models=[*models, *baselines],
+        losses=[parse_loss(text, registry) for text in dict.fromkeys(job.losses or (DEFAULT_LOSS,))],
+        recipe=load_recipe(recipe),
+        settings=settings,
         seeds=tuple(dict.fromkeys(job.seeds or (0,))),
         perturbations=tuple(dict.fromkeys(parse_perturbation(text) for text in job.perturbations)),
     )
+
+
+def _first(values: Iterable[str | None], default: str) -> str:
+    return next((value for value in values if value), default)
+
+
+def _refuse_unused_weights(models: Sequence[Owned[Model]], settings: Mapping[str, object]) -> None:
+    """A weights file that no model takes is a mistake; where one does, the others are trained without it."""
+    weights = settings.get("weights", "none")
+    if weights not in NO_FILE and all(owned.spec.pretraining == "none" for owned in models):
+        names = ", ".join(repr(owned.spec.name) for owned in models)
+        raise RecipeError(
+            f"weights={weights!r}: {names} is trained from scratch and takes no weights file. Leave --set weights out."
+        )

@@ -1,83 +1,77 @@
-"""From what was asked for to unique trainings, their tests, and the cells that are read from them. Torch-free."""
+"""From what was asked for to unique trainings, the tests of each, and the cells that are read from them. Torch-free."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
-import msgspec
+from msgspec.structs import asdict, replace
 
-from deeploc_bench.contract.registry import Owned, origin
+from deeploc_bench.contract.registry import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
-from deeploc_bench.data.batches import Subset, whole
+from deeploc_bench.data.batches import Subset, all_samples
+from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
-from deeploc_bench.plan.protocols import PROTOCOLS, matched
-from deeploc_bench.plan.recipe import LossExpression, Recipe, resolve, weights_hash
+from deeploc_bench.plan.facts import Recipe, Term, TrainingFacts, code_of, identified
+from deeploc_bench.plan.losses import LossExpression
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
+from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
+from deeploc_bench.plan.store import Tested, place_of
 
-SCHEMA = 1
-BASELINES = ("all-manipulated", "centre-prior")
-"""The trivial baselines that every table shows."""
-TESTING_KEYS = ("input_size", "precision", "weights")
-"""The recipe keys that matter to a model that is never trained."""
+Choice: TypeAlias = tuple[LossExpression | None, int]
+"""A loss and a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Training:
-    """One content-addressed fit; a model that is never trained has no loss and no train generators.
+    """One content-addressed fit, with the facts that identify it; a model that is never trained has no loss."""
 
-    `inputs` is what training.json says: all that the fit depends on, and its `identity`.
-    """
-
-    suite: str
     model: Owned[Model]
     loss: LossExpression | None
     recipe: Recipe
-    seed: int
-    train_generators: tuple[str, ...]
     train: Subset
     valid: Subset
-    inputs: Mapping[str, Any]
-
-    @property
-    def identity(self) -> str:
-        """Return the hash of all that the fit depends on, 64 hex digits."""
-        return str(self.inputs["identity"])
+    facts: TrainingFacts
 
     @property
     def place(self) -> str:
         """Return the training's folder, relative to the runs folder."""
-        loss = f"+{self.loss.text.replace('*', 'x')}" if self.loss else ""
-        generators = "+".join(self.train_generators) or "untrained"
-        return f"{self.suite}/{self.model.spec.name}{loss}/{generators}/seed{self.seed}-{self.identity[:8]}"
+        return place_of(self.facts)
+
+    @property
+    def seed(self) -> int:
+        """Return the seed."""
+        return self.facts.seed
+
+    @property
+    def title(self) -> str:
+        """Return the words of a progress bar."""
+        trained = "+".join(self.facts.train_generators)
+        return f"{self.model.spec.name} on {trained} seed {self.seed}" if trained else self.model.spec.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCell:
-    """One cell of one protocol, and the training whose records it reads."""
+    """One cell of one protocol: the identity of the training whose records it reads, and which of them."""
 
     protocol: str
     budget: str
-    train_generators: tuple[str, ...]
-    test_generator: str
-    perturbation: str
-    training: Training
-
-    @property
-    def test(self) -> str:
-        """Return what the records are called after: `generator`, or `generator@perturbation`."""
-        return f"{self.test_generator}@{self.perturbation}" if self.perturbation else self.test_generator
+    pair: Pair
+    tested: Tested
+    identity: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Unique trainings with the tests of each, and the cells that read them."""
+    """Unique trainings by identity, the test sets of each, and the cells that read them."""
 
-    tests: Mapping[Training, tuple[str, ...]]
+    trainings: Mapping[str, Training]
+    tests: Mapping[str, tuple[Tested, ...]]
     cells: tuple[PlannedCell, ...]
 
 
@@ -92,107 +86,125 @@ class Request:
     recipe: Recipe
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
-    perturbations: Sequence[str] = ()
+    perturbations: Sequence[Perturbation] = ()
 
 
 def make_plan(suite: Suite, request: Request) -> Plan:
-    """Turn a request into unique trainings and cells; trainings are shared wherever their inputs are equal."""
-    cells = [cell for model in request.models for cell in _cells_of(suite, request, model)]
-    unique: dict[str, Training] = {}
-    tests: dict[Training, set[str]] = {}
-    shared = []
-    for cell in cells:
-        training = unique.setdefault(cell.training.identity, cell.training)
-        tests.setdefault(training, {AUTHENTIC} & set(suite.generators)).add(cell.test)
-        shared.append(replace(cell, training=training))
-    return Plan(tests={training: tuple(sorted(names)) for training, names in tests.items()}, cells=tuple(shared))
+    """Turn a request into unique trainings, then into the cells that read them.
+
+    A training is what its inputs are: models, losses and weights files are hashed once, samples are drawn once for each
+    set of train generators, and protocols that need the same training share it. Raises UsageError, RecipeError.
+    """
+    make = _Trainings(suite, request)
+    pairs = [
+        (protocol, request.budget if protocol == "loo" else "full", pair)
+        for protocol in request.protocols
+        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only)
+    ]
+    authentic = {Tested(generator=AUTHENTIC)} if AUTHENTIC in suite.generators else set()
+    trainings: dict[str, Training] = {}
+    tests: dict[str, set[Tested]] = {}
+    cells = []
+    for model in request.models:
+        for choice, (protocol, budget, pair) in product(make.choices(model), pairs):
+            training = make.training(model, choice, pair.train_generators, budget)
+            identity = training.facts.identity
+            trainings[identity] = training
+            for perturbation in (None, *request.perturbations):
+                tested = Tested(generator=pair.test_generator, perturbation=perturbation)
+                tests.setdefault(identity, set(authentic)).add(tested)
+                cell = PlannedCell(protocol=protocol, budget=budget, pair=pair, tested=tested, identity=identity)
+                cells.append(cell)
+    ordered = {identity: tuple(sorted(found, key=lambda one: one.name)) for identity, found in tests.items()}
+    return Plan(trainings=trainings, tests=ordered, cells=tuple(cells))
 
 
-def _cells_of(suite: Suite, request: Request, model: Owned[Model]) -> Iterator[PlannedCell]:
-    recipe = resolve(request.recipe, model.spec, request.settings)
-    samples = cache(lambda generators, budget: _samples(suite, generators, budget))
-    is_trained = model.spec.trainable
-    choices = product(request.losses, request.seeds) if is_trained else [(None, 0)]
-    for (loss, seed), protocol in product(choices, request.protocols):
-        budget = request.budget if protocol == "loo" else "full"
-        for cell in PROTOCOLS[protocol](suite.standard, suite.test_only):
-            generators = cell.train_generators if is_trained else ()
-            train, valid = samples(generators, budget)
-            inputs = _inputs(suite, model, loss, recipe, seed=seed, generators=generators, samples=(train, valid))
-            training = Training(
-                suite=suite.name,
-                model=model,
-                loss=loss,
-                recipe=recipe,
-                seed=seed,
-                train_generators=generators,
-                train=train,
-                valid=valid,
-                inputs=inputs,
-            )
-            for perturbation in ("", *request.perturbations):
-                yield PlannedCell(
-                    protocol=protocol,
-                    budget=budget,
-                    train_generators=cell.train_generators,
-                    test_generator=cell.test_generator,
-                    perturbation=perturbation,
-                    training=training,
+def make_test_plan(suite: Suite, request: Request, tests: Sequence[Tested]) -> Plan:
+    """Return the plan that tests those models of a request that are never trained; it has no cells."""
+    make = _Trainings(suite, request)
+    untrained = [model for model in request.models if not model.spec.trainable]
+    found = [make.training(model, (None, 0), (), "full") for model in untrained]
+    trainings = {training.facts.identity: training for training in found}
+    return Plan(trainings=trainings, tests=dict.fromkeys(trainings, tuple(tests)), cells=())
+
+
+class _Trainings:
+    """Makes the trainings of a suite; each file is hashed, each subset drawn and each training made once."""
+
+    def __init__(self, suite: Suite, request: Request) -> None:
+        self.suite, self.request = suite, request
+        self.codes = {claim(owned.spec): code_of(owned) for owned in self._plugins()}
+        self.subset = cache(self._subset)
+        self.weights = cache(_file_hash)
+        self.made: dict[Any, Training] = {}
+        self.about = TrainingFacts(
+            kind="tested",
+            suite=suite.name,
+            fingerprint=suite.fingerprint,
+            data=suite.standard_fingerprint,
+            test_data=suite.test_fingerprints,
+            standard_generators=suite.standard,
+            model=next(iter(self.codes.values())),
+        )
+
+    def _plugins(self) -> list[Owned[Any]]:
+        return [*self.request.models, *(owned for loss in self.request.losses for _, owned in loss.terms)]
+
+    def choices(self, model: Owned[Model]) -> list[Choice]:
+        """Return the losses and seeds that a model is trained with; none and 0 for one that is never trained."""
+        return list(product(self.request.losses, self.request.seeds)) if model.spec.trainable else [(None, 0)]
+
+    def training(self, model: Owned[Model], choice: Choice, generators: tuple[str, ...], budget: str) -> Training:
+        """Return the training of a model with a loss and a seed on some generators."""
+        loss, seed = choice
+        if loss is None:
+            generators, budget = (), "full"
+        key = (model.spec.name, loss and loss.text, seed, generators, budget)
+        if key not in self.made:
+            train, valid = self.subset(generators, "train", budget), self.subset(generators, "valid", budget)
+            recipe = resolve(self.request.recipe, model.spec, self.request.settings)
+            facts = self._facts(model, loss, recipe)
+            if loss:
+                facts = replace(
+                    facts,
+                    train_generators=generators,
+                    train_samples=tuple(len(positions) for _, positions in train.packs),
+                    available_samples=tuple(len(pack) for pack, _ in train.packs),
+                    seed=seed,
+                    train=train.fingerprint,
+                    valid=valid.fingerprint,
                 )
+            self.made[key] = Training(
+                model=model, loss=loss, recipe=recipe, train=train, valid=valid, facts=identified(facts)
+            )
+        return self.made[key]
+
+    def _facts(self, model: Owned[Model], loss: LossExpression | None, recipe: Recipe) -> TrainingFacts:
+        weights = None if recipe.weights in NO_FILE else self.weights(recipe.weights)
+        recorded = replace(recipe, weights="file") if weights else recipe  # it counts by its hash, wherever it lies
+        facts = replace(
+            self.about,
+            model=self.codes[claim(model.spec)],
+            baseline=model.spec.baseline,
+            pretraining="none" if recipe.weights == "none" and model.spec.pretraining else model.spec.pretraining,
+            weights=weights,
+        )
+        if loss is None:
+            return replace(facts, testing=testing_of(recorded))
+        terms = [(weight, asdict(self.codes[claim(owned.spec)])) for weight, owned in loss.terms]
+        return replace(
+            facts,
+            kind="trained",
+            loss=tuple(Term(weight=weight, **code) for weight, code in terms),
+            loss_expression=loss.text,
+            recipe=recorded,
+        )
+
+    def _subset(self, generators: tuple[str, ...], split: Split, budget: str) -> Subset:
+        packs = [self.suite.generators[name].splits[split] for name in generators]
+        return matched(packs) if budget == "matched" and packs else all_samples(*packs)
 
 
-def _samples(suite: Suite, generators: tuple[str, ...], budget: str) -> tuple[Subset, Subset]:
-    return _drawn(suite, generators, "train", budget), _drawn(suite, generators, "valid", budget)
-
-
-def _drawn(suite: Suite, generators: tuple[str, ...], split: Split, budget: str) -> Subset:
-    packs = [suite.generators[name].splits[split] for name in generators]
-    return matched(packs) if budget == "matched" and packs else whole(*packs)
-
-
-def _inputs(
-    suite: Suite,
-    model: Owned[Model],
-    loss: LossExpression | None,
-    recipe: Recipe,
-    *,
-    seed: int,
-    generators: tuple[str, ...],
-    samples: tuple[Subset, Subset],
-) -> dict[str, Any]:
-    settled: dict[str, Any] = msgspec.to_builtins(recipe)
-    depends: dict[str, Any] = {
-        "schema": SCHEMA,
-        "model": origin(model),
-        "loss": [{"weight": weight, **origin(term)} for weight, term in loss.terms] if loss else None,
-        "weights": weights_hash(recipe),
-        "recipe": {key: settled[key] for key in (settled if loss else TESTING_KEYS) if key != "name"},
-        "seed": seed,
-        "train": samples[0].fingerprint,
-        "valid": samples[1].fingerprint,
-    }
-    if depends["weights"]:
-        depends["recipe"]["weights"] = "file"  # its hash counts, not where it lies
-    identity = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return {
-        "identity": identity,
-        "suite": suite.name,
-        "fingerprint": suite.fingerprint,
-        "standard_generators": suite.standard,
-        "train_generators": generators,
-        "train_samples": _counts(samples[0]),
-        "available_samples": [len(suite.generators[name].splits["train"]) for name in generators],
-        "loss_expression": loss.text if loss else None,
-        "recipe_name": recipe.name,
-        "pretraining": model.spec.pretraining,
-        **depends,
-    }
-
-
-def budget_of(inputs: Mapping[str, Any]) -> str:
-    """Return `matched` where a training.json tells of less than all samples of its generators, else `full`."""
-    return "full" if inputs["train_samples"] == inputs["available_samples"] else "matched"
-
-
-def _counts(subset: Subset) -> list[int]:
-    return [len(positions) for _, positions in subset.parts]
+def _file_hash(file: str) -> str:
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

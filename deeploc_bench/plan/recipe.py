@@ -2,86 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from deeploc_bench.contract.errors import RecipeError, unknown
-from deeploc_bench.contract.files import read_toml
-from deeploc_bench.contract.registry import Owned, Registry
-from deeploc_bench.contract.specs import Loss, Model
+from deeploc_bench.contract.files import convert, parse_toml, read_toml
+from deeploc_bench.contract.specs import Model
+from deeploc_bench.plan.facts import Recipe, Testing
 
-Positive = Annotated[float, Meta(gt=0)]
-Probability = Annotated[float, Meta(ge=0, le=1)]
-Size = Annotated[int, Meta(ge=32)]
+RECIPE_KEYS = tuple(name for name in Recipe.__struct_fields__ if name != "name")
 FREE_KEYS = frozenset({"optimizer", "lr", "batch_size", "input_size"})
 """What a closed-division entry may choose itself."""
+NO_FILE = ("default", "none")
+"""The values of `weights` that are not a file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Everything that fixes a training but model, loss, data and seed.
-
-    `size` (pixels) with `fit` fixes the training size; testing is at native size unless `input_size` (pixels) says
-    what a model must be fed. Each image is blurred with `blur_probability` by a sigma drawn from U[0, `blur_sigma`]
-    pixels, and mirrored with probability 1/2 if `flip`. `weights` is `default`, `none`, or a safetensors file.
-    """
-
-    name: str
-    epochs: Annotated[int, Meta(ge=1)]
-    optimizer: Literal["adam", "adamw", "sgd"]
-    lr: Positive
-    schedule: Literal["constant", "one-cycle"]
-    batch_size: Annotated[int, Meta(ge=1)]
-    size: Size
-    fit: Literal["crop", "resize"]
-    flip: bool
-    blur_probability: Probability
-    blur_sigma: Annotated[float, Meta(ge=0, le=10)]
-    weights: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    input_size: Size | None = None
-
-
-RECIPE_KEYS = tuple(field.name for field in fields(Recipe) if field.name != "name")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossExpression:
-    """A weighted sum of losses."""
-
-    text: str
-    terms: tuple[tuple[float, Owned[Loss]], ...]
-
-
-def named_recipes() -> dict[str, Recipe]:
+@cache
+def named_recipes() -> Mapping[str, Recipe]:
     """Return the recipes that come with deeploc-bench, by name."""
     folder = files("deeploc_bench.plan") / "recipes"
     found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
+    texts = {entry.name.removesuffix(".toml"): entry.read_bytes() for entry in found}
     return {
-        entry.name[:-5]: _convert({"name": entry.name[:-5], **tomllib.loads(entry.read_text("utf-8"))}, entry.name)
-        for entry in found
+        name: convert({"name": name} | parse_toml(text, f"recipe {name}", RecipeError), Recipe, name, RecipeError)
+        for name, text in texts.items()
     }
 
 
 def load_recipe(name: str) -> Recipe:
     """Return a named recipe, or the one in a TOML file; raises RecipeError."""
-    named = named_recipes()
-    if name in named:
-        return named[name]
-    path = Path(name)
+    if name in named_recipes():
+        return named_recipes()[name]
     if not name.endswith(".toml"):
-        raise RecipeError(unknown("recipe", name, named) + " Or give a .toml file.")
-    return _convert({"name": path.stem, **read_toml(path, "recipe", RecipeError)}, name)
+        raise RecipeError(unknown("recipe", name, named_recipes()) + " Or give a .toml file.")
+    return read_toml(Path(name), Recipe, "recipe", RecipeError, name=Path(name).stem)
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -98,28 +58,24 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe:
-    """Apply a model's overrides, then `settings`, and settle the weights; raises RecipeError."""
-    values = {**_values(recipe), **model.recipe, **settings}
-    resolved = _convert(values, f"{recipe.name} for model {model.name}")
+    """Apply a model's overrides, then `settings`, and settle the weights: a model from scratch takes none.
+
+    Raises RecipeError.
+    """
+    values: dict[str, Any] = msgspec.to_builtins(recipe) | dict(model.recipe) | dict(settings)
+    resolved = convert(values, Recipe, f"recipe {recipe.name} for model {model.name}", RecipeError)
     if model.pretraining == "none":
-        if resolved.weights not in ("default", "none"):
-            raise RecipeError(
-                f"weights={resolved.weights!r}: model {model.name!r} is trained from scratch and takes no weights file"
-            )
-        return replace(resolved, weights="none")
-    if resolved.weights not in ("default", "none") and not Path(resolved.weights).is_file():
+        return msgspec.structs.replace(resolved, weights="none")
+    if resolved.weights not in NO_FILE and not Path(resolved.weights).is_file():
         raise RecipeError(
             f"weights={resolved.weights!r}: there is no such file. Allowed: default, none, or a safetensors file."
         )
     return resolved
 
 
-def weights_hash(recipe: Recipe) -> str | None:
-    """Return the hash of the initial weights file, if the recipe names one."""
-    if recipe.weights in ("default", "none"):
-        return None
-    with Path(recipe.weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def testing_of(recipe: Recipe) -> Testing:
+    """Return what of a recipe matters to a model that is never trained."""
+    return Testing(weights=recipe.weights, precision=recipe.precision, input_size=recipe.input_size)
 
 
 def label(recipe: Recipe) -> str:
@@ -132,56 +88,21 @@ def changes(recipe: Recipe) -> dict[str, Any]:
     base = named_recipes().get(recipe.name)
     if base is None:
         return {}
-    before = _values(base)
-    return {
-        key: value
-        for key, value in _values(recipe).items()
-        if value != before.get(key) and not (key == "weights" and (value, before[key]) == ("none", "default"))
-    }
+    differing = {key: getattr(recipe, key) for key in RECIPE_KEYS if getattr(recipe, key) != getattr(base, key)}
+    if base.weights == "default" and recipe.weights == "none":
+        del differing["weights"]  # no change of the recipe: the model has no weights to take
+    return differing
 
 
-def division(recipe: Recipe, pretraining: str | None) -> str:
+def division(recipe: Recipe | None, pretraining: str | None) -> str:
     """Return `closed` or `open`, from the resolved recipe and the declared pretraining alone.
 
     Closed: equal to a named recipe except optimizer, lr, batch size and input size; weights none or trained on
-    general images.
+    general images. What has no recipe was not trained here, and is open.
     """
-    is_standard = recipe.name in named_recipes() and set(changes(recipe)) <= FREE_KEYS
-    is_declared = pretraining is not None and recipe.weights in ("default", "none")
-    return "closed" if is_standard and is_declared else "open"
-
-
-def recorded(inputs: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a training.json; a model that is never trained records only what testing needs."""
-    base = _values(named_recipes()["quick"])
-    return _convert({**base, **inputs["recipe"], "name": inputs["recipe_name"]}, "of a training.json")
-
-
-def from_values(values: Mapping[str, Any], where: str) -> Recipe:
-    """Return the recipe of plain values, its name among them; raises RecipeError that names `where`."""
-    return _convert(values, where)
-
-
-def parse_loss(text: str, registry: Registry) -> LossExpression:
-    """Parse `NAME` or a weighted sum such as `0.5*dice+0.5*focal`; raises UsageError."""
-    terms = tuple(_parse_term(term, text, registry) for term in text.replace(" ", "").split("+"))
-    return LossExpression(text=text.replace(" ", ""), terms=terms)
-
-
-def _parse_term(term: str, text: str, registry: Registry) -> tuple[float, Owned[Loss]]:
-    match = re.fullmatch(r"(?:([0-9.]+(?:e-?[0-9]+)?)\*)?([a-z0-9][a-z0-9._-]*)", term)
-    if match is None:
-        raise RecipeError(
-            f"loss {text!r}: {term!r} is not NAME or WEIGHT*NAME. Write for example 0.5*dice+0.5*focal. "
-            f"Known losses: {', '.join(sorted(registry.losses))}."
-        )
-    try:
-        weight = float(match[1] or 1)
-    except ValueError:
-        weight = 0.0
-    if not (isfinite(weight) and weight > 0):
-        raise RecipeError(f"loss {text!r}: weight {match[1]!r} is not a number above 0")
-    return weight, registry.loss(match[2])
+    if recipe is None or pretraining is None or recipe.weights not in NO_FILE:
+        return "open"
+    return "closed" if recipe.name in named_recipes() and set(changes(recipe)) <= FREE_KEYS else "open"
 
 
 def _parse_value(text: str) -> Any:
@@ -189,18 +110,3 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(recipe)
-    return values
-
-
-def _convert(values: Mapping[str, Any], where: str) -> Recipe:
-    for key in values:
-        if key not in (*RECIPE_KEYS, "name"):
-            raise RecipeError(f"recipe {where}: {unknown('recipe key', key, RECIPE_KEYS)}")
-    try:
-        return msgspec.convert(dict(values), Recipe)
-    except msgspec.ValidationError as error:
-        raise RecipeError(f"recipe {where}: {error}") from None

@@ -1,17 +1,16 @@
-"""The artifacts of trainings: written whole or not at all, read back strictly, never with pickle."""
+"""The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
@@ -19,64 +18,70 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.files import read_json, to_json, unwritable, write
+from deeploc_bench.data.perturb import Perturbation, parse_perturbation
+from deeploc_bench.plan.facts import FACTS_SCHEMA, Epoch, TrainingEnvironment, TrainingFacts, identity_of
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
 
-EPOCH_COLUMNS = ("epoch", "loss", "valid_iou", "lr", "seconds")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One test set: the test split of a generator dataset, as it is or perturbed."""
+
+    generator: str
+    perturbation: Perturbation | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what its records are called after: `generator`, or `generator@kind-value`."""
+        return f"{self.generator}@{self.perturbation.name}" if self.perturbation else self.generator
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, fsync it and rename it; raises StoreError."""
+def place_of(facts: TrainingFacts) -> str:
+    """Return a training's folder, relative to the runs folder."""
+    method = f"{facts.model.name}+{facts.loss_expression}".replace("*", "x") if facts.loss else facts.model.name
+    generators = "+".join(facts.train_generators) or ("untrained" if facts.kind == "tested" else "undeclared")
+    return f"{facts.suite}/{method}/{generators}/seed{facts.seed}-{facts.identity[:8]}"
+
+
+def write_facts(folder: Path, facts: TrainingFacts) -> None:
+    """Write training.json."""
+    write(folder / "training.json", to_json(facts))
+
+
+def read_facts(folder: Path) -> TrainingFacts:
+    """Read training.json; raises StoreError where it is not there, damaged, or not what its identity says."""
+    path = folder / "training.json"
+    cure = f"Delete {path} and run its command again"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, path)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise unwritable(path, error) from None
+        facts = read_json(path, TrainingFacts, "training", StoreError, schema=FACTS_SCHEMA)
+    except StoreError as error:
+        raise StoreError(f"{error}. {cure}.") from None
+    if facts.identity != identity_of(facts):
+        raise StoreError(f"training {path} is damaged: its identity is not that of what it says. {cure}.")
+    return facts
 
 
-def unwritable(path: Path, error: OSError) -> StoreError:
-    """Return the error that says a runs folder cannot be written, and what to do."""
-    return StoreError(
-        f"cannot write {path}: {error.strerror}. Free the space or the permission, or name another folder with --runs, "
-        "and run the same command again; what is finished is kept."
-    )
+def write_environment(folder: Path, environment: TrainingEnvironment) -> None:
+    """Write environment.json."""
+    write(folder / "environment.json", to_json(environment))
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, atomically."""
-    write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object, or None where there is no such file; raises StoreError where it is damaged."""
+def read_environment(folder: Path) -> TrainingEnvironment:
+    """Read environment.json; raises StoreError where it is not there or damaged."""
+    path = folder / "environment.json"
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and run again") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path} is damaged (no JSON object); delete it and run again")
-    return value
+        return read_json(path, TrainingEnvironment, "environment", StoreError)
+    except StoreError as error:
+        raise StoreError(f"{error}. What the arithmetic of {folder} was is lost; delete it and run again.") from None
 
 
-def write_epochs(folder: Path, epochs: Sequence[Mapping[str, float]]) -> None:
+def write_epochs(folder: Path, epochs: Sequence[Epoch]) -> None:
     """Write epochs.csv: loss, validation IoU, lr and seconds of each epoch."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, EPOCH_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(epochs)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Epoch.__struct_fields__)
+    writer.writerows(msgspec.structs.astuple(epoch) for epoch in epochs)
     write(folder / "epochs.csv", text.getvalue().encode())
 
 
@@ -104,30 +109,37 @@ def finished_epochs(folder: Path) -> int:
         return 0
 
 
-def write_records(folder: Path, test: str, records: Records, fingerprint: str) -> None:
-    """Write the records of one test set; the csv comes last, so that each csv that exists is complete."""
-    table = folder / f"test-{test}.csv"
+def write_records(folder: Path, tested: Tested, records: Records, data: str) -> None:
+    """Write the records of one test set, whose hash is `data`; the csv comes last, so that each one is complete."""
+    table, histograms = _record_files(folder, tested)
     try:
         table.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(table, error) from None
-    histograms = {"histograms": records.histograms} if records.histograms is not None else {}
-    write(folder / f"test-{test}.hist.safetensors", save_arrays(histograms, {"data": fingerprint}))
+    arrays = {"histograms": records.histograms} if records.histograms is not None else {}
+    write(histograms, save_arrays(arrays, {"data": data}))
     write(table, to_csv(records).encode())
 
 
-def read_records(folder: Path, test: str, fingerprint: str | None = None) -> Records | None:
-    """Return the records of one test set, or None where there are none, or none of the data with this fingerprint.
+def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
+    """Return the records of one test set, or None where there are none, or none of the data with this hash.
 
     Raises StoreError where they are damaged.
     """
-    table = folder / f"test-{test}.csv"
+    table, histograms = _record_files(folder, tested)
     if not table.exists():
         return None
-    histograms, data = _read_histograms(folder / f"test-{test}.hist.safetensors")
-    if fingerprint is not None and data != fingerprint:
+    arrays, recorded = _read_histograms(histograms)
+    if recorded != data:
         return None
-    return from_csv(table.read_text("utf-8"), str(table), histograms=histograms)
+    try:
+        return from_csv(table.read_text("utf-8"), str(table), histograms=arrays)
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{table} is damaged ({error}); delete it and run again") from None
+
+
+def _record_files(folder: Path, tested: Tested) -> tuple[Path, Path]:
+    return folder / f"test-{tested.name}.csv", folder / f"test-{tested.name}.hist.safetensors"
 
 
 def _read_histograms(path: Path) -> tuple[NDArray[np.int32], str]:
@@ -136,6 +148,15 @@ def _read_histograms(path: Path) -> tuple[NDArray[np.int32], str]:
             return file.get_tensor("histograms"), (file.metadata() or {}).get("data", "")
     except (OSError, SafetensorError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete it and its .csv, and run again") from None
+
+
+def tested_in(folder: Path) -> list[Tested]:
+    """Return the test sets that a training's folder has records of, sorted by name."""
+    names = sorted(path.stem.removeprefix("test-").partition("@") for path in folder.glob("test-*.csv"))
+    return [
+        Tested(generator=generator, perturbation=parse_perturbation(name, "-") if at else None)
+        for generator, at, name in names
+    ]
 
 
 @contextmanager
@@ -164,13 +185,11 @@ def sweep(folder: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def tested(folder: Path) -> list[str]:
-    """Return the names of the tests that a training's folder has records of, sorted."""
-    return sorted(path.stem.removeprefix("test-") for path in folder.glob("test-*.csv"))
-
-
 def training_folders(runs: Path) -> list[Path]:
-    """Return the folders of all trainings below a runs folder, in order; raises StoreError where there is none."""
+    """Return the folders of all trainings below a runs folder, in order; raises StoreError where there are none."""
     if not runs.is_dir():
         raise StoreError(f"{runs}: there is no such runs folder. Run 'deeploc-bench run' first, or name another.")
-    return sorted(path.parent for path in runs.rglob("training.json"))
+    folders = sorted(path.parent for path in runs.rglob("training.json"))
+    if not folders:
+        raise StoreError(f"{runs} holds no training. Run 'deeploc-bench run' first, or name another folder.")
+    return folders

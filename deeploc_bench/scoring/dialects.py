@@ -1,6 +1,6 @@
 """Published definitions of "IoU", each read from the same records.
 
-The epsilons are the definitions' own. Authentic images count where a dialect is `listed`: a loader that lists them
+The epsilons are the definitions' own. Authentic images count where a dialect is counted: a loader that lists them
 beside the manipulated ones scores them too.
 """
 
@@ -28,7 +28,7 @@ class Dialect:
 
     name: str
     score: Callable[[Records], float]
-    listed: bool
+    counts_authentic: bool
     what: str
 
 
@@ -88,36 +88,36 @@ DIALECTS: Mapping[str, Dialect] = {
         Dialect(
             name="dolos",
             score=iou,
-            listed=False,
+            counts_authentic=False,
             what=f"{_MEAN} of I / U, heatmap > 0.5, 1 where both masks are empty; authentic images left out",
         ),
         Dialect(
             name="declip",
             score=declip,
-            listed=False,
+            counts_authentic=False,
             what=f"{_MEAN} of (I + 1e-8) / (U + 1e-8), heatmap > 0.5; authentic images left out",
         ),
         Dialect(
             name="smp-batch",
             score=smp_batch,
-            listed=True,
+            counts_authentic=True,
             what="the mean over batches, sorted by id, of (I + 1e-7) / (U + 1e-7), heatmap > 0.5, weight 1 each, "
             "authentic images as loaded",
         ),
         Dialect(
             name="smp-imagewise",
             score=smp_imagewise,
-            listed=True,
+            counts_authentic=True,
             what=f"{_MEAN} of I / U, heatmap >= 0.5, 0 where both masks are empty; authentic images as loaded",
         ),
         Dialect(
             name="imdlbenco",
             score=imdlbenco,
-            listed=True,
+            counts_authentic=True,
             what=f"{_MEAN} of I / (U + 1e-8), heatmap > 0.5, 0 where both masks are empty; authentic images score 0",
         ),
-        Dialect(name="photoholmes", score=pooled, listed=False, what=_POOLED),
-        Dialect(name="torchmetrics", score=pooled, listed=False, what=_POOLED),
+        Dialect(name="photoholmes", score=pooled, counts_authentic=False, what=_POOLED),
+        Dialect(name="torchmetrics", score=pooled, counts_authentic=False, what=_POOLED),
     )
 }
 

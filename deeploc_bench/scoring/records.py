@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.contract.specs import ID_PATTERN
+from deeploc_bench.contract.specs import ID_PATTERN, ID_RULE
 
 COUNTS = ("tp", "fp", "fn", "tn", "tie_manipulated", "tie_authentic")
 COLUMNS = ("id", "source", *COUNTS, "pred")
 BINS = 256
 PIXELS = (r"0|[1-9][0-9]{0,11}", "a whole number of pixels, 0 or more")
 FIELDS = {
-    "id": (ID_PATTERN, f"what matches {ID_PATTERN}"),
-    "source": (ID_PATTERN, f"what matches {ID_PATTERN}"),
+    "id": (ID_PATTERN, ID_RULE),
+    "source": (ID_PATTERN, ID_RULE),
     "pred": (r"[0-9a-f]{16}", "16 hex digits"),
 }
 
@@ -85,36 +85,17 @@ def mask_hash(pred_mask: NDArray[np.bool_]) -> str:
     return state.hexdigest()
 
 
-def count(
-    ids: Sequence[str], sources: Sequence[str], heatmaps: NDArray[np.float32], masks: NDArray[np.bool_]
-) -> Records:
-    """Count heatmaps, float32 in [0, 1], against masks, bool, both (N, H, W): the definition, in numpy."""
-    pred_masks, ties = heatmaps > 0.5, heatmaps == 0.5
-    both = [pred_masks & masks, pred_masks & ~masks, ~pred_masks & masks, ~pred_masks & ~masks, ties & masks]
-    counts = np.stack([part.sum(axis=(1, 2)) for part in [*both, ties & ~masks]], axis=1).astype(np.int64)
-    bins = np.clip(np.ceil(heatmaps.astype(np.float32) * BINS) - 1, 0, BINS - 1).astype(np.int64)
-    index = bins + BINS * masks + 2 * BINS * np.arange(len(ids))[:, None, None]
-    histograms = np.bincount(index.ravel(), minlength=2 * BINS * len(ids)).reshape(-1, 2, BINS)
-    return Records(
-        ids=tuple(ids),
-        sources=tuple(sources),
-        counts=counts,
-        preds=tuple(mask_hash(pred_mask) for pred_mask in pred_masks),
-        histograms=histograms.astype(np.int32),
-    )
-
-
 def merge(parts: Iterable[Records]) -> Records:
     """Merge records of disjoint images, in any order and split, into one sorted by id.
 
-    Histograms are kept where every part has them. Raises StoreError where an image stands in the records twice.
+    Histograms are kept where every part has them. Raises StoreError where an image appears twice.
     """
     parts = list(parts)
     ids = [id for part in parts for id in part.ids]
     order = sorted(range(len(ids)), key=ids.__getitem__)
     for first, second in pairwise(order):
         if ids[first] == ids[second]:
-            raise StoreError(f"image {ids[first]!r} stands in the records twice; each image counts once")
+            raise StoreError(f"image {ids[first]!r} appears twice in the records; each image counts once")
     counts = [np.empty((0, len(COUNTS)), np.int64), *(part.counts for part in parts)]
     histograms = [np.empty((0, 2, BINS), np.int32), *(p.histograms for p in parts if p.histograms is not None)]
     sources = [source for part in parts for source in part.sources]
@@ -179,7 +160,7 @@ def _rows(text: str, name: str) -> Iterator[list[str]]:
             before = row[0]
             yield row
     except csv.Error as error:
-        raise StoreError(f"{name}, line {reader.line_num}: {error}; expected plain csv, a line an image") from None
+        raise StoreError(f"{name}, line {reader.line_num}: {error}; expected plain csv, one line per image") from None
 
 
 def _check_row(row: list[str], before: str, where: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 ImageIous = tuple[Sequence[str], Floats]
 """The source and the seed-averaged IoU of each image of one test generator."""
 
-SeedIous: TypeAlias = tuple[Sequence[str], Sequence[Floats]]
-"""The source of each image of one test generator, and the IoU of each image by seed."""
+SeedIous: TypeAlias = tuple[Sequence[str], Mapping[int, Floats]]
+"""The source of each image of one test generator, and the IoU of each image by seed; generators share their seeds."""
 
 RESAMPLES = 2000
 FEW_SOURCES = 30
@@ -35,6 +35,36 @@ class Interval:
     low: float
     high: float
     sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The scores of a row: the mean over its generators, its interval, and the spread over seeds (NaN for one)."""
+
+    iou: float
+    interval: Interval
+    spread: float
+    generator_ious: tuple[float, ...]
+    seed_ious: tuple[float, ...]
+
+
+def summary(row: Sequence[SeedIous]) -> Summary:
+    """Return the scores of one generator or more, averaged over seeds image by image, then over images, then generators.
+
+    Every table, report and claim is made of these, so that they agree to the last digit.
+    """
+    averages = [(sources, seed_average(list(by_seed.values()))) for sources, by_seed in row]
+    means = tuple(float(average.mean()) for _, average in averages)
+    seed_ious = tuple(
+        float(np.mean([by_seed[seed].mean() for _, by_seed in row])) for seed in (row[0][1] if row else ())
+    )
+    return Summary(
+        iou=float(np.mean(means)),
+        interval=interval(averages),
+        spread=seed_spread(seed_ious),
+        generator_ious=means,
+        seed_ious=seed_ious,
+    )
 
 
 def interval(row: Sequence[ImageIous]) -> Interval:
@@ -70,7 +100,7 @@ def is_separable(one: Sequence[SeedIous], other: Sequence[SeedIous]) -> bool:
     The rows hold the same images. Paired percentile bootstrap, 2,000 resamples of a frozen stream: sources are drawn
     for both rows at once, seeds for each on its own. A row of one seed tells nothing of seeds, and is never separable.
     """
-    if min(len(ious) for row in (one, other) for _, ious in row) < 2:
+    if min(len(by_seed) for row in (one, other) for _, by_seed in row) < 2:
         return False
     names = sorted({source for sources, _ in one for source in sources})
     weights, random = _source_weights(len(names)), np.random.RandomState(1)
@@ -96,8 +126,8 @@ def _resampled(row: Sequence[SeedIous], names: Sequence[str], weights: Floats, r
     """Return the mean over generators of the IoU in each resample of sources and seeds, (RESAMPLES,)."""
     seeds = _drawn(random, len(row[0][1]))
     means = []
-    for sources, ious in row:
-        parts = [_by_source((sources, one_seed), names) for one_seed in ious]
+    for sources, by_seed in row:
+        parts = [_by_source((sources, ious), names) for ious in by_seed.values()]
         sums = _exact(np.stack([part[0] for part in parts]))  # (seeds, S)
         images = GRAIN * (weights @ parts[0][1])
         totals = ((seeds @ sums) * weights).sum(axis=1) / seeds.sum(axis=1)

@@ -11,24 +11,27 @@ from torch.nn import functional as F  # noqa: N812
 from deeploc_bench.contract.errors import DeeplocError, PluginError
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
+from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.plan import Training
-from deeploc_bench.plan.recipe import LossExpression, Recipe
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
-def build_model(model: Owned[Model], recipe: Recipe) -> nn.Module:
-    """Build a model with the recipe's weights; raises PluginError, or WeightsError where they cannot be had."""
+def build_model(model: Owned[Model], weights: str) -> nn.Module:
+    """Build a model with `default` weights, those of a file, or `none`.
+
+    Raises PluginError, or WeightsError where the weights cannot be had.
+    """
     where = f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
-    weights = None if recipe.weights == "none" else recipe.weights
     try:
-        built = model.spec.build() if model.spec.pretraining == "none" else model.spec.build(weights)
+        from_scratch = model.spec.pretraining == "none"
+        built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
     except DeeplocError:
         raise
     except Exception as error:
         raise PluginError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
-        raise PluginError(f"{where}: build returned {type(built).__name__}; expected a torch.nn.Module")
+        raise PluginError(f"{where}: build returned {type(built).__name__}; return a torch.nn.Module")
     return built
 
 
@@ -66,7 +69,7 @@ def rehearse(training: Training) -> None:
     Raises PluginError or WeightsError.
     """
     with torch.random.fork_rng(devices=[]):
-        module = build_model(training.model, training.recipe)
+        module = build_model(training.model, training.recipe.weights)
         size = training.recipe.size
         images = torch.rand(2, 3, size, size)
         logits = logits_of(module, images, training.model, training.recipe.input_size)
@@ -79,6 +82,9 @@ def rehearse(training: Training) -> None:
         except Exception as error:
             raise PluginError(f"{where} cannot be computed: {type(error).__name__}: {error}") from error
         if loss.ndim != 0:
-            raise PluginError(f"{where} returned shape {tuple(loss.shape)}; expected a scalar")
+            raise PluginError(f"{where} returned shape {tuple(loss.shape)}; expected a scalar. Return loss.mean().")
         if not loss.requires_grad:
-            raise PluginError(f"{where} of model {training.model.spec.name!r} has no gradient: nothing can be trained")
+            name = training.model.spec.name
+            raise PluginError(
+                f"{where} of model {name!r} has no gradient: nothing can be trained. Detach nothing in model or loss."
+            )

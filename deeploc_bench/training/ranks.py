@@ -36,7 +36,7 @@ def is_leader() -> bool:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Join the process group (NCCL on GPUs, Gloo on CPUs) while the trainings of a plan are done."""
     if processes() == 1:
         yield
@@ -48,7 +48,7 @@ def joined(device: torch.device) -> Iterator[None]:
     state.destroy_process_group()
 
 
-def told(ask: Callable[[], T]) -> T:
+def from_leader(ask: Callable[[], T]) -> T:
     """Return the leader's answer on every rank; none goes on before the leader has answered."""
     if processes() == 1:
         return ask()
@@ -60,7 +60,7 @@ def told(ask: Callable[[], T]) -> T:
     return value
 
 
-def over(items: Sequence[T], do: Callable[[T], R]) -> list[R]:
+def map_over_ranks(do: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Return `do(item)` of each item, in order, on every rank; the items are dealt to the ranks.
 
     The first error of any rank is raised on all.
@@ -69,14 +69,14 @@ def over(items: Sequence[T], do: Callable[[T], R]) -> list[R]:
         return [do(item) for item in items]
     from torch.distributed import all_gather_object
 
-    mine: list[R] | Exception
+    own: list[R] | Exception
     try:
-        mine = [do(item) for item in items[rank() :: processes()]]
+        own = [do(item) for item in items[rank() :: processes()]]
     except Exception as error:
-        mine = error
+        own = error
     shares: list[Any] = [None] * processes()
-    all_gather_object(shares, mine)
+    all_gather_object(shares, own)
     for share in shares:
         if isinstance(share, Exception):
             raise share
-    return [shares[place % processes()][place // processes()] for place in range(len(items))]
+    return [shares[i % processes()][i // processes()] for i in range(len(items))]

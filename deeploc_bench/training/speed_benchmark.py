@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 from typing import Any
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from deeploc_bench.contract.registry import load_plugins
-from deeploc_bench.plan.recipe import load_recipe, resolve
+from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.training.build import build_model
-from deeploc_bench.training.fit import resolve_device
+from deeploc_bench.training.device import peak_bytes, resolve_device
 
 ASKED = json.loads(os.environ["DEEPLOC_SPEED"])
 
@@ -25,9 +23,7 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
     """Time a model's forward pass of a batch at the suite's size, without gradients."""
     torch.set_num_threads(ASKED["threads"])
     device = resolve_device(ASKED["device"])
-    owned = load_plugins(ASKED["plugins"]).model(name)
-    recipe = resolve(load_recipe("quick"), owned.spec, {"weights": "none"})
-    model = build_model(owned, recipe).to(device).eval()
+    model = build_model(load_plugins(ASKED["plugins"]).model(name), "none").to(device).eval()
     images = torch.rand(batch, 3, ASKED["size"], ASKED["size"], device=device)
 
     @torch.inference_mode()
@@ -39,10 +35,6 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
     with FlopCounterMode(display=False) as counter:
         forward()
     benchmark(forward)
-    on_gpu = device.type == "cuda"
-    peak = (
-        torch.cuda.max_memory_allocated(device) if on_gpu else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
     benchmark.extra_info.update(
         model=name,
         batch=batch,
@@ -51,5 +43,5 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
         threads=ASKED["threads"],
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops_per_image=counter.get_total_flops() // batch,
-        peak_memory_mib=round(peak / 2**20, 1),
+        peak_memory_mib=round(peak_bytes(device) / 2**20, 1),
     )

@@ -52,7 +52,15 @@ def deeploc_datasets() -> Iterable[GeneratorDataset]:
     """The four generators, and the untouched test crops."""
     for name, reference in GENERATORS.items():
         build = partial(read_generator, name)
-        yield GeneratorDataset(name=name, suite="photos", build=build, reference=reference, license=LICENSE)
+        yield GeneratorDataset(
+            name=name,
+            suite="photos",
+            build=build,
+            reference=reference,
+            license=LICENSE,
+            default_model="residual-unet",
+            default_recipe="quick",
+        )
     yield GeneratorDataset(name="authentic", suite="photos", build=read_authentic, role="test-only", license=LICENSE)
 
 

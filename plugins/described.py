@@ -1,4 +1,4 @@
-"""A suite described by one TOML file: where the images, masks and splits of any other data set lie."""
+"""Suites described by one TOML file: where the images, masks and splits of any other data set lie."""
 
 from __future__ import annotations
 
@@ -14,20 +14,29 @@ from typing import Any, Literal
 
 import msgspec
 
-from deeploc_bench.contract.errors import DataError, PluginError, unknown
-from deeploc_bench.contract.files import read_toml
-from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Sample, Split
-from deeploc_bench.data.folders import SUFFIXES, distinct, make_sample
+from deeploc_bench import (
+    IMAGE_SUFFIXES,
+    DataError,
+    GeneratorDataset,
+    PluginError,
+    Sample,
+    distinct_samples,
+    hookimpl,
+    read_toml,
+    sample_of,
+)
 
 NO_MASK = ("", "none", "negative")
 """What stands for the mask of an authentic image in a list."""
-COLUMNS = ("image", "mask", "split", "generator", "label")
-CHOICES = {"role": ("standard", "test-only"), "columns": COLUMNS} | dict.fromkeys(("split", "folders", "lists"), SPLITS)
-"""What the keys of a description may hold, or be tables of."""
+Split = Literal["train", "valid", "test"]
+Column = Literal["image", "mask", "split", "generator", "label"]
+SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+COLUMNS: tuple[Column, ...] = ("image", "mask", "split", "generator", "label")
+AUTHENTIC = "authentic"
 PLACEHOLDERS = ("id", "key", "split")
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[generator]]` of a description.
 
     `images` and `masks` are templates of paths below the data root, with `{id}`, `{split}` and `*`; in `masks`, `{key}`
@@ -42,15 +51,15 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     masks: str | None = None
     pair: str = "(.*)"
     inverted_masks: bool = False
-    split: Literal["train", "valid", "test"] | None = None
-    folders: Mapping[Literal["train", "valid", "test"], str] = {}
-    lists: Mapping[Literal["train", "valid", "test"], str] | str = {}
-    columns: Mapping[Literal["image", "mask", "split", "generator", "label"], str] = {}
+    split: Split | None = None
+    folders: Mapping[Split, str] = {}
+    lists: Mapping[Split, str] | str = {}
+    columns: Mapping[Column, str] = {}
     license: str | None = None
     reference: str | None = None
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True):
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole description; `source` is a regular expression whose first group, found in a stem, names its source."""
 
     suite: str
@@ -68,8 +77,12 @@ class Line:
     generator: str | None = None
 
 
-def described(path: Path) -> list[GeneratorDataset]:
-    """Return the generator datasets that a TOML file describes; raises DataError that says what in it cannot be."""
+@hookimpl
+def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
+    """Return the generator datasets that a TOML file describes; raises DataError that says what in it is wrong."""
+    if not name.endswith(".toml"):
+        return None
+    path = Path(name)
     description = _read(path)
     for part in description.generator:
         _check(part, f"{path}, generator {part.name!r}")
@@ -84,6 +97,8 @@ def described(path: Path) -> list[GeneratorDataset]:
                 inverted_masks=part.inverted_masks,
                 reference=part.reference,
                 license=part.license,
+                default_model="unetplusplus-resnet50",
+                default_recipe="poster",
             )
             for part in description.generator
         ]
@@ -92,32 +107,18 @@ def described(path: Path) -> list[GeneratorDataset]:
 
 
 def _read(path: Path) -> Description:
-    values = read_toml(path, "suite", DataError)
-    _refuse_unknown(values, Description, str(path))
-    for part in values.get("generator", []) if isinstance(values.get("generator"), list) else []:
-        _refuse_unknown(part, Part, f"{path}, [[generator]]")
-    try:
-        description = msgspec.convert(values, Description)
-        patterns = [description.source, *(part.pair for part in description.generator)]
-        groupless = [pattern for pattern in patterns if re.compile(pattern).groups < 1]
-    except msgspec.ValidationError as error:
-        key = re.search(r"\$\.generator\[\d+\]\.(\w+)", str(error))
-        allowed = CHOICES.get(key[1]) if key else None
-        raise DataError(f"suite {path}: {error}" + (f". Allowed: {', '.join(allowed)}." if allowed else "")) from None
-    except re.error as error:
-        raise DataError(f"suite {path}: {error.pattern!r} is no regular expression: {error}") from None
-    if groupless:
-        raise DataError(f"suite {path}: {groupless[0]!r} has no group; put (...) round the part that is meant")
+    description = read_toml(path, Description, "suite", DataError)
+    for pattern in (description.source, *(part.pair for part in description.generator)):
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise DataError(f"suite {path}: {pattern!r} is not a regular expression: {error}") from None
+        if groups < 1:
+            raise DataError(f"suite {path}: {pattern!r} has no group; put (...) round the part that is meant")
     names = [part.name for part in description.generator]
     if len(names) != len(set(names)) or not names:
         raise DataError(f"suite {path}: needs [[generator]]s of different names; it has {', '.join(names) or 'none'}")
     return description
-
-
-def _refuse_unknown(values: object, kind: type[msgspec.Struct], where: str) -> None:
-    for key in values if isinstance(values, dict) else ():
-        if key not in kind.__struct_fields__:
-            raise DataError(f"suite {where}: {unknown('key', key, kind.__struct_fields__)}")
 
 
 def _check(part: Part, where: str) -> None:
@@ -136,7 +137,8 @@ def _check(part: Part, where: str) -> None:
             raise DataError(f"{where}: {key} = {template!r} must hold {{id}} and stay below the data root")
         strange = [place for place in re.findall(r"\{[^}]*\}", template or "") if place[1:-1] not in PLACEHOLDERS]
         if strange:
-            raise DataError(f"{where}: {key} = {template!r}: {unknown('placeholder', strange[0][1:-1], PLACEHOLDERS)}")
+            known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
+            raise DataError(f"{where}: {key} = {template!r}: unknown placeholder {strange[0]}. Known: {known}.")
     if part.images is None and not part.lists:
         raise DataError(f"{where}: needs images, a template such as 'images/{{split}}/{{id}}.png', or lists")
     if part.images is not None and part.masks is None and part.name != AUTHENTIC and not part.lists:
@@ -154,7 +156,7 @@ def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, li
         }
     else:
         found = {
-            split: [make_sample(id, image, here.mask(id), _group(source, id)) for id, image in here.images.items()]
+            split: [sample_of(id, image, here.mask(id), _group(source, id)) for id, image in here.images.items()]
             for split, here in files.items()
         }
     if not any(found.values()):
@@ -162,7 +164,7 @@ def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, li
         raise DataError(
             f"{path}: {place} finds no image of {part.name!r} in {data}; mend it, or leave the generator out"
         )
-    return {split: distinct(samples) for split, samples in found.items()}
+    return {split: distinct_samples(samples) for split, samples in found.items()}
 
 
 class _Files:
@@ -193,7 +195,7 @@ def _fitting(data: Path, template: str, others: frozenset[Path] = frozenset()) -
     anything = "*".join(glob.escape(text) for text in re.split(r"\{id\}|\*", template))
     for file in sorted(data.glob(anything)):
         match = pattern.fullmatch(file.relative_to(data).as_posix())
-        is_image = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        is_image = file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
         if match is None or not is_image or file in others:
             continue
         if match["id"] in found:
@@ -272,7 +274,7 @@ def _csv_rows(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
 
 READERS = {".json": _json_pairs, ".csv": _csv_rows}
 FORMS = {".json": '[[image, mask or "Negative"], ...]', ".csv": "a header with the column image, and rows"}
-TEXT_FORM = "'image', 'image mask' or 'image mask label' a line"
+TEXT_FORM = "'image', 'image mask' or 'image mask label' on each line"
 
 
 def _mask_or_none(text: str | None, label: str | None = None, image: str | None = None) -> str:
@@ -285,10 +287,10 @@ def _mask_or_none(text: str | None, label: str | None = None, image: str | None 
 
 def _listed(part: Part, source: str, data: Path, line: Line, files: _Files) -> Sample:
     name = Path(line.image).name
-    id = Path(name).stem if Path(name).suffix.lower() in SUFFIXES else name
+    id = Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
     image = files.images.get(id, data / part.images.replace("{id}", id)) if part.images else _below(data, line.image)
     mask = files.mask(id) if line.mask is None else _below(data, line.mask) if line.mask else None
-    return make_sample(id, image, mask, _group(source, id))
+    return sample_of(id, image, mask, _group(source, id))
 
 
 def _below(data: Path, name: str) -> Path:

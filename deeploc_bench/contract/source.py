@@ -1,0 +1,124 @@
+"""A plugin's code: its file, and every module that it imports from its own folder or its own distribution.
+
+Imports are followed by reading the files, inside functions too and however deep, and nothing is run. The harness itself
+is left out: what of it a training depends on is told by a number of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from deeploc_bench.contract.registry import Owned
+
+HARNESS = __name__.partition(".")[0]
+
+
+def source_hash(owned: Owned[Any]) -> str:
+    """Return the hash (16 hex) of all code that a spec's plugin reaches, each file by its dotted name and content.
+
+    A lone file has no name, so that it may be moved; its helpers have theirs.
+    """
+    module = owned.plugin.module
+    state = hashlib.sha256()
+    for name, path in sorted(reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution).items()):
+        state.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()[:16]
+
+
+def imported_distributions(owned: Owned[Any]) -> set[str]:
+    """Return the installed distributions whose modules a spec's plugin imports, its own among them."""
+    module = owned.plugin.module
+    files = reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution)
+    names = {imported.partition(".")[0] for name, file in files.items() for imported in _imports(file, name)}
+    return {owner for name in names for owner in _owners().get(name, ())}
+
+
+def reached(name: str, file: Path, distribution: str | None) -> Mapping[str, Path]:
+    """Return the files that a plugin's file reaches, itself included, by the dotted name that imports them.
+
+    A lone file (one without a distribution, in no package) is called "", and reaches what lies beside or below it.
+    """
+    file = file.absolute()
+    roots = _roots(name, file, distribution)
+    start = name if name.partition(".")[0] in roots else ""
+    files, waiting = {start: file}, [start]
+    while waiting:
+        importer = waiting.pop()
+        for imported in _imports(files[importer], importer):
+            path = _resolved(imported, roots)
+            if path is not None and imported not in files and path != file:
+                files[imported] = path
+                waiting.append(imported)
+    return files
+
+
+def _roots(name: str, file: Path, distribution: str | None) -> Mapping[str, Path]:
+    """Return the files and folders of the top-level modules that count as a plugin's own, by name."""
+    if distribution is not None:
+        return {top: path for top, path in _top_levels(distribution).items() if top != HARNESS}
+    packages = name.count(".") + (file.name == "__init__.py")
+    if packages:
+        return {name.partition(".")[0]: file.parents[packages - 1]}
+    beside = [path for path in file.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
+    return {path.stem: path for path in beside if path != file}
+
+
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Return the distributions of every installed top-level module, by its name."""
+    return importlib.metadata.packages_distributions()
+
+
+@cache
+def _top_levels(distribution: str) -> Mapping[str, Path]:
+    found = {}
+    for name in sorted(name for name, names in _owners().items() if distribution in names):
+        spec = importlib.util.find_spec(name)
+        for origin in (spec.submodule_search_locations or [spec.origin or ""]) if spec else ():
+            if origin and Path(origin).exists():
+                found[name] = Path(origin).absolute()
+    return found
+
+
+def _resolved(name: str, roots: Mapping[str, Path]) -> Path | None:
+    """Return the file of a dotted name, where it lies below the roots."""
+    top, *rest = name.split(".")
+    root = roots.get(top)
+    if root is None:
+        return None
+    if root.is_file():
+        return root if not rest else None
+    base = root.joinpath(*rest)
+    return next((path for path in (base / "__init__.py", base.parent / f"{base.name}.py") if path.is_file()), None)
+
+
+def _imports(file: Path, name: str) -> Iterator[str]:
+    """Yield every dotted name that a file may import, the packages above it among them."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:
+        return  # said when the file is run
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield from _with_parents(f"{base}.{alias.name}".strip("."))
+    yield from _with_parents(package)
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    for length in range(1, len(parts) + 1):
+        yield ".".join(parts[:length])

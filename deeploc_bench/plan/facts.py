@@ -1,0 +1,199 @@
+"""What is written down of a training, as types: training.json, environment.json, and the code and recipe in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from deeploc_bench.contract.files import digest
+from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.source import source_hash
+from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE
+
+FACTS_SCHEMA = 2
+ARITHMETIC = 2
+"""Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
+Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
+Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="16 to 64 hex digits")]
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=32)]
+Seed = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a file; an unknown key is an error."""
+
+
+class Code(Strict, frozen=True, kw_only=True):
+    """A piece of code: its name, the distribution it came in, and the hash of its source (None: made elsewhere)."""
+
+    name: Name
+    distribution: Text | None
+    version: Text | None
+    source: Hash | None
+
+
+class Term(Code, frozen=True, kw_only=True):
+    """One weighted loss."""
+
+    weight: Positive
+
+
+class Testing(Strict, frozen=True, kw_only=True):
+    """What testing a model depends on; `input_size`, in pixels, says what it must be fed, None is native size.
+
+    `weights` is `default`, `none`, a safetensors file, or `file` for one that is known by its hash.
+    """
+
+    weights: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    input_size: Size | None = None
+
+
+class Recipe(Testing, frozen=True, kw_only=True):
+    """Everything that fixes a training but model, loss, data and seed.
+
+    `size` (pixels) with `fit` fixes the training size. Each image is blurred with `blur_probability` by a sigma drawn
+    from U[0, `blur_sigma`] pixels, and mirrored with probability 1/2 if `flip`.
+    """
+
+    name: str
+    epochs: Annotated[int, Meta(ge=1)]
+    optimizer: Literal["adam", "adamw", "sgd"]
+    lr: Positive
+    schedule: Literal["constant", "one-cycle"]
+    batch_size: Annotated[int, Meta(ge=1)]
+    size: Size
+    fit: Literal["crop", "resize"]
+    flip: bool
+    blur_probability: Annotated[float, Meta(ge=0, le=1)]
+    blur_sigma: Annotated[float, Meta(ge=0, le=10)]
+
+
+class Epoch(Strict, frozen=True, kw_only=True):
+    """One finished epoch: a row of epochs.csv; `valid_iou` is over the validation splits of the train generators."""
+
+    epoch: int
+    loss: float
+    valid_iou: float
+    lr: float
+    seconds: float
+
+
+class Environment(Strict, frozen=True, kw_only=True):
+    """Where a training was done, as a submission tells it; `device` is the name of the hardware."""
+
+    device: Text
+    precision: Text
+    threads: Annotated[int, Meta(ge=1)]
+    processes: Annotated[int, Meta(ge=1)]
+    wall_seconds: NotNegative = 0.0
+    peak_memory_mib: NotNegative = 0.0
+    parameters: Count = 0
+    versions: Mapping[str, Text]
+
+
+class TrainingEnvironment(Environment, frozen=True, kw_only=True):
+    """environment.json: what the arithmetic of a training depends on beside its facts, and what it cost."""
+
+    torch_device: str
+    python: Text
+    platform: Text
+    last_start_seconds: NotNegative = 0.0
+
+
+class TrainingFacts(Strict, frozen=True, kw_only=True):
+    """training.json: all that a training depends on.
+
+    `kind` is `trained`; `tested` for a model that is never trained; or `scored` for predictions made elsewhere. Only
+    trained ones have a `recipe`, only tested ones `testing`. `data` is the hash of all splits of the standard
+    generators, `fingerprint` of the whole suite, `test_data` of each test split. `train` and `valid` are the hashes of
+    the ordered samples trained and validated on.
+    """
+
+    schema: int = FACTS_SCHEMA
+    arithmetic: int = ARITHMETIC
+    identity: str = ""
+    kind: Literal["trained", "tested", "scored"]
+    suite: Name
+    fingerprint: Hash
+    data: Hash
+    test_data: Mapping[Name, Hash]
+    standard_generators: tuple[Name, ...]
+    train_generators: tuple[Name, ...] = ()
+    train_samples: tuple[Count, ...] = ()
+    available_samples: tuple[Count, ...] = ()
+    model: Code
+    baseline: bool = False
+    pretraining: Text | None = None
+    loss: tuple[Term, ...] = ()
+    loss_expression: str | None = None
+    recipe: Recipe | None = None
+    testing: Testing | None = None
+    weights: Hash | None = None
+    seed: Seed = 0
+    train: str = ""
+    valid: str = ""
+
+    @property
+    def what(self) -> str:
+        """Return the model and its loss, as tables name them."""
+        return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def budget(self) -> str:
+        """Return `matched` where less than all samples of the train generators were trained on, else `full`."""
+        return "full" if self.train_samples == self.available_samples else "matched"
+
+    @property
+    def experiment(self) -> str:
+        """Return the hash (16 hex) of all but the seed and what was trained on: what a row of scores is about.
+
+        Another code, recipe, weights file or data is another experiment, never another seed.
+        """
+        return digest([json.dumps(_method(self), sort_keys=True), self.suite, self.data])[:16]
+
+
+def identified(facts: TrainingFacts) -> TrainingFacts:
+    """Return the facts with the identity that they give."""
+    return msgspec.structs.replace(facts, identity=identity_of(facts))
+
+
+def identity_of(facts: TrainingFacts) -> str:
+    """Return the hash (64 hex) of all that a training's records depend on; versions are recorded, not hashed."""
+    own: dict[str, Any] = {"seed": facts.seed, "train": facts.train, "valid": facts.valid}
+    if facts.kind == "scored":
+        own = {"suite": facts.suite, "train_generators": facts.train_generators}
+    return hashlib.sha256(json.dumps(_method(facts) | own, sort_keys=True).encode()).hexdigest()
+
+
+def code_of(owned: Owned[Any]) -> Code:
+    """Return what identifies the code behind a spec."""
+    plugin = owned.plugin
+    return Code(
+        name=owned.spec.name, distribution=plugin.distribution, version=plugin.version, source=source_hash(owned)
+    )
+
+
+def _method(facts: TrainingFacts) -> dict[str, Any]:
+    """Return everything that identifies how, but not on what and from which seed, something was trained or tested."""
+    settings: dict[str, Any] = msgspec.to_builtins(facts.recipe or facts.testing) or {}
+    settings.pop("name", None)  # two recipes of one content are one recipe
+    return {
+        "schema": facts.schema,
+        "arithmetic": facts.arithmetic,
+        "kind": facts.kind,
+        "model": [facts.model.name, facts.model.source],
+        "loss": [[term.weight, term.name, term.source] for term in facts.loss],
+        "settings": settings,
+        "weights": facts.weights,
+    }

@@ -1,0 +1,165 @@
+"""The one reader of a runs folder: its cells, with the facts of their trainings and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.data.perturb import Perturbation
+from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import TrainingFacts
+from deeploc_bench.plan.plan import Plan
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair, trained_on
+from deeploc_bench.plan.recipe import label
+from deeploc_bench.plan.store import Tested
+from deeploc_bench.scoring.records import Records
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+Reader: TypeAlias = Callable[[Path, Tested, str], Records | None]
+Group: TypeAlias = tuple[str, str, str, str]
+"""What a table is about: suite, protocol, budget, experiment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One (train generators -> test generator) pair of one protocol and training, with its records.
+
+    `protocol` is `score` where predictions made elsewhere belong to no protocol. `authentic` are the training's records
+    on untouched images, if it has been tested on some.
+    """
+
+    protocol: str
+    budget: str
+    pair: Pair
+    perturbation: Perturbation | None
+    facts: TrainingFacts
+    folder: Path
+    records: Records
+    authentic: Records | None
+
+    @property
+    def group(self) -> Group:
+        """Return what its table is about."""
+        return (self.facts.suite, self.protocol, self.budget, self.facts.experiment)
+
+    @property
+    def recipe(self) -> str:
+        """Return the recipe's name and all in which it was changed; what was not trained here has none."""
+        if self.facts.recipe:
+            return label(self.facts.recipe)
+        return "never trained" if self.facts.kind == "tested" else "made elsewhere"
+
+    @property
+    def train(self) -> str:
+        """Return the words for what was trained on, such as `w/o lama`."""
+        return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Tell whether it is tested on a standard generator, as every mean is."""
+        return self.pair.test_generator in self.facts.standard_generators
+
+
+def read_cells(runs: Path, places: Iterable[str] | None = None) -> list[Cell]:
+    """Return the cells of every tested training below a runs folder, or in some places of it, in the tables' order.
+
+    A training that lies there twice counts once. Records of other data than its facts tell of are left out. A model
+    that is never trained stands in every cell that others of its data have. Raises StoreError.
+    """
+    trainings: dict[str, tuple[Path, TrainingFacts]] = {}
+    for folder in store.training_folders(runs) if places is None else [runs / place for place in places]:
+        facts = store.read_facts(folder)
+        if facts.kind != "trained" or store.is_trained(folder):
+            trainings.setdefault(facts.identity, (folder, facts))
+    read = cache(store.read_records)
+    own = [one for one in trainings.values() if one[1].kind != "tested"]
+    cells = [cell for folder, facts in own for cell in _cells(folder, facts, read)]
+    for folder, facts in trainings.values():
+        if facts.kind == "tested":
+            others = [cell for cell in cells if (cell.facts.suite, cell.facts.data) == (facts.suite, facts.data)]
+            cells += list(_everywhere(folder, facts, others, read))
+    return sorted(cells, key=_order)
+
+
+def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
+    """Return those cells of a plan whose trainings are done, in the tables' order; raises StoreError."""
+    read = cache(store.read_records)
+    cells = []
+    for cell in plan.cells:
+        training = plan.trainings[cell.identity]
+        folder = runs / training.place
+        if training.loss is None or store.is_trained(folder):
+            cells += list(_cell(folder, training.facts, cell.protocol, cell.budget, cell.pair, cell.tested, read))
+    return sorted(cells, key=_order)
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return the items of each key, keys and items in the order in which they come."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) -> list[str]:
+    """Return the protocols that a pair is a cell of."""
+    rules = [(name, rule) for name, rule in PROTOCOLS.items() if name != "loo" or len(standard) > 1]
+    return [name for name, rule in rules if pair in rule(standard, test_only)]
+
+
+def _cells(folder: Path, facts: TrainingFacts, read: Reader) -> Iterator[Cell]:
+    standard, tests = facts.standard_generators, store.tested_in(folder)
+    is_crossed = set(standard) <= {tested.generator for tested in tests}
+    for tested in tests:
+        pair = Pair(train_generators=facts.train_generators, test_generator=tested.generator)
+        protocols = protocols_of(pair, standard, [] if tested.generator in standard else [tested.generator])
+        if not is_crossed:
+            protocols = [protocol for protocol in protocols if protocol != "cross"]
+        for protocol in protocols or (["score"] if facts.kind == "scored" else []):
+            budget = facts.budget if protocol == "loo" else "full"
+            yield from _cell(folder, facts, protocol, budget, pair, tested, read)
+
+
+def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell], read: Reader) -> Iterator[Cell]:
+    """Yield the cells of a model that is never trained: those of the others; by itself those of `loo`."""
+    standard, tests = facts.standard_generators, store.tested_in(folder)
+    test_only = sorted({tested.generator for tested in tests} - {*standard, AUTHENTIC})
+    alone = [("loo", "full", pair) for pair in PROTOCOLS["loo"](standard, test_only)] if len(standard) > 1 else []
+    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in others) or alone:
+        for tested in tests:
+            if tested.generator == pair.test_generator:
+                yield from _cell(folder, facts, protocol, budget, pair, tested, read)
+
+
+def _cell(
+    folder: Path, facts: TrainingFacts, protocol: str, budget: str, pair: Pair, tested: Tested, read: Reader
+) -> Iterator[Cell]:
+    """Yield the cell whose records are there, and are of the data that the facts tell of."""
+    data = facts.test_data.get(tested.generator)
+    records = read(folder, tested, data) if data and tested.generator != AUTHENTIC else None
+    if records is not None:
+        untouched = facts.test_data.get(AUTHENTIC)
+        yield Cell(
+            protocol=protocol,
+            budget=budget,
+            pair=pair,
+            perturbation=tested.perturbation,
+            facts=facts,
+            folder=folder,
+            records=records,
+            authentic=read(folder, Tested(generator=AUTHENTIC), untouched) if untouched else None,
+        )
+
+
+def _order(cell: Cell) -> tuple[object, ...]:
+    """Baselines last; then by protocol, model, loss and pair, as protocols list them, then by seed."""
+    facts, pair = cell.facts, cell.pair
+    protocols = [*PROTOCOLS, "score"]
+    names = (pair.test_generator,) if cell.protocol == "loo" else (*pair.train_generators, pair.test_generator)
+    method = (facts.model.name, facts.loss_expression or "", facts.experiment)
+    return (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.budget, method, names, facts.seed)

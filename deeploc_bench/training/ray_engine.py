@@ -1,0 +1,102 @@
+"""The Ray engine: each training is a task that gets its folder's files and returns them, so that no disk is shared."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.files import write
+from deeploc_bench.plan import store
+from deeploc_bench.plan.job import Job, Prepared, portable, prepare
+from deeploc_bench.training import ranks
+from deeploc_bench.training.engines import Outcome, record, recording_failures, rehearsed, to_do
+from deeploc_bench.training.work import Workplace, train_and_test
+
+
+def run(prepared: Prepared, place: Workplace) -> Outcome:
+    """Do every unfinished training as a Ray task of its own; a task whose worker dies is tried again.
+
+    Raises UsageError where Ray is not installed, DeeplocError as the local engine does.
+    """
+    if ranks.processes() > 1:
+        raise UsageError("--engine ray starts its own processes; start it without torchrun, or use --engine local")
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray needs Ray: pip install 'deeploc-bench[ray]', or use --engine local") from None
+    remaining, outcome = to_do(prepared, place)
+    if not remaining:
+        return outcome
+    device = rehearsed(remaining, place)
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    task = ray.remote(num_cpus=place.threads, num_gpus=1 if device.type == "cuda" else 0, max_retries=3)(_remote)
+    job = portable(prepared.job)
+    pending = {
+        task.remote(job, training.facts.identity, device.type, place.threads, _files(place.runs / training.place)): (
+            training
+        )
+        for training, _ in remaining
+    }
+    with place.progress("trainings on Ray", len(pending)) as tick:
+        while pending:
+            (done,), _ = ray.wait(list(pending))
+            training = pending.pop(done)
+            folder = place.runs / training.place
+            with recording_failures(outcome, training.facts.identity), store.locked(folder):
+                files, is_new = _result(ray, done)
+                _receive(folder, files)
+                record(outcome, training, is_new)
+            tick()
+    return outcome
+
+
+def _result(ray: Any, done: Any) -> Any:
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+
+
+def _remote(
+    job: Job, identity: str, device: str, threads: int, files: Mapping[str, bytes]
+) -> tuple[dict[str, bytes], bool]:
+    """Do one training in a scratch folder that starts as the driver's; return its files, and whether it was trained."""
+    import torch
+
+    torch.set_num_threads(threads)  # before the first operation: another number gives other bits
+    prepared = prepare(job, silent)
+    training = prepared.plan.trainings[identity]
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Workplace(runs=Path(scratch), device=device, threads=threads, progress=silent, say=_silently)
+        folder = Path(scratch) / training.place
+        for name, content in files.items():
+            write(folder / name, content)
+        is_new = train_and_test(prepared, training, place, torch.device(device))
+        return _files(folder), is_new
+
+
+def _receive(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write the files of a worker; the model and the csv files, whose existence means "done", come last."""
+    for name in sorted(files, key=lambda name: (name == "model.safetensors", name.endswith(".csv"), name)):
+        write(folder / name, files[name])
+    (folder / "resume.safetensors").unlink(missing_ok=True)
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Callable[[], object]]:
+    """Make progress without a bar."""
+    yield lambda: None
+
+
+def _silently(message: str) -> None:
+    return None

@@ -1,0 +1,28 @@
+"""Suites: what is known of their data, and what is refused before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.files import read_json
+from deeploc_bench.data.manifest import Manifest, manifest
+from deeploc_bench.data.suites import load_suite
+from deeploc_bench.training.ray_engine import silent
+
+KEPT = Path(__file__).parents[1] / "leaderboard/suites/photos.json"
+
+
+def test_the_manifest_of_the_embedded_suite_is_the_one_that_is_kept(registry):
+    kept = read_json(KEPT, Manifest, "manifest", DataError)
+    assert manifest(load_suite(registry.suite("photos"), data=None, progress=silent)) == kept
+
+
+def test_a_source_on_both_sides_is_refused_with_the_files(deeploc, tiny, tmp_path):
+    source = (Path(__file__).parent / "tiny.py").read_text()
+    (tmp_path / "leaky.py").write_text(source.replace('source=f"{split}-{i // 2}"', 'source=f"photo-{i}"'))
+    flags = ["--plugin", "leaky.py", "--suite", "tiny", "--model", "residual-unet"]
+    done = deeploc("run", *flags)
+    assert done.returncode == 2
+    assert "source 'photo-0' stands in bright/train: train-00 and in bright/test: test-00" in done.stderr
+    assert deeploc("data", "check", "tiny", "--plugin", "leaky.py").returncode == 1
