@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
 
 __all__ = [
-    "IMAGE_SUFFIXES",
     "DataError",
     "DeeplocError",
     "GeneratorDataset",
+    "IMAGE_SUFFIXES",
     "Loss",
     "Model",
     "PluginError",
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "IMAGE_SUFFIXES": "data.folders",
     "DataError": "contract.errors",
     "DeeplocError": "contract.errors",
     "GeneratorDataset": "contract.specs",
+    "IMAGE_SUFFIXES": "data.folders",
     "Loss": "contract.specs",
     "Model": "contract.specs",
     "PluginError": "contract.errors",

@@ -8,8 +8,9 @@ import json
 import msgspec
 import numpy as np
 
+from deeploc_bench.contract.files import to_json
 from deeploc_bench.leaderboard import claims
-from deeploc_bench.leaderboard.submission import Submission, to_json
+from deeploc_bench.leaderboard.submission import Evidence, Submission
 from deeploc_bench.plan.recipe import named_recipes
 
 GENERATORS = ("lama", "ldm", "pluralistic")
@@ -95,30 +96,57 @@ def submission(name="entry", *, seed=0, images=12, seeds=(0, 1), generators=GENE
                 },
             }
             for one in seeds
-            for train in trains
+            for train in dict.fromkeys(trains)
         ],
-        "claims": {"loo": {"iou": 0.0, "low": 0.0, "high": 0.0, "spread": None, "by_generator": {}}, "worst": 0.0},
     }
     return with_claims(values)
 
 
+def untrained(values, **changes):
+    """Return a submission's values as those of a model that is never trained."""
+    tests = {test: part for training in values["trainings"] for test, part in training["tests"].items()}
+    trainings = [
+        {**t, "tests": {name: part for name, part in tests.items() if name in t["tests"]}}
+        for t in values["trainings"]
+        if t["seed"] == 0
+    ]
+    made = {"loss": [], "loss_expression": "untrained", "recipe": None, "division": "open", "seeds": [0]}
+    return with_claims({**values, **made, "trainings": trainings, **changes})
+
+
 def with_claims(values):
     """Return a submission's values with the claims that its records give."""
-    whole = msgspec.convert(values, Submission)
-    return {**values, "claims": msgspec.to_builtins(claims.claims_of(whole, claims.tables_of(whole)))}
+    rest = {key: value for key, value in values.items() if key != "claims"}
+    evidence = msgspec.convert(rest, Evidence)
+    return {**rest, "claims": msgspec.to_builtins(claims.claims_of(evidence, claims.records_of(evidence)))}
+
+
+def submission_of(values):
+    return msgspec.convert(values, Submission)
 
 
 def entry_of(values):
     """Return what a board keeps of a submission."""
-    whole = msgspec.convert(values, Submission)
-    return claims.entry_of(whole, claims.tables_of(whole))
+    whole = submission_of(values)
+    return claims.entry_of(whole, claims.records_of(whole))
+
+
+def improved(name, share, **options):
+    """Return the values of a submission that finds `share` of what its like misses."""
+    values = submission(name, **options)
+    for training in values["trainings"]:
+        for part in training["tests"].values():
+            found = [int(share * fn) for fn in part["fn"]]
+            part["tp"] = [tp + more for tp, more in zip(part["tp"], found, strict=True)]
+            part["fn"] = [fn - more for fn, more in zip(part["fn"], found, strict=True)]
+    return with_claims(values)
 
 
 def write(folder, values, name=None):
     """Write a submission into a leaderboard folder; returns its file."""
     file = folder / "submissions" / "synthetic" / f"{name or values['name']}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(values if isinstance(values, bytes) else to_json(msgspec.convert(values, Submission)))
+    file.write_bytes(values if isinstance(values, bytes) else to_json(submission_of(values)))
     return file
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from deeploc_bench_plugins import dolos
 from PIL import Image
+from reference import read_mask
 from trees import dolos_tree
 
 from deeploc_bench import DataError
-from deeploc_bench.data.decoding import read_mask
 
 STANDARD = ("lama", "ldm", "pluralistic", "repaint-p2")
 

@@ -68,7 +68,7 @@ def test_one_split_and_a_list_a_split_contradict_each_other(found):
     ("keys", "allowed"),
     [
         ('role = "testonly"', r"key 'generator\[0\].role' is 'testonly'; expected one of standard, test-only"),
-        ('folders = { val = "v" }', r"a key of 'generator\[0\].folders' is 'val'; expected one of train"),
+        ('folders = { val = "v" }', r"a key of 'generator\[0\].folders' is 'val'; expected one of test, train, valid"),
     ],
 )
 def test_an_invalid_value_comes_with_its_key_and_those_that_are_allowed(found, keys, allowed):

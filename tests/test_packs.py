@@ -35,7 +35,7 @@ def test_files_are_packed_once_and_read_back_pixel_for_pixel(tmp_path):
     for i, sample in enumerate(samples):
         assert (images[i] == np.asarray(Image.open(sample.image))).all()
         assert (masks[i] == (np.asarray(Image.open(sample.mask)) > 127)).all()
-    assert first.index.hashes == again.index.hashes
+    assert first.fingerprint == again.fingerprint
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
@@ -44,7 +44,7 @@ def test_a_changed_file_is_packed_anew(tmp_path):
     before = packed(samples, tmp_path)
     Image.new("RGB", (30, 20), "red").save(samples[2].image)
     after = packed(samples, tmp_path)
-    assert [a == b for a, b in zip(before.index.hashes, after.index.hashes, strict=True)] == [
+    assert [a == b for a, b in zip(before.entries, after.entries, strict=True)] == [
         True,
         True,
         False,
@@ -82,5 +82,5 @@ def test_a_bad_file_is_named_and_the_others_are_packed(tmp_path, check):
     samples = files(tmp_path)
     DAMAGES[check](samples[3].mask)
     found = packed(samples, tmp_path)
-    assert (len(found), [finding.check for finding in found.index.findings]) == (4, [check])
-    assert "3-mask.png" in str(found.index.findings[0])
+    assert (len(found), [finding.check for finding in found.findings]) == (4, [check])
+    assert "3-mask.png" in str(found.findings[0])

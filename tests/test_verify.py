@@ -8,12 +8,12 @@ import json
 import subprocess
 import sys
 
-import msgspec
 import pytest
-from boards import board, submission, with_claims, write
+from boards import board, entry_of, improved, manifest, submission, untrained, with_claims, write
 
-from deeploc_bench.leaderboard.submission import MOST_BYTES, Submission, read, to_json
-from deeploc_bench.leaderboard.verify import compare, examine, read_manifests, submission_files
+from deeploc_bench.contract.errors import DataError, SubmissionError
+from deeploc_bench.contract.files import MOST_BYTES
+from deeploc_bench.leaderboard.verify import examine, read_manifests, review, verified
 
 GOOD = submission()
 
@@ -29,16 +29,13 @@ def checked(folder, values, name="entry", **options):
     file = folder / "incoming" / "submissions" / "synthetic" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    manifests = read_manifests(folder)
-    verdict = examine(file, manifests, **options)
-    others = [examine(other, manifests).entry for other in submission_files(folder)]
-    compare([verdict], others)
+    (verdict,) = review(folder, [file], **options)
     return verdict
 
 
 def test_a_sound_submission_passes(folder):
     verdict = checked(folder, GOOD)
-    assert (verdict.failures, [mark.check for mark in verdict.warnings if mark.check != "best"]) == ([], [])
+    assert (verdict.failures, [one.check for one in verdict.warnings if one.check != "best"]) == ([], [])
 
 
 def loo(values, place=0):
@@ -78,6 +75,26 @@ def better_and_claimed(values):
 
 def fewer_false_alarms(values):
     held_out(values)["fp"][0] = 0
+
+
+def half_of_cross(values):
+    """One cell off the diagonal is gone; `same` is still complete."""
+    (training,) = [t for t in values["trainings"] if (t["train_generators"], t["seed"]) == (["lama"], 1)]
+    del training["tests"]["ldm"]
+    values["claims"]["cross"] = None
+
+
+def no_pixels(values):
+    values["pixels"]["authentic"] = [0] * 12
+
+
+def dotted(values):
+    """`cross.a.b` and `cross` / `a.b` are not one place."""
+    loo = values["claims"]["loo"]["by_generator"]
+    loo["lama.x"] = loo["lama"]
+
+
+EMPTY = {"tp": [], "fp": [], "fn": [], "pred": []}
 
 
 def swap(values):
@@ -195,6 +212,25 @@ TAMPERED = {
     "a field left out": (without(["seeds"]), "schema"),
     "another schema version": (put("schema", value=2), "version"),
     "no schema version": (without(["schema"]), "version"),
+    "a day that is not in the calendar": (put("date", value="2026-02-30"), "schema"),
+    "a trained model without a recipe": (put("recipe", value=None), "recipe"),
+    "a tested generator that has no ids": (lambda v: v["trainings"][0]["tests"].update(unknown=EMPTY), "ids"),
+    "pixels of images that have no ids": (lambda v: v["ids"].pop("authentic") and [t["tests"].pop("authentic") for t in v["trainings"]], "ids"),
+    "sources of a generator of nobody": (lambda v: v["sources"].update(dalle=[]), "ids"),
+    "no generators": (put("generators", value=[]), "generators"),
+    "one generator": (put("generators", value=["lama"]), "generators"),
+    "a generator twice": (put("generators", value=["lama", "lama", "ldm"]), "generators"),
+    "authentic images as a generator": (put("generators", value=["authentic", "lama", "ldm"]), "generators"),
+    "generators without ids": (lambda v: v["ids"].clear(), "ids"),
+    "no images": (lambda v: v["ids"].update(lama=[]), "ids"),
+    "no seeds": (put("seeds", value=[]), "seeds"),
+    "no trainings": (put("trainings", value=[]), "cells"),
+    "half of the cross protocol": (half_of_cross, "cells"),
+    "counts whose sum is beyond an int64": (lambda v: held_out(v).update(fn=[10**18] * 12), "schema"),
+    "pixels of none": (no_pixels, "pixels"),
+    "parameters beyond a float": (lambda v: loo(v)["environment"].update(parameters=10**400), "schema"),
+    "a seed beyond everything": (put("seeds", value=[10**4000]), "schema"),
+    "a false claim that a joined key would hide": (dotted, "claims"),
     "a bad hash": (lambda v: held_out(v)["pred"].__setitem__(0, "xyz"), "schema"),
     "a bad date": (put("date", value="yesterday"), "schema"),
     "text without end": (put("contact", value="x" * 10_000), "schema"),
@@ -206,8 +242,10 @@ def test_what_is_tampered_with_is_refused_by_its_check(folder, what):
     change, check = TAMPERED[what]
     values = copy.deepcopy(GOOD)
     change(values)
-    found = [mark.check for mark in checked(folder, values).failures]
+    verdict = checked(folder, values)
+    found = [finding.check for finding in verdict.failures]
     assert check in found, found
+    assert verdict.entry is None or check == "area"
 
 
 RAW = {
@@ -226,14 +264,14 @@ RAW = {
 @pytest.mark.parametrize("what", RAW)
 def test_what_is_malformed_is_refused_without_a_traceback(folder, what):
     content, check = RAW[what]
-    assert [mark.check for mark in checked(folder, content).failures] == [check]
+    assert [finding.check for finding in checked(folder, content).failures] == [check]
 
 
 def test_several_failures_are_listed_at_once(folder):
     values = copy.deepcopy(GOOD)
     for what in ("another name than the file's", "another data fingerprint", "a seed twice", "a dropped loo cell"):
         TAMPERED[what][0](values)
-    found = {mark.check for mark in checked(folder, values).failures}
+    found = {finding.check for finding in checked(folder, values).failures}
     assert {"name", "fingerprint", "seeds", "cells"} <= found
 
 
@@ -242,15 +280,15 @@ def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):
     words = {**GOOD, "contact": "somebody else"}
     assert not checked(base, words, base=base).failures
     other = submission("entry", seed=3)
-    assert {mark.check for mark in checked(base, other, base=base).failures} == {"base"}
+    assert {finding.check for finding in checked(base, other, base=base).failures} == {"base"}
 
 
 def test_a_copied_entry_is_flagged_and_a_declared_reproduction_is_not(tmp_path):
     folder = board(tmp_path / "board", [GOOD])
     copied = {**copy.deepcopy(GOOD), "name": "copied"}
-    assert "copy" in [mark.check for mark in checked(folder, copied, "copied").warnings]
+    assert "copy" in [finding.check for finding in checked(folder, copied, "copied").warnings]
     told = {**copied, "reproduces": "entry"}
-    assert "copy" not in [mark.check for mark in checked(folder, told, "copied").warnings]
+    assert "copy" not in [finding.check for finding in checked(folder, told, "copied").warnings]
 
 
 def test_no_spread_and_trivial_predictions_are_flagged(folder):
@@ -259,7 +297,7 @@ def test_no_spread_and_trivial_predictions_are_flagged(folder):
         part, first = held_out(values, place), held_out(values, place % 3)
         whole = [tp + fn for tp, fn in zip(part["tp"], part["fn"], strict=True)]
         part.update(tp=[0] * 12, fp=[0] * 12, fn=whole, pred=first["pred"])
-    found = {mark.check for mark in checked(folder, with_claims(values)).warnings}
+    found = {finding.check for finding in checked(folder, with_claims(values)).warnings}
     assert {"spread", "trivial"} <= found
 
 
@@ -269,15 +307,113 @@ def test_without_a_manifest_the_areas_must_agree_with_the_other_submissions(tmp_
     assert not checked(folder, submission("entry", seed=5)).failures
     values = copy.deepcopy(submission("entry", seed=5))
     better_and_claimed(values)
-    assert {mark.check for mark in checked(folder, values).failures} == {"area"}
+    assert {finding.check for finding in checked(folder, values).failures} == {"area"}
 
 
-def test_a_submission_is_written_and_read_back_without_loss(tmp_path):
-    whole = msgspec.convert(GOOD, Submission)
-    file = write(tmp_path, GOOD)
-    assert read(file) == whole
-    assert to_json(read(file)) == file.read_bytes()
-    assert json.loads(file.read_bytes()) == json.loads(json.dumps(msgspec.to_builtins(whole)))
+def larger_masks(values):
+    """Every mask of one generator is a pixel larger than everybody else's."""
+    for training in values["trainings"]:
+        if "ldm" in training["tests"]:
+            training["tests"]["ldm"]["fn"][4] += 1
+    values |= with_claims(values)
+
+
+def other_ids(values):
+    values["ids"]["ldm"] = [f"x{id}" for id in values["ids"]["ldm"]]
+
+
+OTHER_DATA = {
+    "masks": (larger_masks, "area"),
+    "ids": (other_ids, "ids"),
+    "sources": (other_source, "sources"),
+    "pixels": (lambda v: v["pixels"]["lama"].__setitem__(0, 9999), "pixels"),
+    "training data": (put("fingerprint", value="0" * 32), "fingerprint"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_DATA)
+def test_without_a_manifest_a_single_file_is_held_against_what_was_accepted(tmp_path, what):
+    change, check = OTHER_DATA[what]
+    folder = board(tmp_path / "board", [submission("first")])
+    (folder / "suites/synthetic.json").unlink()
+    values = copy.deepcopy(submission("entry", seed=5))
+    change(values)
+    verdict = checked(folder, values)
+    assert {finding.check for finding in verdict.failures} == {check}
+    assert "are not those of 'first'" in str(verdict.failures[0])
+
+
+def message_of(folder, change, check):
+    values = copy.deepcopy(GOOD)
+    change(values)
+    return next(str(finding) for finding in checked(folder, values).failures if finding.check == check)
+
+
+def test_messages_name_the_first_that_differs_and_the_cure(folder):
+    told = message_of(folder, lambda v: v["ids"]["lama"].__setitem__(2, "image-0002x"), "ids")
+    assert told == (
+        "ids of lama are not those of the suite's manifest: number 3 is 'image-0002x', the manifest has 'image-0002'; "
+        "see 'deeploc-bench data manifest synthetic'"
+    )
+    assert "11, the manifest has 12" in message_of(folder, forged_manifest, "ids")
+    assert "number 2, 'image-0000', follows 'image-0000'" in message_of(folder, TAMPERED["an id twice"][0], "ids")
+    told = message_of(folder, better_and_claimed, "area")
+    assert "seed 0, trained on ldm+pluralistic, test lama: tp + fn of image-0004 is" in told
+    assert "of image-0002 is" in message_of(folder, too_many_pixels, "pixels")
+    told = message_of(folder, drop_cell, "cells")
+    assert "loo is required: 1 of its tests are missing, the first of seed 0, trained on ldm+pluralistic" in told
+    assert "--protocol loo" in told
+    assert "appears twice" in message_of(folder, TAMPERED["a training twice"][0], "cells")
+
+
+def test_a_bad_file_stops_no_other(folder, tmp_path):
+    bad = [write(tmp_path, content, f"bad-{number}") for number, (content, _) in enumerate(RAW.values())]
+    folders = tmp_path / "submissions" / "synthetic"
+    good = write(tmp_path, GOOD)
+    verdicts = review(folder, [*bad, tmp_path / "missing.json", folders, good])
+    assert [verdict.is_ok for verdict in verdicts] == [False] * (len(bad) + 2) + [True]
+    assert [verdict.failures[0].check for verdict in verdicts[-3:-1]] == ["file", "file"]
+
+
+def test_baselines_and_tested_detectors_pass_and_are_not_warned_of_as_trivial(folder):
+    for changes in ({}, {"baseline": True}, {"baseline": False}):
+        verdict = checked(folder, untrained(copy.deepcopy(GOOD), **changes))
+        assert verdict.is_ok, verdict.findings
+
+
+def test_a_better_entry_than_the_best_known_is_flagged(folder):
+    checks = [finding.check for finding in checked(folder, improved("entry", 0.9)).warnings]
+    assert checks == ["best"] * 3
+
+
+@pytest.mark.parametrize("damage", ["{", '{"schema": 1}', '{"schema": 2}', '"x"'])
+def test_a_damaged_manifest_is_one_clear_message(tmp_path, damage):
+    folder = board(tmp_path / "board")
+    (folder / "suites/synthetic.json").write_text(damage)
+    with pytest.raises(DataError, match="synthetic.json.*deeploc-bench data manifest synthetic"):
+        read_manifests(folder)
+
+
+def test_a_manifest_of_another_suite_is_refused(tmp_path):
+    folder = board(tmp_path / "board")
+    (folder / "suites/other.json").write_text(json.dumps(manifest(12)))
+    with pytest.raises(DataError, match="is of suite 'synthetic', not 'other'"):
+        read_manifests(folder)
+
+
+def test_a_damaged_accepted_file_is_told_of_and_stops_nothing(tmp_path):
+    base = board(tmp_path / "base")
+    write(base, b"{", "entry")
+    verdict = examine(write(tmp_path / "incoming", GOOD), read_manifests(base), base)
+    assert [finding.check for finding in verdict.failures] == ["base"]
+
+
+def test_what_would_be_refused_is_refused_before_it_is_written(folder):
+    values = copy.deepcopy(GOOD)
+    drop_cell(values)
+    with pytest.raises(SubmissionError, match="would refuse it.*\n  error .cells. loo is required"):
+        verified(json.dumps(values).encode(), folder / "entry.json", {})
+    assert verified(json.dumps(GOOD).encode(), folder / "entry.json", {}).claims == entry_of(GOOD).claims
 
 
 def test_the_command_lists_failures_and_needs_no_torch(deeploc, tmp_path):
@@ -290,6 +426,11 @@ def test_the_command_lists_failures_and_needs_no_torch(deeploc, tmp_path):
     report = json.loads(done.stdout)
     assert (done.returncode, [entry["ok"] for entry in report]) == (1, [True, False])
     assert {failure["check"] for failure in report[1]["failures"]} == {"claims"}
+    assert [sorted(entry) for entry in report] == [["failures", "file", "ok", "warnings"]] * 2
+    assert all(sorted(failure) == ["check", "message"] for failure in report[1]["failures"])
+    lines = deeploc("verify", good, bad, "--leaderboard", folder).stdout.splitlines()
+    assert (lines[0], f"FAILED  {bad}" in lines) == (f"ok  {good}", True)
+    assert any(line.startswith("  error [claims] loo.iou is claimed as ") for line in lines)
     code = f"import sys; sys.argv = ['x', 'verify', {str(good)!r}, '--leaderboard', {str(folder)!r}]\n"
     code += "from deeploc_bench.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from deeploc_bench.contract.registry import load_plugins
+from deeploc_bench.contract.loading import load_plugins
 
 GENERATORS = {"lama": "telea", "ldm": "grain", "pluralistic": "blend", "repaint-p2-9k": "resample"}
 SPLITS = ("train", "valid", "test")

@@ -55,8 +55,8 @@ def command(
     samples = _samples(images)
     with tempfile.TemporaryDirectory() as scratch, common.progress("predict", 2 * len(samples)) as tick:
         packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
-        if packed.index.findings:
-            raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.index.findings)]))
+        if packed.findings:
+            raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
         write_predictions(localizer, packed, target, tick)
     print(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
 

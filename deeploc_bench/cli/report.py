@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from deeploc_bench.cli.results import read_cells
-from deeploc_bench.plan import store
-from deeploc_bench.results.report import Part, render_report
+from deeploc_bench.contract.files import write
+from deeploc_bench.results.cells import read_cells
 
 
 @click.command("report")
@@ -16,10 +15,8 @@ from deeploc_bench.results.report import Part, render_report
 @click.option("-o", "--output", default="report.html", metavar="FILE", show_default=True, help="HTML file.")
 def command(runs: str, output: str) -> None:
     """Write one self-contained HTML file: tables, curves, train x test matrix, examples, dialects, provenance."""
-    found = read_cells(Path(runs))
-    parts = [
-        Part(suite=suite, standard=standard, cells=cells, runs=Path(runs)) for suite, (standard, cells) in found.items()
-    ]
-    content = render_report(parts).encode()
-    store.write(Path(output), content)
+    from deeploc_bench.results.report import render_report
+
+    content = render_report(read_cells(Path(runs))).encode()
+    write(Path(output), content)
     print(f"wrote {output} ({len(content) / 2**20:.1f} MiB)")

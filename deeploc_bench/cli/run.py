@@ -19,6 +19,10 @@ from deeploc_bench.results.cells import planned_cells
 from deeploc_bench.results.render import as_text
 from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.training import ranks
+from deeploc_bench.training.engines import Outcome, Workplace, run_local, to_do
+from deeploc_bench.training.ray_engine import run_ray
+
+ENGINES = {"local": run_local, "ray": run_ray}
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
 
@@ -59,9 +63,6 @@ def command(
 
     Trainings that are finished are never repeated; one that was stopped goes on after its last finished epoch.
     """
-    from deeploc_bench.training.engines import ENGINES
-    from deeploc_bench.training.work import Workplace
-
     if engine not in ENGINES:
         raise UsageError(unknown("engine", engine, ENGINES))
     settings = (*settings, f"precision={precision}") if precision else settings
@@ -80,7 +81,7 @@ def command(
     sys.exit(1 if outcome.failed else 0)
 
 
-def _print(prepared: Prepared, runs: Path, outcome: Any, as_json: bool) -> None:
+def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> None:
     for identity, reason in outcome.failed.items():
         common.say(f"failed: {prepared.plan.trainings[identity].place}: {reason}")
     cells = planned_cells(runs, prepared.plan)
@@ -116,9 +117,7 @@ def _failed_json(prepared: Prepared, failed: dict[str, str]) -> list[dict[str, A
     ]
 
 
-def _plan_text(prepared: Prepared, place: Any) -> str:
-    from deeploc_bench.training.engines import to_do
-
+def _plan_text(prepared: Prepared, place: Workplace) -> str:
     remaining = {training.facts.identity: tests for training, tests in to_do(prepared, place)[0]}
     lines, states = [], Counter[str]()
     for identity, training in prepared.plan.trainings.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Code, TrainingFacts, identified
 from deeploc_bench.plan.job import Job, prepare_baselines
 from deeploc_bench.plan.store import Tested
-from deeploc_bench.results.cells import read_cells
+from deeploc_bench.results.cells import cells_in
 from deeploc_bench.results.render import as_text
 from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.scoring.metrics import false_alarm_area
@@ -49,9 +50,8 @@ def command(
 
     They become records like any training's, in the open division.
     """
-    from deeploc_bench.training.engines import run_local
+    from deeploc_bench.training.engines import Workplace, run_local
     from deeploc_bench.training.predictions import score_predictions
-    from deeploc_bench.training.work import Workplace
 
     registry = common.load(plugins)
     _check_name(name, registry)
@@ -64,10 +64,14 @@ def command(
     if generator == AUTHENTIC and not as_json:
         print(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
         return
-    place = Workplace(runs=Path(runs), device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
-    run_local(prepared, place)
-    places = [store.place_of(facts), *(training.place for training in prepared.plan.trainings.values())]
-    cells = [cell for cell in read_cells(Path(runs), places) if cell.pair.test_generator == generator]
+    with tempfile.TemporaryDirectory() as scratch:  # the baselines stand beside the row, not in the runs folder
+        place = Workplace(
+            runs=Path(scratch), device="cpu", threads=common.cores(), progress=common.progress, say=common.say
+        )
+        run_local(prepared, place)
+        folders = [place.runs / training.place for training in prepared.plan.trainings.values()]
+        found = cells_in([Path(runs) / store.place_of(facts), *folders])
+    cells = [cell for cell in found if cell.pair.test_generator == generator]
     if as_json:
         values = [cell_json(cell) for cell in cells]
         common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -71,10 +72,14 @@ def parse_json(content: bytes, kind: type[T], where: str, error: type[DeeplocErr
         return values
 
     def refuse(constant: str) -> NoReturn:
-        raise error(f"{where}: {constant} is not a number; an undefined score is null", check="nan")
+        raise error(f"{where}: {constant:.80} is not a number; an undefined score is null", check="nan")
+
+    def finite(text: str) -> float:
+        return number if math.isfinite(number := float(text)) else refuse(text)  # 1e999 is more than a float can be
 
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        text = content.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
         if b"\\ud" in content.lower():  # a lone surrogate would end every later printing
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -102,7 +107,8 @@ def convert(values: Any, kind: type[T], where: str, error: type[DeeplocError]) -
 def to_json(value: Any) -> bytes:
     """Return a value as the content of a JSON file: indented, one line per innermost list, no NaN."""
     text = json.dumps(msgspec.to_builtins(value), indent=1, allow_nan=False, ensure_ascii=False)
-    return (re.sub(r"\[\s*([^\[\]{}]*?)\s*\]", _one_line, text) + "\n").encode()
+    # a list has a line break behind its bracket, a bracket in a text never has
+    return (re.sub(r"\[\n\s*([^\[\]{}]*?)\n\s*\]", _one_line, text) + "\n").encode()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -127,8 +133,8 @@ def write(path: Path, content: bytes) -> None:
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Return the error that says a file cannot be written, and what to do."""
     return StoreError(
-        f"cannot write {path}: {error.strerror}. Free the space or the permission, or name another folder, "
-        "and run the same command again; what is finished is kept."
+        f"cannot write {path}: {error.strerror}. Free the space or the permission, or name another folder "
+        "(--runs, -o), and run the same command again; what is finished is kept."
     )
 
 
@@ -154,26 +160,28 @@ def _one_line(match: re.Match[str]) -> str:
 
 def _explained(reason: str, values: Any, kind: Any) -> str:
     """Say in words what msgspec says of a value, with the value and with what its key allows."""
-    told, _, path = re.sub(r" - at (key in )?`\$", r" - at `$\1", reason).partition(" - at `$")
-    path, is_key = path.removeprefix("key in "), path.startswith("key in ")
+    # a path ends the reason: " - at `$.a[0].b`", and of a key of a table " - at `key` in `$.a`"
+    at = re.search(r" - at (`key` in )?`\$([^`]*)`\Z", reason)
+    said, path = (reason[: at.start()], at[2]) if at else (reason, "")
+    is_key = bool(at and at[1])
     keys = re.findall(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]", path)
     value, info, name = values, inspect.type_info(kind), ""
     for key, place in keys:
         value, info = _child(value, key or place), _child_type(info, key)
         name += f"[{place}]" if place else f".{key}" if name else key
     here = f"key {name!r}: " if name else ""
-    missing = re.search(r"missing required field `(.*)`", told)
+    missing = re.search(r"missing required field `(.*)`", said)
     if missing:
         return f"{here}the key {missing[1]!r} is missing"
-    strange = re.search(r"unknown field `(.*)`", told)
+    strange = re.search(r"unknown field `(.*)`", said)
     if strange:
         return here + unknown("key", strange[1], _field_names(info))
     if is_key:
-        strange = re.search(r"Invalid enum value (.*)", told)
+        strange = re.search(r"Invalid enum value (.*)", said)
         came = f" is {strange[1]};" if strange else ":"
-        return f"a key of {name!r}{came} expected {_allowed(told, getattr(_plain(info), 'key_type', info))}"
-    came = "" if name.endswith("[...]") else f" is {_shown(value)};"  # which of a table's values, msgspec does not say
-    return f"{f'key {name!r}' if name else 'it'}{came or ':'} expected {_allowed(told, info)}"
+        return f"a key of {name!r}{came} expected {_allowed(said, getattr(_plain(info), 'key_type', info))}"
+    came = "" if "[...]" in name else f" is {_shown(value)};"  # which of a table's values, msgspec does not say
+    return f"{f'key {name!r}' if name else 'it'}{came or ':'} expected {_allowed(said, info)}"
 
 
 def _child(value: Any, key: str) -> Any:
@@ -184,7 +192,7 @@ def _child(value: Any, key: str) -> Any:
 
 
 def _child_type(info: Any, key: str) -> Any:
-    """Return the type of a key, or of an item, of a type; the type itself where it cannot be told."""
+    """Return the type of a key, or of an item, of a type; the type itself where it is not known."""
     info = _plain(info)
     if key and isinstance(info, inspect.StructType):
         return next((field.type for field in info.fields if field.encode_name == key), info)
@@ -205,7 +213,7 @@ def _field_names(info: Any) -> Sequence[str]:
     return [field.encode_name for field in getattr(_plain(info), "fields", ())]
 
 
-def _allowed(told: str, info: Any) -> str:
+def _allowed(said: str, info: Any) -> str:
     for part in info.types if isinstance(info, inspect.UnionType) else (info,):
         described = (part.extra_json_schema or {}) if isinstance(part, inspect.Metadata) else {}
         if "description" in described:
@@ -213,7 +221,7 @@ def _allowed(told: str, info: Any) -> str:
     plain = _plain(info)
     if isinstance(plain, inspect.LiteralType):
         return "one of " + ", ".join(map(str, plain.values))
-    expected = told.partition(", got ")[0].removeprefix("Expected ")
+    expected = said.partition(", got ")[0].removeprefix("Expected ")
     return re.sub(r"`([a-z]+)`", lambda match: WORDS.get(match[1], match[1]), expected).replace(" | ", " or ")
 
 

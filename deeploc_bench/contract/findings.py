@@ -1,4 +1,4 @@
-"""Something found wrong, in data, a submission or a plugin; on an error nothing goes on, a warning is only told."""
+"""Something found wrong, in data, a submission or a plugin: an error stops what was asked for, a warning is read."""
 
 from __future__ import annotations
 

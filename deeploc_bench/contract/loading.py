@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import pluggy
 from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, clash, owned_specs
+from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, owned_specs
 from deeploc_bench.contract.source import reached
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
 
@@ -56,26 +56,14 @@ def load_plugins(requests: Sequence[str] = ()) -> Registry:
     contested: dict[str, Finding] = {}
     for candidate in _candidates(requests):
         try:
-            plugin = _register(manager, candidate)
+            plugin, new = _loaded(manager, candidate, specs)
         except (Exception, SystemExit) as error:  # a plugin that exits at import is a broken plugin
-            findings.append(_left_out(candidate, _reason(error), error))
-            continue
-        try:
-            new = list(_collect(manager, plugin))
-        except (Exception, SystemExit) as error:
-            manager.unregister(plugin.module)
-            findings.append(_left_out(candidate, _reason(error), error))
-            continue
-        taken = clash(new, specs)
-        if taken is not None:
-            key, owner = taken
-            manager.unregister(plugin.module)
-            reason = f"{key} is owned by plugin {owner.name!r} and claimed by {plugin.name!r} as well; rename one"
-            contested[key] = _left_out(candidate, reason)
-            findings.append(contested[key])
-            continue
-        plugins.append(plugin)
-        specs += new
+            findings.append(_left_out(candidate, error))
+            if isinstance(error, _Clash):
+                contested[error.claim] = findings[-1]
+        else:
+            plugins.append(plugin)
+            specs += new
     return Registry(
         plugins=tuple(plugins),
         datasets=tuple(owned for owned in specs if isinstance(owned.spec, GeneratorDataset)),
@@ -164,17 +152,51 @@ def _distribution_of(module: str) -> tuple[str | None, str | None]:
     return (names[0], importlib.metadata.version(names[0])) if names else (None, None)
 
 
-def _register(manager: pluggy.PluginManager, candidate: _Candidate) -> Plugin:
+def _loaded(
+    manager: pluggy.PluginManager, candidate: _Candidate, specs: Sequence[Owned[Any]]
+) -> tuple[Plugin, list[Owned[Any]]]:
+    """Return a plugin and what it offers, registered; or raise, and leave the manager as it was."""
+    name = candidate.name
+    if manager.has_plugin(name):
+        raise PluginError(f"another plugin is called {name!r}; rename one, or switch an installed one off (no:{name})")
     module = candidate.load()
     if not isinstance(module, ModuleType):
         raise PluginError(f"the entry point gives {type(module).__name__}; expected a module")
+    plugin = Plugin(name=candidate.name, distribution=candidate.distribution, version=candidate.version, module=module)
     try:
         manager.register(module, candidate.name)
         manager.check_pending()
+        new = [
+            owned
+            for hook, kind in LISTING_HOOKS.items()
+            for offered in call(manager, plugin, hook)
+            for owned in owned_specs(hook, offered, kind, plugin)
+        ]
+        _refuse_clashes(new, specs)
     except pluggy.PluginValidationError as error:
         manager.unregister(module)
         raise PluginError(_misspelt(str(error))) from None
-    return Plugin(name=candidate.name, distribution=candidate.distribution, version=candidate.version, module=module)
+    except (Exception, SystemExit):
+        manager.unregister(module)
+        raise
+    return plugin, new
+
+
+class _Clash(PluginError):
+    """A claim of something that another plugin owns."""
+
+    def __init__(self, claim: str, owner: Plugin, claimant: Plugin) -> None:
+        names = f"owned by plugin {owner.name!r} and claimed by {claimant.name!r}"
+        super().__init__(f"{claim} is {names} as well; rename one")
+        self.claim = claim
+
+
+def _refuse_clashes(new: Sequence[Owned[Any]], old: Sequence[Owned[Any]]) -> None:
+    owners = {claim(owned.spec): owned.plugin for owned in old}
+    for owned in new:
+        owner = owners.setdefault(claim(owned.spec), owned.plugin)
+        if owner is not owned.plugin or [claim(one.spec) for one in new].count(claim(owned.spec)) > 1:
+            raise _Clash(claim(owned.spec), owner, owned.plugin)
 
 
 def _misspelt(message: str) -> str:
@@ -183,16 +205,10 @@ def _misspelt(message: str) -> str:
     return unknown("hook", hook, known) if hook else " ".join(message.split())
 
 
-def _collect(manager: pluggy.PluginManager, plugin: Plugin) -> Iterator[Owned[Any]]:
-    for hook, kind in LISTING_HOOKS.items():
-        for specs in call(manager, plugin, hook):
-            yield from owned_specs(hook, specs, kind, plugin)
-
-
-def _left_out(candidate: _Candidate, reason: str, error: BaseException | None = None) -> Finding:
+def _left_out(candidate: _Candidate, error: BaseException) -> Finding:
     if candidate.is_named:
-        raise PluginError(f"--plugin {candidate.label}: {reason}") from error
-    return Finding(check="plugin", where=f"plugin {candidate.label} left out", message=reason, level="warning")
+        raise PluginError(f"--plugin {candidate.label}: {_reason(error)}") from error
+    return Finding(check="plugin", where=f"plugin {candidate.label} left out", message=_reason(error), level="warning")
 
 
 def _reason(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -131,16 +131,6 @@ def claim(spec: Spec) -> str:
     if isinstance(spec, GeneratorDataset):
         return f"generator {spec.suite}/{spec.name}"
     return f"{type(spec).__name__.lower()} {spec.name}"
-
-
-def clash(new: Sequence[Owned[Any]], old: Sequence[Owned[Any]]) -> tuple[str, Plugin] | None:
-    """Return the first claim of `new` that is owned already, and its owner."""
-    owners = {claim(owned.spec): owned.plugin for owned in old}
-    for owned in new:
-        if claim(owned.spec) in owners:
-            return claim(owned.spec), owners[claim(owned.spec)]
-        owners[claim(owned.spec)] = owned.plugin
-    return None
 
 
 def observe(registry: Registry, hook: str, **arguments: object) -> list[Finding]:

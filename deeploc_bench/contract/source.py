@@ -1,7 +1,7 @@
 """A plugin's code: its file, and every module that it imports from its own folder or its own distribution.
 
 Imports are followed by reading the files, inside functions too and however deep, and nothing is run. The harness itself
-is left out: what of it a training depends on is told by a number of its own.
+is left out: what of it a training depends on has a number of its own.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ def _roots(name: str, file: Path, distribution: str | None) -> Mapping[str, Path
     packages = name.count(".") + (file.name == "__init__.py")
     if packages:
         return {name.partition(".")[0]: file.parents[packages - 1]}
-    beside = [path for path in file.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
-    return {path.stem: path for path in beside if path != file}
+    beside = [path for path in file.parent.iterdir() if path.is_dir() or path.suffix == ".py"]
+    # of one name, Python takes a package first, then a file, then a folder without __init__.py: the last of these
+    beside.sort(key=lambda path: ((path / "__init__.py").is_file(), path.is_file()))
+    return {path.name.removesuffix(".py"): path for path in beside if path != file}
 
 
 @cache

@@ -63,7 +63,7 @@ class GeneratorDataset:
     `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
     suite's authentic images, whose samples have no mask. `default_model` and `default_recipe` are what `run` takes for
-    the suite where it is told nothing else; one dataset of a suite that names them is enough.
+    the suite where it is asked for nothing else; one dataset of a suite that names them is enough.
     """
 
     name: str

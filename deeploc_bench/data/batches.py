@@ -35,7 +35,7 @@ class Subset:
     @property
     def fingerprint(self) -> str:
         """Return the hash of the ordered samples."""
-        return digest(pack.index.hashes[position] for pack, positions in self.packs for position in positions)
+        return digest(pack.entries[position].hash for pack, positions in self.packs for position in positions)
 
 
 def all_samples(*packs: Pack) -> Subset:

@@ -53,7 +53,6 @@ def manifest(suite: Suite) -> Manifest:
 
 def _manifest_of(generator: Generator) -> ManifestGenerator:
     test = generator.splits["test"]
-    columns = (test.ids, test.sources, test.index.mask_areas, test.pixels.tolist())
     return ManifestGenerator(
         role=generator.role,
         splits={
@@ -61,7 +60,7 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
             for split, pack in generator.splits.items()
         },
         test=tuple(
-            ManifestImage(id=id, source=source, mask_area=area, pixels=pixels)
-            for id, source, area, pixels in zip(*columns, strict=True)
+            ManifestImage(id=one.id, source=one.source, mask_area=one.mask_area, pixels=one.shape[0] * one.shape[1])
+            for one in test.entries
         ),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,28 +25,32 @@ from deeploc_bench.data.decoding import read_image, read_levels
 if TYPE_CHECKING:
     from deeploc_bench.contract.specs import Image
 
-Bits = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
 PACK_SCHEMA = 3
 Tick = Callable[[], object]
 
 
-class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of the samples of a pack, index.json: one value a sample in each list, sorted by id.
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of one packed sample: `hash` is of id, source, pixels and mask; `image_hash` of the pixels alone.
 
-    `hashes` identify each sample: id, source, pixels and mask; `image_hashes` are of the pixels alone. `mask_areas` are
-    in pixels, `shapes` height and width. `soft_masks` tell which masks had levels other than 0 and 255. `findings` are
-    of the samples that could not be used, and are in none of the lists.
+    `mask_area` is in pixels, `shape` height and width; `soft_mask` tells whether its mask had levels between 0 and 255.
     """
 
+    id: str
+    source: str
+    file: str
+    hash: str
+    image_hash: str
+    mask_area: int
+    soft_mask: bool
+    shape: tuple[int, int]
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """index.json: the samples of a pack, sorted by id, and what was found wrong with those that are not among them."""
+
     schema: int = PACK_SCHEMA
-    ids: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    hashes: tuple[str, ...] = ()
-    image_hashes: tuple[str, ...] = ()
-    mask_areas: tuple[int, ...] = ()
-    soft_masks: tuple[bool, ...] = ()
-    shapes: tuple[tuple[int, int], ...] = ()
+    entries: tuple[Entry, ...]
     findings: tuple[Finding, ...] = ()
 
 
@@ -57,27 +61,28 @@ class Pack:
     `images` is flat uint8, image after image in (H, W, 3) order; `masks` is flat bits, each image starting at a byte.
     """
 
-    index: Index
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
+    entries: tuple[Entry, ...]
+    images: Bytes
+    masks: Bytes
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.index.ids)
+        return len(self.entries)
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """Return the id of each sample."""
-        return self.index.ids
+        return tuple(entry.id for entry in self.entries)
 
-    @property
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """Return the source of each sample."""
-        return self.index.sources
+        return tuple(entry.source for entry in self.entries)
 
     @cached_property
     def shapes(self) -> NDArray[np.int64]:
         """Return the height and width of each image, (N, 2)."""
-        return np.array(self.index.shapes, dtype=np.int64).reshape(-1, 2)
+        return np.array([entry.shape for entry in self.entries], dtype=np.int64).reshape(-1, 2)
 
     @cached_property
     def pixels(self) -> NDArray[np.int64]:
@@ -88,8 +93,7 @@ class Pack:
     @cached_property
     def starts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where each image starts in `images`, and each mask in `masks`, both (N + 1,), the ends last."""
-        sizes = (3 * self.pixels, (self.pixels + 7) // 8)
-        images, masks = (np.concatenate([[0], size.cumsum()]).astype(np.int64) for size in sizes)
+        images, masks = (np.r_[0, size.cumsum()] for size in (3 * self.pixels, (self.pixels + 7) // 8))
         return images, masks
 
     @cached_property
@@ -100,28 +104,17 @@ class Pack:
     @property
     def fingerprint(self) -> str:
         """Return the hash of the ordered samples."""
-        return digest(self.index.hashes)
+        return digest(entry.hash for entry in self.entries)
 
-    def flat(self, position: int) -> tuple[Bits, Bits]:
+    def flat(self, position: int) -> tuple[Bytes, Bytes]:
         """Return the flat pixels (3 H W,) and the packed mask of one sample."""
-        images, masks = self.starts
-        return (
-            self.images[images[position] : images[position + 1]],
-            self.masks[masks[position] : masks[position + 1]],
-        )
+        images, masks = (slice(*start[position : position + 2]) for start in self.starts)
+        return self.images[images], self.masks[masks]
 
     def take(self, positions: Sequence[int]) -> Pack:
         """Return a pack of some of the samples, copied."""
-        lists = [name for name in Index.__struct_fields__ if name not in ("schema", "findings")]
-        taken: dict[str, Any] = {
-            name: tuple(getattr(self.index, name)[position] for position in positions) for name in lists
-        }
-        flats = [self.flat(position) for position in positions]
-        return Pack(
-            index=Index(**taken),
-            images=np.concatenate([image for image, _ in flats]),
-            masks=np.concatenate([mask for _, mask in flats]),
-        )
+        images, masks = (np.concatenate(flats) for flats in zip(*map(self.flat, positions), strict=True))
+        return Pack(entries=tuple(self.entries[position] for position in positions), images=images, masks=masks)
 
 
 def cache_folder() -> Path:
@@ -133,7 +126,7 @@ def pack(samples: Sequence[Sample], *, inverted: bool, folder: Path, tick: Tick)
     """Pack samples; those read from files are packed once, into a folder inside `folder` keyed by the files' state.
 
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
-    used is left out, and is among the index's findings. Raises DataError where the cache cannot be written.
+    used is left out, and is among the pack's findings. Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
     key = _key(ordered, inverted)
@@ -170,44 +163,19 @@ def _file_state(file: Path) -> str:
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-class _Packing:
-    """Decodes samples one by one, and gathers what an index says of them."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-        self.findings: list[Finding] = []
-
-    def decoded(self, samples: Sequence[Sample], inverted: bool, tick: Tick) -> Iterator[tuple[Image, Bits]]:
-        """Yield the image and the packed mask of each sample that can be used."""
-        for sample in samples:
-            try:
-                row, image, bits = _decode(sample, inverted)
-            except SampleError as error:
-                self.findings.append(data_finding(error.check, str(error)))
-            else:
-                self.rows.append(row)
-                yield image, bits
-            tick()
-
-    def index(self) -> Index:
-        """Return the index of the samples decoded so far."""
-        columns = zip(*self.rows, strict=True) if self.rows else ((),) * 8
-        ids, sources, files, hashes, image_hashes, areas, soft, shapes = columns
-        return Index(
-            ids=ids,
-            sources=sources,
-            files=files,
-            hashes=hashes,
-            image_hashes=image_hashes,
-            mask_areas=areas,
-            soft_masks=soft,
-            shapes=shapes,
-            findings=tuple(self.findings),
-        )
+def _decoded(
+    samples: Sequence[Sample], inverted: bool, tick: Tick, findings: list[Finding]
+) -> Iterator[tuple[Entry, Image, Bytes]]:
+    for sample in samples:
+        try:
+            yield _decode(sample, inverted)
+        except SampleError as error:
+            findings.append(data_finding(error.check, str(error)))
+        tick()
 
 
-def _decode(sample: Sample, inverted: bool) -> tuple[tuple[Any, ...], Image, Bits]:
-    """Return a sample's row of the index, its image (H, W, 3), and its mask's bits."""
+def _decode(sample: Sample, inverted: bool) -> tuple[Entry, Image, Bytes]:
+    """Return what is known of a sample, its image (H, W, 3), and the bits of its mask."""
     image, found = read_image(sample), read_levels(sample, inverted=inverted)
     mask, is_soft = found or (np.zeros(image.shape[:2], np.bool_), False)
     if mask.shape != image.shape[:2]:
@@ -220,10 +188,17 @@ def _decode(sample: Sample, inverted: bool) -> tuple[tuple[Any, ...], Image, Bit
     state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{found is None}\n".encode(), digest_size=16)
     state.update(image.data)
     state.update(bits.data)
-    image_hash = hashlib.blake2b(image.data, digest_size=16).hexdigest()
-    file = str(sample.image) if isinstance(sample.image, Path) else sample.id
-    row = (sample.id, sample.source, file, state.hexdigest(), image_hash, int(mask.sum()), is_soft, mask.shape)
-    return row, image, bits
+    entry = Entry(
+        id=sample.id,
+        source=sample.source,
+        file=str(sample.image) if isinstance(sample.image, Path) else sample.id,
+        hash=state.hexdigest(),
+        image_hash=hashlib.blake2b(image.data, digest_size=16).hexdigest(),
+        mask_area=int(mask.sum()),
+        soft_mask=is_soft,
+        shape=(mask.shape[0], mask.shape[1]),
+    )
+    return entry, image, bits
 
 
 def _named(sample: Sample, file: object) -> str:
@@ -231,13 +206,14 @@ def _named(sample: Sample, file: object) -> str:
 
 
 def _pack_in_memory(samples: Sequence[Sample], inverted: bool, tick: Tick) -> Pack:
-    packing = _Packing()
-    decoded = list(packing.decoded(samples, inverted, tick))
+    findings: list[Finding] = []
+    decoded = list(_decoded(samples, inverted, tick, findings))
     nothing = np.empty(0, np.uint8)
     return Pack(
-        index=packing.index(),
-        images=np.concatenate([nothing, *(image.reshape(-1) for image, _ in decoded)]),
-        masks=np.concatenate([nothing, *(bits for _, bits in decoded)]),
+        entries=tuple(entry for entry, _, _ in decoded),
+        images=np.concatenate([nothing, *(image.reshape(-1) for _, image, _ in decoded)]),
+        masks=np.concatenate([nothing, *(bits for _, _, bits in decoded)]),
+        findings=tuple(findings),
     )
 
 
@@ -247,13 +223,14 @@ def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) 
         scratch = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
     except OSError as error:
         raise DataError(f"cannot pack data into {target.parent}: {error.strerror}. Set XDG_CACHE_HOME.") from None
-    packing = _Packing()
+    entries, findings = list[Entry](), list[Finding]()
     try:
         with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-            for image, bits in packing.decoded(samples, inverted, tick):
+            for entry, image, bits in _decoded(samples, inverted, tick, findings):
+                entries.append(entry)
                 images.write(image.data)
                 masks.write(bits.data)
-        (scratch / "index.json").write_bytes(to_json(packing.index()))
+        (scratch / "index.json").write_bytes(to_json(Index(entries=tuple(entries), findings=tuple(findings))))
         if _open(target) is None:  # else another process has packed the same in the meantime
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
@@ -270,11 +247,9 @@ def _open(target: Path) -> Pack | None:
         images, masks = (_mapped(target / name) for name in ("images", "masks"))
     except (OSError, DataError):
         return None
-    found = Pack(index=index, images=images, masks=masks)
-    ends = tuple(int(starts[-1]) for starts in found.starts)
-    lengths = {len(getattr(index, name)) for name in Index.__struct_fields__[1:-1]}
-    return found if len(lengths) == 1 and ends == (images.size, masks.size) else None
+    found = Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
+    return found if [int(start[-1]) for start in found.starts] == [images.size, masks.size] else None
 
 
-def _mapped(file: Path) -> Bits:
+def _mapped(file: Path) -> Bytes:
     return np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)

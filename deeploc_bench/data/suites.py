@@ -95,7 +95,7 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
                 )
                 for split, one in samples[spec.name].items()
             }
-            findings += [finding for pack in packs.values() for finding in pack.index.findings]
+            findings += [finding for pack in packs.values() for finding in pack.findings]
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
@@ -103,16 +103,17 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
 
 
 def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
-    needs = [owned.spec.needs_data for owned in datasets if owned.spec.needs_data]
-    if not needs:
-        if data:
-            raise UsageError(f"suite {name!r} takes no --data: its images come with the plugin. Leave the flag out.")
-        return None
-    data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
+    needs = next((owned.spec.needs_data for owned in datasets if owned.spec.needs_data), None)
+    if needs and not data:
+        data = os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
+        if not data:
+            raise UsageError(f"suite {name!r} needs --data PATH (or DEEPLOC_DATA): {needs}.")
     if not data:
-        raise UsageError(f"suite {name!r} needs --data PATH (or DEEPLOC_DATA): {needs[0]}.")
+        return None
     if not Path(data).exists():
-        raise UsageError(f"--data {data}: there is no such folder. Give {needs[0]}.")
+        raise UsageError(f"--data {data}: there is no such folder.{f' Give {needs}.' if needs else ''}")
+    if not needs:
+        raise UsageError(f"suite {name!r} takes no --data: its images come with the plugin. Leave the flag out.")
     return Path(data)
 
 

@@ -52,8 +52,8 @@ def _on_both_sides(suite: Suite, check: str, sides: dict[Split, str]) -> Iterato
     files: dict[str, dict[str, str]] = {}
     for name, split, pack in _splits(suite):
         if split in sides:
-            for source, file in zip(pack.sources, pack.index.files, strict=True):
-                files.setdefault(source, {}).setdefault(sides[split], f"{name}/{split}: {file}")
+            for entry in pack.entries:
+                files.setdefault(entry.source, {}).setdefault(sides[split], f"{name}/{split}: {entry.file}")
     for source, found in sorted(files.items()):
         if len(found) == 2:
             yield data_finding(check, f"source {source!r} stands in {' and in '.join(found.values())}")
@@ -61,16 +61,16 @@ def _on_both_sides(suite: Suite, check: str, sides: dict[Split, str]) -> Iterato
 
 def _polarity(suite: Suite) -> Iterator[Finding]:
     for name, split, pack in _splits(suite):
-        share = sum(pack.index.mask_areas) / max(1, int(pack.pixels.sum()))
+        share = sum(entry.mask_area for entry in pack.entries) / max(1, int(pack.pixels.sum()))
         if name != AUTHENTIC and share > LARGEST_SHARE:
             yield data_finding("polarity", f"{name}/{split}: masks cover {share:.0%} of all pixels")
 
 
 def _soft_masks(suite: Suite) -> Iterator[Finding]:
     for name, split, pack in _splits(suite):
-        for file, is_soft in zip(pack.index.files, pack.index.soft_masks, strict=True):
-            if is_soft:
-                yield data_finding("levels", f"{name}/{split}: mask of {file}")
+        for entry in pack.entries:
+            if entry.soft_mask:
+                yield data_finding("levels", f"{name}/{split}: mask of {entry.file}")
 
 
 def _ids(suite: Suite) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def _ids(suite: Suite) -> Iterator[Finding]:
 def _duplicates(suite: Suite) -> Iterator[Finding]:
     first: dict[str, str] = {}
     for name, split, pack in _splits(suite):
-        for file, image_hash in zip(pack.index.files, pack.index.image_hashes, strict=True):
-            where = f"{name}/{split}: {file}"
-            if first.setdefault(image_hash, where) != where:
-                yield data_finding("duplicate", f"{where} is {first[image_hash]}")
+        for entry in pack.entries:
+            where = f"{name}/{split}: {entry.file}"
+            if first.setdefault(entry.image_hash, where) != where:
+                yield data_finding("duplicate", f"{where} is {first[entry.image_hash]}")

@@ -1,149 +1,155 @@
-"""Every aggregate of a submission, recomputed from its records, and what is kept of it to compare and to rank."""
+"""Every aggregate of a submission, made of its records alone, and what is kept of it to compare and to rank."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.specs import AUTHENTIC
-from deeploc_bench.leaderboard.submission import Claims, Row, Submission
-from deeploc_bench.plan.protocols import PROTOCOLS
-from deeploc_bench.scoring.metrics import count_ious
-from deeploc_bench.scoring.statistics import SeedIous, interval, seed_average, seed_spread
+from deeploc_bench.leaderboard.submission import About, Claims, Evidence, Row, Submission, recipe_of
+from deeploc_bench.plan.facts import Recipe
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair
+from deeploc_bench.scoring.metrics import false_alarm_area, image_ious
+from deeploc_bench.scoring.records import Records
+from deeploc_bench.scoring.statistics import SeedIous, summary
 
-Pair = tuple[tuple[str, ...], str]
-"""Train generators, test generator."""
-Tables = Mapping[Pair, Mapping[int, NDArray[np.int64]]]
-"""By train generators and test generator, then by seed: tp, fp and fn of each image, (N, 3)."""
+PairRecords: TypeAlias = Mapping[Pair, Mapping[int, Records]]
+"""The records of a submission by pair, then by seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
-    """What is kept of a submission: everything but its records, and of those what comparing and ranking need."""
+    """What is kept of a submission that passed: what the page shows of it, and what comparing and ranking need.
 
-    submission: Submission
-    ids: str
-    areas: Mapping[str, NDArray[np.int32]]
+    `data` are hashes of what it was tested on, by what they are of, such as `ids of lama`. `preds` are hashes of whole
+    prediction sets. `seed_ious` are the held-out image IoUs, test generators in the order of the submission's.
+    """
+
+    about: About
+    recipe: Recipe | None
+    claims: Claims
+    parameters: int
+    data: Mapping[str, str]
     preds: frozenset[str]
     seed_ious: tuple[SeedIous, ...]
 
+    @property
+    def name(self) -> str:
+        """Return the submission's name."""
+        return self.about.name
+
 
 def pairs_of(protocol: str, generators: Sequence[str]) -> list[Pair]:
-    """Return the cells of a protocol on standard generators, two or more."""
-    return [(cell.train_generators, cell.test_generator) for cell in PROTOCOLS[protocol](generators, ())]
+    """Return the pairs of a protocol on standard generators, two or more."""
+    return PROTOCOLS[protocol](generators, ())
 
 
-def tables_of(submission: Submission) -> Tables:
-    """Return the records of a submission as arrays."""
-    tables: dict[Pair, dict[int, NDArray[np.int64]]] = {}
-    for training in sorted(submission.trainings, key=lambda training: training.seed):
-        for test, counts in training.tests.items():
-            array = np.array([counts.tp, counts.fp, counts.fn], np.int64).T
-            tables.setdefault((tuple(training.train_generators), test), {})[training.seed] = array
-    return tables
+def records_of(evidence: Evidence) -> PairRecords:
+    """Return all records of a submission; the generators of each pair are in the order of the protocols' pairs."""
+    records: dict[Pair, dict[int, Records]] = {}
+    for training in sorted(evidence.trainings, key=lambda training: training.seed):
+        for test in training.tests:
+            pair = Pair(train_generators=training.train_generators, test_generator=test)
+            records.setdefault(pair, {})[training.seed] = evidence.records(training, test)
+    return records
 
 
-def is_complete(submission: Submission, tables: Tables, protocol: str) -> bool:
-    """Tell whether each cell of a protocol has the records of every declared seed."""
-    return all({*submission.seeds} <= {*tables.get(pair, ())} for pair in pairs_of(protocol, submission.generators))
+def missing(evidence: Evidence, records: PairRecords, protocol: str) -> list[tuple[int, Pair]]:
+    """Return every pair of a protocol that has no records of a declared seed, after the seed."""
+    pairs = pairs_of(protocol, evidence.generators)
+    return [(seed, pair) for seed in evidence.seeds for pair in pairs if seed not in records.get(pair, ())]
 
 
-def seed_ious(submission: Submission, tables: Tables, protocol: str) -> tuple[SeedIous, ...]:
-    """Return, for each cell of a protocol, the sources of its images and their IoU by seed."""
-    return tuple(
-        (submission.sources[test], [count_ious(counts) for counts in tables[train, test].values()])
-        for train, test in pairs_of(protocol, submission.generators)
-    )
-
-
-def claims_of(submission: Submission, tables: Tables) -> Claims:
-    """Return what a submission may claim."""
-    loo = _row(submission, tables, "loo")
-    same = _row(submission, tables, "same") if is_complete(submission, tables, "same") else None
-    cross: dict[str, dict[str, float]] = {}
-    if is_complete(submission, tables, "cross"):
-        for (train, test), (_, ious) in _cells(submission, tables, "cross"):
-            cross.setdefault(train[0], {})[test] = float(seed_average(ious).mean())
+def claims_of(evidence: Evidence, records: PairRecords) -> Claims:
+    """Return what may be claimed of records that have every pair of `loo`."""
+    loo = _row(evidence, records, "loo")
+    same = None if missing(evidence, records, "same") else _row(evidence, records, "same")
     return Claims(
         loo=loo,
         same=same,
-        cross=cross or None,
+        cross=None if missing(evidence, records, "cross") else _matrix(evidence, records),
         worst=min(loo.by_generator.values()),
         gap=same.iou - loo.iou if same else None,
-        false_alarm_area=_false_alarm_area(submission, tables),
+        false_alarm_area=_false_alarm_area(evidence, records),
     )
 
 
-def entry_of(submission: Submission, tables: Tables) -> Entry:
-    """Return what is kept of a checked submission."""
-    areas = {
-        test: (by_seed[seed][:, 0] + by_seed[seed][:, 2]).astype(np.int32)
-        for (_, test), by_seed in tables.items()
-        for seed in list(by_seed)[:1]
-    }
-    digests = [
-        "\n".join(counts.pred)
-        for training in submission.trainings
-        for test, counts in training.tests.items()
-        if test != AUTHENTIC
-    ]
-    sources = {name: [sys.intern(source) for source in found] for name, found in submission.sources.items()}
-    slim = msgspec.structs.replace(submission, ids={}, pixels={}, sources=sources, trainings=_without_tests(submission))
+def entry_of(submission: Submission, records: PairRecords) -> Entry:
+    """Return what is kept of a submission that passed its checks."""
     return Entry(
-        submission=slim,
-        ids=_digest(repr(sorted(submission.ids.items()))),
-        areas=areas,
-        preds=frozenset(_digest(text) for text in digests),
-        seed_ious=seed_ious(slim, tables, "loo"),
+        about=About(**{key: getattr(submission, key) for key in About.__struct_fields__}),
+        recipe=recipe_of(submission),
+        claims=submission.claims,
+        parameters=max(training.environment.parameters for training in submission.trainings),
+        data=_data(submission, records),
+        preds=frozenset(
+            digest(counts.pred)
+            for training in submission.trainings
+            for test, counts in training.tests.items()
+            if test != AUTHENTIC
+        ),
+        # a board keeps a thousand entries of the same few sources
+        seed_ious=tuple((tuple(map(sys.intern, s)), ious) for s, ious in _seed_ious(submission, records, "loo")),
     )
 
 
-def _without_tests(submission: Submission) -> list[object]:
-    return [msgspec.structs.replace(training, tests={}) for training in submission.trainings]
+def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
+    """Return hashes of everything that two submissions tested on the same data agree on."""
+    found = {"fingerprint": submission.fingerprint, "generators": " ".join(submission.generators)}
+    for name, ids in submission.ids.items():
+        found[f"ids of {name}"] = digest(ids)
+        found[f"sources of {name}"] = digest(submission.sources[name])
+        found[f"pixels of {name}"] = digest(map(str, submission.pixels[name]))
+    for pair, by_seed in records.items():
+        one = next(iter(by_seed.values()))
+        key = f"mask areas of {pair.test_generator}"
+        if key not in found:
+            found[key] = digest(map(str, (one.tp + one.fn).tolist()))
+    return found
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _cells(submission: Submission, tables: Tables, protocol: str) -> list[tuple[Pair, SeedIous]]:
-    pairs = pairs_of(protocol, submission.generators)
-    return list(zip(pairs, seed_ious(submission, tables, protocol), strict=True))
-
-
-def _row(submission: Submission, tables: Tables, protocol: str) -> Row:
-    cells = _cells(submission, tables, protocol)
-    averages = [(sources, seed_average(ious)) for _, (sources, ious) in cells]
-    bounds = interval(averages)
-    seeds = zip(*([float(ious.mean()) for ious in by_seed] for _, (_, by_seed) in cells), strict=True)
-    by_generator = {test: float(mean.mean()) for ((_, test), _), (_, mean) in zip(cells, averages, strict=True)}
-    return Row(
-        iou=float(np.mean(list(by_generator.values()))),
-        low=_defined(bounds.low),
-        high=_defined(bounds.high),
-        spread=_defined(seed_spread([float(np.mean(means)) for means in seeds])),
-        by_generator=by_generator,
-    )
-
-
-def _false_alarm_area(submission: Submission, tables: Tables) -> float | None:
-    """Return the mean over the loo trainings of the share of authentic images that is predicted as manipulated."""
-    if AUTHENTIC not in submission.pixels:
-        return None
-    pixels = np.array(submission.pixels[AUTHENTIC], np.float64)
-    alarms = [
-        float((counts[:, 1] / pixels).mean())
-        for train, _ in pairs_of("loo", submission.generators)
-        for counts in tables.get((train, AUTHENTIC), {}).values()
+def _seed_ious(evidence: Evidence, records: PairRecords, protocol: str) -> list[SeedIous]:
+    return [
+        (evidence.sources[pair.test_generator], {seed: image_ious(records[pair][seed]) for seed in evidence.seeds})
+        for pair in pairs_of(protocol, evidence.generators)
     ]
-    return float(np.mean(alarms)) if alarms else None
+
+
+def _row(evidence: Evidence, records: PairRecords, protocol: str) -> Row:
+    found = summary(_seed_ious(evidence, records, protocol))
+    tests = [pair.test_generator for pair in pairs_of(protocol, evidence.generators)]
+    return Row(
+        iou=found.iou,
+        low=_defined(found.interval.low),
+        high=_defined(found.interval.high),
+        spread=_defined(found.spread),
+        by_generator=dict(zip(tests, found.generator_ious, strict=True)),
+    )
+
+
+def _matrix(evidence: Evidence, records: PairRecords) -> dict[str, dict[str, float]]:
+    """Return the IoU of each pair of `cross`, by train, then by test generator."""
+    ious = summary(_seed_ious(evidence, records, "cross")).generator_ious
+    matrix: dict[str, dict[str, float]] = {}
+    for pair, iou in zip(pairs_of("cross", evidence.generators), ious, strict=True):
+        matrix.setdefault(pair.train_generators[0], {})[pair.test_generator] = iou
+    return matrix
+
+
+def _false_alarm_area(evidence: Evidence, records: PairRecords) -> float | None:
+    """Return the mean over the loo trainings of the share of an untouched image that is predicted as manipulated."""
+    untouched = [
+        Pair(train_generators=pair.train_generators, test_generator=AUTHENTIC)
+        for pair in pairs_of("loo", evidence.generators)
+    ]
+    alarms = [false_alarm_area(found) for pair in untouched for found in records.get(pair, {}).values()]
+    return _defined(float(np.mean(alarms))) if alarms else None
 
 
 def _defined(value: float) -> float | None:

@@ -1,184 +1,293 @@
-"""Collects the finished trainings of one model and loss out of a runs folder into a submission."""
+"""Collects the finished trainings of one experiment out of a runs folder into a submission."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.leaderboard import claims
-from deeploc_bench.leaderboard.submission import SCHEMA, Submission
+from deeploc_bench.contract.errors import UsageError, unknown
+from deeploc_bench.contract.files import read_json, to_json, write
+from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.leaderboard.claims import Entry, claims_of, missing, pairs_of, records_of
+from deeploc_bench.leaderboard.submission import (
+    SCHEMA,
+    Counts,
+    Evidence,
+    LossTerm,
+    Origin,
+    Speed,
+    Submission,
+    TrainingRecords,
+)
+from deeploc_bench.leaderboard.verify import read_manifests, verified
 from deeploc_bench.plan import store
-from deeploc_bench.plan.plan import budget_of
-from deeploc_bench.plan.recipe import Recipe, division, label, recorded
+from deeploc_bench.plan.facts import Environment, TrainingFacts
+from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
+from deeploc_bench.plan.recipe import division
+from deeploc_bench.results.cells import Cell, grouped, read_cells
 from deeploc_bench.scoring.records import Records
 
 UNTRAINED = "untrained"
 """The loss expression of a model that is never trained."""
+FEWEST_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What to collect; `recipe`, `budget` and `seeds` choose where there are several candidates."""
+class Selection:
+    """What to collect; `experiment` (the beginning of its hash), `recipe`, `budget` and `seeds` choose among several.
+
+    `loss` is None for a model that is never trained.
+    """
 
     suite: str
     model: str
-    loss: str
+    loss: str | None = None
     recipe: str | None = None
+    experiment: str = ""
     budget: str | None = None
     seeds: Sequence[int] = ()
 
+    @property
+    def title(self) -> str:
+        """Return the model and its loss, as they are asked for."""
+        return f"{self.model}+{self.loss}" if self.loss else self.model
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One finished training in a runs folder."""
+class Declaration:
+    """What whoever submits says, and no record shows."""
 
-    folder: Path
-    inputs: Mapping[str, Any]
-
-    @property
-    def recipe(self) -> Recipe:
-        """Return the resolved recipe."""
-        return recorded(self.inputs)
-
-    @property
-    def train(self) -> tuple[str, ...]:
-        """Return the generators trained on."""
-        return tuple(self.inputs["train_generators"])
-
-    @property
-    def budget(self) -> str:
-        """Return `matched` where less than all samples of its generators were trained on."""
-        return budget_of(self.inputs)
+    name: str
+    contact: str
+    date: datetime.date
+    license: str | None = None
+    reference: str | None = None
+    code: str | None = None
+    reproduces: str | None = None
+    pretraining_generators: tuple[str, ...] = ()
+    speed: Speed | None = None
 
 
-def collect(runs: Path, wish: Wish, facts: Mapping[str, Any]) -> Submission:
-    """Return the submission of the trainings that a wish means; `facts` are name, contact, date, links and the like.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """One finished training as a submission holds it: its seed, what it was trained on, and all that it was tested on.
 
-    Raises UsageError where there is none, where there are several candidates, or where cells are missing.
+    A model that is never trained stands for a training on everything, with the same records.
     """
-    found = _one_candidate(_trainings(runs, wish), wish)
-    generators = sorted(found[0].inputs["standard_generators"])
-    pairs = _pairs(found, wish, generators)
-    seeds = sorted(wish.seeds or _complete_seeds(pairs, generators))
-    records = {(seed, train): _records(one.folder) for seed, train, one in pairs if seed in seeds}
-    known = {name: part for tests in records.values() for name, part in sorted(tests.items())}
-    one = found[0]
-    values = {
-        "schema": SCHEMA,
-        "suite": wish.suite,
-        "model": one.inputs["model"],
-        "loss": one.inputs["loss"] or [],
-        "loss_expression": wish.loss,
-        "recipe": msgspec.to_builtins(one.recipe),
-        "budget": next((one.budget for one in found if len(one.train) > 1), "full"),
-        "division": division(one.recipe, one.inputs["pretraining"]) if one.inputs["loss"] else "open",
-        "pretraining": "none" if one.recipe.weights == "none" else one.inputs["pretraining"],
-        "seeds": seeds,
-        "fingerprint": one.inputs.get("fingerprint"),
-        "generators": generators,
-        "ids": {name: part.ids for name, part in known.items()},
-        "sources": {name: part.sources for name, part in known.items()},
-        "pixels": {name: part.pixels.tolist() for name, part in known.items()},
-        "trainings": [
-            {
-                "seed": seed,
-                "train_generators": train,
-                "identity": one.inputs["identity"],
-                "environment": _environment(one.folder),
-                "tests": {name: _counts(part) for name, part in records[seed, train].items()},
-            }
-            for seed, train, one in pairs
-            if seed in seeds
-        ],
-        "claims": {"loo": {"iou": 0.0, "low": None, "high": None, "spread": None, "by_generator": {}}, "worst": 0.0},
-        **facts,
-    }
-    try:
-        whole = msgspec.convert(values, Submission)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"the submission cannot be made: {error}") from None
-    tables = claims.tables_of(whole)
-    if not claims.is_complete(whole, tables, "loo"):
+
+    facts: TrainingFacts
+    folder: Path
+    train_generators: tuple[str, ...]
+    tests: Mapping[str, Records]
+
+
+class _Measured(Speed, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """One model in the output of `speed --json`, which says more than a submission holds."""
+
+    model: str
+
+
+def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submission:
+    """Return the submission of the trainings that are meant, its claims made of their records.
+
+    Raises UsageError where there is none, where there are several candidates, and where a seed or a cell is missing;
+    StoreError where the runs folder is damaged.
+    """
+    cells = _one_candidate(_candidates(runs, selection), selection)
+    trainings = list(_finished(cells, selection))
+    evidence = _evidence(trainings, selection, declaration)
+    records = records_of(evidence)
+    lacking = missing(evidence, records, "loo")
+    if lacking:
+        tests = ", ".join(f"seed {seed} w/o {pair.test_generator}" for seed, pair in lacking[:4])
+        more = f" and {len(lacking) - 4} more" if len(lacking) > 4 else ""
         raise UsageError(
-            f"seeds {seeds} of {wish.model}+{wish.loss} have not every loo training tested; run them first"
+            f"{selection.title} lacks tests of loo: {tests}{more}. Run them: deeploc-bench run --suite "
+            f"{selection.suite} --model {selection.model} --protocol loo, with its loss, recipe and every seed"
         )
-    return msgspec.structs.replace(whole, claims=claims.claims_of(whole, tables))
+    return Submission(**msgspec.structs.asdict(evidence), claims=claims_of(evidence, records))
 
 
-def _pairs(found: Sequence[Found], wish: Wish, generators: list[str]) -> list[tuple[int, tuple[str, ...], Found]]:
-    """Return each training with its seed and what it was trained on; an untrained model stands for every one."""
-    if wish.loss != UNTRAINED:
-        return [(one.inputs["seed"], one.train, one) for one in found]
-    cells = [*claims.pairs_of("loo", generators), *claims.pairs_of("same", generators)]
-    return [(0, train, found[0]) for train in dict.fromkeys(train for train, _ in cells)]
+def save(submission: Submission, file: Path) -> Entry:
+    """Write a submission, unless `verify` would refuse it; returns what a leaderboard keeps of it.
+
+    It is held against the manifest of the leaderboard folder that it lies in, or of `leaderboard`. Raises
+    SubmissionError with all that is wrong, DataError where a manifest is damaged, StoreError where nothing can be
+    written.
+    """
+    is_inside = file.parent.parent.name == "submissions"
+    board = file.parent.parent.parent if is_inside else Path("leaderboard")
+    content = to_json(submission)
+    entry = verified(content, file, read_manifests(board))
+    write(file, content)
+    return entry
 
 
-def _trainings(runs: Path, wish: Wish) -> list[Found]:
-    found = []
-    for folder in store.training_folders(runs):
-        inputs = store.read_json(folder / "training.json") or {}
-        is_done = store.is_trained(folder) or not inputs["loss"]
-        is_mine = inputs["suite"] == wish.suite and inputs["model"]["name"] == wish.model
-        if is_mine and is_done and (inputs["loss_expression"] or UNTRAINED) == wish.loss and not inputs.get("scored"):
-            found.append(Found(folder=folder, inputs=inputs))
+def read_speed(file: Path, model: str) -> Speed:
+    """Return what `deeploc-bench speed --json` measured of a model; raises UsageError."""
+    found = {one.model: one for one in read_json(file, tuple[_Measured, ...], "--speed", UsageError)}
+    if model not in found:
+        raise UsageError(f"--speed {file}: {unknown('model', model, found)}")
+    return Speed(**{key: getattr(found[model], key) for key in Speed.__struct_fields__})
+
+
+def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
+    """Return the cells of each experiment that a model and a loss may mean, by its hash."""
+    tested = [
+        cell
+        for cell in read_cells(runs)
+        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and cell.facts.kind != "scored"
+    ]
+    method = (selection.model, selection.loss)
+    found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]
     if not found:
+        known = sorted({cell.facts.what.replace(" + ", "+") for cell in tested})
         raise UsageError(
-            f"{runs} holds no finished training of {wish.model}+{wish.loss} on suite {wish.suite!r}. "
-            "Run it first, all generators and seeds, with --protocol loo."
+            f"{runs} holds no finished training of {selection.title} on suite {selection.suite!r}; of this suite it "
+            f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo."
         )
-    return found
+    return grouped(found, lambda cell: cell.facts.experiment)
 
 
-def _one_candidate(found: list[Found], wish: Wish) -> list[Found]:
-    groups: dict[tuple[str, str, str], list[Found]] = {}
-    for one in found:
-        groups.setdefault((label(one.recipe), one.recipe.name, one.inputs["model"]["source"]), []).append(one)
-    labels = {key: part for key, part in groups.items() if wish.recipe in (None, key[0])}
-    chosen = labels or {key: part for key, part in groups.items() if wish.recipe == key[1]}
-    if len(chosen) != 1:
-        names = "; ".join(f"--recipe {key[0]!r} (code {key[2]}, {len(part)} trainings)" for key, part in groups.items())
-        raise UsageError(f"{wish.model}+{wish.loss} has {len(chosen)} candidates to submit; choose one: {names}")
-    (mine,) = chosen.values()
-    budgets = sorted({one.budget for one in mine if len(one.train) > 1})
-    if len(budgets) > 1 and wish.budget is None:
-        raise UsageError(f"{wish.model}+{wish.loss} has loo trainings of two budgets; choose: --budget full or matched")
-    budget = wish.budget or (budgets[0] if budgets else "full")
-    return [one for one in mine if len(one.train) <= 1 or one.budget == budget]
+def _one_candidate(candidates: Mapping[str, list[Cell]], selection: Selection) -> list[Cell]:
+    named = {key: cells for key, cells in candidates.items() if key.startswith(selection.experiment.lower())}
+    asked = {key: cells for key, cells in named.items() if selection.recipe in (None, cells[0].recipe)}
+    if not asked:  # the name of a recipe that was changed
+        asked = {key: cells for key, cells in named.items() if selection.recipe == cells[0].recipe.partition(",")[0]}
+    if len(asked) == 1:
+        return next(iter(asked.values()))
+    shown = asked or candidates
+    reason = "" if asked else ", none of them as asked for"
+    lines = "\n  ".join(_described(shown))
+    raise UsageError(f"{selection.title} has {len(shown)} candidates to submit{reason}; choose one:\n  {lines}")
 
 
-def _complete_seeds(pairs: Sequence[tuple[int, tuple[str, ...], Found]], generators: list[str]) -> list[int]:
-    needed = {train for train, _ in claims.pairs_of("loo", generators)}
-    seeds = sorted({seed for seed, _, _ in pairs})
-    complete = [seed for seed in seeds if needed <= {train for other, train, _ in pairs if other == seed}]
-    if not complete:
-        raise UsageError("no seed has every loo training finished; run --protocol loo to the end first")
-    return complete
+def _described(candidates: Mapping[str, list[Cell]]) -> Iterator[str]:
+    """Yield a line for each candidate: the flags that choose it, its code, its trainings and its seeds."""
+    digits = FEWEST_DIGITS if len({key[:FEWEST_DIGITS] for key in candidates}) == len(candidates) else None
+    for key, cells in candidates.items():
+        trainings = {cell.facts.identity for cell in cells}
+        seeds = ", ".join(map(str, sorted({cell.facts.seed for cell in cells})))
+        flags = f"--experiment {key[:digits]}  --recipe {cells[0].recipe!r}"
+        yield f"{flags}  code {cells[0].facts.model.source}, {len(trainings)} trainings, seeds {seeds}"
 
 
-def _records(folder: Path) -> dict[str, Records]:
-    found = {name: store.read_records(folder, name) for name in store.tested(folder) if "@" not in name}
-    return {name: records for name, records in found.items() if records is not None}
+def _finished(cells: Sequence[Cell], selection: Selection) -> Iterator[Finished]:
+    """Yield the trainings of one experiment, those of `loo` of one budget, by seed and generators trained on."""
+    first = cells[0]
+    if first.facts.kind == "tested":
+        yield from _everywhere(cells)
+        return
+    budget = _budget(cells, selection)
+    kept = [cell for cell in cells if cell.protocol != "loo" or cell.budget == budget]
+    by_training = grouped(kept, lambda cell: (cell.facts.seed, tuple(sorted(cell.pair.train_generators))))
+    every = sorted({seed for seed, _ in by_training})
+    trained = {pair.train_generators for pair in pairs_of("loo", _generators(first))}
+    complete = [seed for seed in every if all((seed, train) in by_training for train in trained)]
+    for (seed, train), own in by_training.items():
+        if seed in (selection.seeds or complete or every):
+            yield Finished(facts=own[0].facts, folder=own[0].folder, train_generators=train, tests=_tests(own))
 
 
-def _counts(records: Records) -> dict[str, Any]:
-    tp, fp, fn = (part.tolist() for part in (records.tp, records.fp, records.fn))
-    return {"tp": tp, "fp": fp, "fn": fn, "pred": records.preds}
+def _everywhere(cells: Sequence[Cell]) -> Iterator[Finished]:
+    """Yield a model that is never trained once for each training that `loo` and `same` ask for."""
+    first, tests = cells[0], _tests(cells)
+    pairs = [pair for protocol in ("loo", "same") for pair in pairs_of(protocol, _generators(first))]
+    for train in dict.fromkeys(pair.train_generators for pair in pairs):
+        own = {test: records for test, records in tests.items() if len(train) == 1 or test not in train}
+        yield Finished(facts=first.facts, folder=first.folder, train_generators=train, tests=own)
 
 
-def _environment(folder: Path) -> dict[str, Any]:
-    found = store.read_json(folder / "environment.json") or {}
-    return {
-        "device": found.get("device_name") or found.get("device", "unknown"),
-        "precision": found.get("precision", "fp32"),
-        "threads": found.get("threads", 1),
-        "processes": found.get("processes", 1),
-        "wall_seconds": found.get("wall_seconds", 0.0),
-        "peak_memory_mib": found.get("peak_memory_mib", 0.0),
-        "parameters": found.get("parameters", 0),
-        "versions": found.get("versions", {}),
-    }
+def _tests(cells: Sequence[Cell]) -> dict[str, Records]:
+    tests = {cell.pair.test_generator: cell.records for cell in cells}
+    untouched = next((cell.authentic for cell in cells if cell.authentic is not None), None)
+    return dict(sorted((tests | ({AUTHENTIC: untouched} if untouched else {})).items()))
+
+
+def _generators(cell: Cell) -> tuple[str, ...]:
+    return tuple(sorted(cell.facts.standard_generators))
+
+
+def _budget(cells: Sequence[Cell], selection: Selection) -> str:
+    found = sorted({cell.budget for cell in cells if cell.protocol == "loo"})
+    if selection.budget is not None and selection.budget not in BUDGETS:
+        raise UsageError(unknown("budget", selection.budget, BUDGETS))
+    if selection.budget is not None and selection.budget not in found:
+        raise UsageError(f"{selection.title} has no loo trainings of budget {selection.budget!r}; it has: {found}")
+    if selection.budget is None and len(found) > 1:
+        raise UsageError(f"{selection.title} has loo trainings of two budgets; choose: --budget full or matched")
+    return selection.budget or (found[0] if found else "full")
+
+
+def _evidence(trainings: Sequence[Finished], selection: Selection, declaration: Declaration) -> Evidence:
+    facts = trainings[0].facts
+    known = _known(trainings)
+    environments = {folder: _environment(folder) for folder in {one.folder for one in trainings}}
+    budgets = [one.facts.budget for one in trainings if len(one.train_generators) > 1]
+    return Evidence(
+        **asdict(declaration) | {"speed": declaration.speed},
+        schema=SCHEMA,
+        suite=facts.suite,
+        model=Origin(**msgspec.structs.asdict(facts.model)),
+        baseline=facts.baseline,
+        loss=tuple(LossTerm(**msgspec.structs.asdict(term)) for term in facts.loss),
+        loss_expression=facts.loss_expression or UNTRAINED,
+        recipe=msgspec.to_builtins(facts.recipe),
+        budget="matched" if "matched" in budgets else "full",
+        division=division(facts.recipe, facts.pretraining),
+        pretraining=facts.pretraining,
+        seeds=tuple(sorted(set(selection.seeds) or {one.facts.seed for one in trainings})),
+        fingerprint=facts.fingerprint,
+        generators=tuple(sorted(facts.standard_generators)),
+        ids={name: records.ids for name, records in known.items()},
+        sources={name: records.sources for name, records in known.items()},
+        pixels={name: tuple(records.pixels.tolist()) for name, records in known.items()},
+        trainings=tuple(_records(one, environments[one.folder]) for one in trainings),
+    )
+
+
+def _known(trainings: Sequence[Finished]) -> dict[str, Records]:
+    """Return the records of some training for each test generator; raises UsageError where others are of other data."""
+    known: dict[str, tuple[Path, Records]] = {}
+    for one in trainings:
+        if one.facts.fingerprint != trainings[0].facts.fingerprint:
+            raise UsageError(
+                f"{one.folder} and {trainings[0].folder} are of other data of suite {one.facts.suite!r}; "
+                "run all seeds again on one"
+            )
+        for name, records in one.tests.items():
+            folder, first = known.setdefault(name, (one.folder, records))
+            if _images(records) != _images(first):
+                raise UsageError(f"{one.folder} and {folder} were tested on other images of {name!r}; run them again")
+    return {name: records for name, (_, records) in sorted(known.items())}
+
+
+def _images(records: Records) -> tuple[object, ...]:
+    return (records.ids, records.sources, records.pixels.tolist())
+
+
+def _records(training: Finished, environment: Environment) -> TrainingRecords:
+    return TrainingRecords(
+        seed=training.facts.seed,
+        train_generators=training.train_generators,
+        identity=training.facts.identity,
+        environment=environment,
+        tests={
+            name: Counts(
+                tp=tuple(records.tp.tolist()),
+                fp=tuple(records.fp.tolist()),
+                fn=tuple(records.fn.tolist()),
+                pred=records.preds,
+            )
+            for name, records in training.tests.items()
+        },
+    )
+
+
+def _environment(folder: Path) -> Environment:
+    found = store.read_environment(folder)
+    return Environment(**{key: getattr(found, key) for key in Environment.__struct_fields__})

@@ -2,94 +2,92 @@
 
 from __future__ import annotations
 
-import json
-import re
+import datetime
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
-import msgspec
+import numpy as np
 from msgspec import Meta
 
-from deeploc_bench.contract.errors import SubmissionError
-from deeploc_bench.contract.specs import ID_PATTERN, NAME_PATTERN
+from deeploc_bench.contract.errors import RecipeError, SubmissionError
+from deeploc_bench.contract.files import convert, parse_json, read_json
+from deeploc_bench.contract.specs import ID_PATTERN, ID_RULE
+from deeploc_bench.plan.facts import Code, Count, Environment, Hash, Name, NotNegative, Recipe, Size, Strict, Term, Text
+from deeploc_bench.scoring.records import Records
 
 SCHEMA = 1
-MOST_BYTES = 64 * 2**20
-"""A submission is larger only by mistake: 30 trainings of 10,000 test images have about 40 MiB."""
+MOST_PIXELS = 10**10
+"""More than any image has, and so few that no sum over a file's images leaves an int64."""
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
-Id = Annotated[str, Meta(pattern=ID_PATTERN)]
-Text = Annotated[str, Meta(min_length=1, max_length=200)]
-Link = Annotated[str, Meta(pattern=r"^https://[A-Za-z0-9._~:/?#@!$&'*+,;=%-]{1,300}$")]
-Hash = Annotated[str, Meta(pattern="^[0-9a-f]{16,64}$")]
-Pixels = Annotated[int, Meta(ge=0, le=10**10)]
-Positive = Annotated[float, Meta(ge=0)]
-Date = Annotated[str, Meta(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$")]
+Id = Annotated[str, Meta(pattern=ID_PATTERN, description=ID_RULE)]
+Pixels = Annotated[int, Meta(ge=0, le=MOST_PIXELS, description="a whole number of pixels, 0 to 10,000,000,000")]
+Pred = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z", description="16 hex digits")]
+Seed = Annotated[int, Meta(ge=0, le=2**31 - 1, description="a whole number, 0 to 2147483647")]
+Date = Annotated[datetime.date, Meta(description="a day of the calendar, YYYY-MM-DD")]
+Link = Annotated[
+    str,
+    Meta(
+        pattern=r"\Ahttps://[A-Za-z0-9._~:/?#@!$&'*+,;=%-]{1,300}\Z",
+        description="an address that begins with https://, at most 300 characters, without blanks and brackets",
+    ),
+]
+Expression = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z0-9.*+_-]{1,200}\Z",
+        description="a loss or a weighted sum of losses such as 0.5*dice+0.5*focal, at most 200 characters",
+    ),
+]
 
 
-class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of a submission; an unknown field is an error."""
+class Origin(Code, frozen=True, kw_only=True):
+    """A piece of code that was at hand: its source is known by its hash."""
 
-
-class Origin(Strict, frozen=True, kw_only=True):
-    """What identifies a piece of code: plugin distribution and version, and the hash of its source files."""
-
-    name: Name
-    distribution: Text | None
-    version: Text | None
     source: Hash
 
 
-class Term(Origin, frozen=True, kw_only=True):
-    """One weighted loss."""
+class LossTerm(Term, frozen=True, kw_only=True):
+    """One weighted loss that was at hand."""
 
-    weight: Annotated[float, Meta(gt=0)]
+    source: Hash
 
 
 class Counts(Strict, frozen=True, kw_only=True):
     """The records of one test set, one number an image, in the order of the submission's ids."""
 
-    tp: list[Pixels]
-    fp: list[Pixels]
-    fn: list[Pixels]
-    pred: list[Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]]
-
-
-class Environment(Strict, frozen=True, kw_only=True):
-    """Where a training was done."""
-
-    device: Text
-    precision: Text
-    threads: Annotated[int, Meta(ge=1)]
-    processes: Annotated[int, Meta(ge=1)]
-    wall_seconds: Positive
-    peak_memory_mib: Positive
-    parameters: Annotated[int, Meta(ge=0)]
-    versions: Mapping[str, Text]
+    tp: tuple[Pixels, ...]
+    fp: tuple[Pixels, ...]
+    fn: tuple[Pixels, ...]
+    pred: tuple[Pred, ...]
 
 
 class Speed(Strict, frozen=True, kw_only=True):
     """What a forward pass costs, as `deeploc-bench speed --json` measured it: latency of 1 image, rate of 16."""
 
-    size: Annotated[int, Meta(ge=32)]
+    size: Size
     device: Text
     threads: Annotated[int, Meta(ge=1)]
-    latency_ms: Positive
-    images_per_second: Positive
-    flops_per_image: Annotated[int, Meta(ge=0)]
-    parameters: Annotated[int, Meta(ge=0)]
-    peak_memory_mib: Positive
+    latency_ms: NotNegative
+    images_per_second: NotNegative
+    flops_per_image: Count
+    parameters: Count
+    peak_memory_mib: NotNegative
 
 
 class TrainingRecords(Strict, frozen=True, kw_only=True):
     """One training, and its records by test generator."""
 
-    seed: Annotated[int, Meta(ge=0)]
-    train_generators: list[Name]
+    seed: Seed
+    train_generators: tuple[Name, ...]
     identity: Hash
     environment: Environment
     tests: Mapping[Name, Counts]
+
+    @property
+    def title(self) -> str:
+        """Return the words by which messages name it."""
+        return f"seed {self.seed}, trained on {'+'.join(self.train_generators):.120}"
 
 
 class Row(Strict, frozen=True, kw_only=True):
@@ -113,8 +111,12 @@ class Claims(Strict, frozen=True, kw_only=True):
     false_alarm_area: float | None = None
 
 
-class Submission(Strict, frozen=True, kw_only=True):
-    """Everything that a leaderboard row is made of."""
+class About(Strict, frozen=True, kw_only=True):
+    """What was submitted, by whom, and how it was made.
+
+    `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
+    only tested; where it is null, what has no loss is a baseline.
+    """
 
     schema: int
     name: Name
@@ -126,77 +128,75 @@ class Submission(Strict, frozen=True, kw_only=True):
     code: Link | None
     reproduces: Name | None = None
     model: Origin
-    loss: list[Term]
-    loss_expression: Annotated[str, Meta(pattern=r"^[a-z0-9.*+_-]{1,200}$")]
-    recipe: Mapping[str, str | int | float | bool | None]
-    budget: Annotated[str, Meta(pattern="^(full|matched)$")]
-    division: Annotated[str, Meta(pattern="^(closed|open)$")]
+    baseline: bool | None = None
+    loss: tuple[LossTerm, ...]
+    loss_expression: Expression
+    recipe: Mapping[str, str | int | float | bool | None] | None
+    budget: Literal["full", "matched"]
+    division: Literal["closed", "open"]
     pretraining: Text | None
-    pretraining_generators: list[Name] = []
-    seeds: list[Annotated[int, Meta(ge=0)]]
+    pretraining_generators: tuple[Name, ...] = ()
+    seeds: tuple[Seed, ...]
     fingerprint: Hash
     speed: Speed | None = None
-    generators: list[Name]
-    ids: Mapping[Name, list[Id]]
-    sources: Mapping[Name, list[Id]]
-    pixels: Mapping[Name, list[Pixels]]
-    trainings: list[TrainingRecords]
+    generators: tuple[Name, ...]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Tell whether it is a baseline, which is shown beside every row and never ranked."""
+        return not self.loss if self.baseline is None else self.baseline
+
+
+class Evidence(About, frozen=True, kw_only=True):
+    """All of a submission but its claims: what it is about, and the records of every training.
+
+    `ids`, `sources` and `pixels` are those of the test images of each generator, sorted by id.
+    """
+
+    ids: Mapping[Name, tuple[Id, ...]]
+    sources: Mapping[Name, tuple[Id, ...]]
+    pixels: Mapping[Name, tuple[Pixels, ...]]
+    trainings: tuple[TrainingRecords, ...]
+
+    def records(self, training: TrainingRecords, test: str) -> Records:
+        """Return the records of one of its trainings on one test generator, in the order of the ids.
+
+        Ties are not submitted: both their columns are 0. Ids and sources are those of the submission, not copies.
+        """
+        counts = training.tests[test]
+        tp, fp, fn, pixels = (np.array(c, np.int64) for c in (counts.tp, counts.fp, counts.fn, self.pixels[test]))
+        ties = np.zeros_like(tp)
+        return Records(
+            ids=self.ids[test],
+            sources=self.sources[test],
+            counts=np.stack([tp, fp, fn, pixels - tp - fp - fn, ties, ties], axis=1),
+            preds=counts.pred,
+        )
+
+
+class Submission(Evidence, frozen=True, kw_only=True):
+    """Everything that a leaderboard row is made of: the evidence, and what is claimed of it."""
+
     claims: Claims
 
 
-def parse(content: bytes, where: str) -> Submission:
-    """Read a submission from a stranger: size limit, no duplicate key, no NaN, no deep nesting, no unknown field.
-
-    Raises SubmissionError, whose check is `size`, `json`, `duplicate-key`, `nan`, `nesting`, `version` or `schema`.
-    """
-    if len(content) > MOST_BYTES:
-        raise SubmissionError("size", f"{where} has {len(content)} bytes; a submission has at most {MOST_BYTES}")
-    try:
-        value = json.loads(content, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise SubmissionError("nesting", f"{where} is nested too deeply") from None
-    except ValueError as error:
-        raise SubmissionError("json", f"{where} is not JSON: {error}") from None
-    if isinstance(value, dict) and value.get("schema") != SCHEMA:
-        raise SubmissionError(
-            "version", f"{where} has schema {value.get('schema')!r:.50}; this verifier reads {SCHEMA}"
-        )
-    try:
-        return msgspec.convert(value, Submission)
-    except msgspec.ValidationError as error:
-        raise SubmissionError("schema", f"{where}: {error}") from None
-    except RecursionError:
-        raise SubmissionError("nesting", f"{where} is nested too deeply") from None
-
-
 def read(path: Path) -> Submission:
-    """Read a submission file; raises SubmissionError as `parse` does."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise SubmissionError("file", f"{path}: {error.strerror}") from None
-    return parse(content, str(path))
+    """Read a submission file; raises SubmissionError, whose check is `file` or one of `parse`'s."""
+    return read_json(path, Submission, "submission", SubmissionError, schema=SCHEMA)
 
 
-def to_json(submission: Submission) -> bytes:
-    """Return a submission as its file's content, an array a line."""
-    text = json.dumps(msgspec.to_builtins(submission), indent=1, allow_nan=False, ensure_ascii=False)
-    return (_one_line_arrays(text) + "\n").encode()
+def parse(content: bytes, where: str) -> Submission:
+    """Read the content of a submission file: no key twice, no NaN, no infinity, no deep nesting, no unknown key.
+
+    Raises SubmissionError, whose check is `json`, `duplicate-key`, `nan`, `nesting`, `version` or `schema`.
+    """
+    return parse_json(content, Submission, where, SubmissionError, schema=SCHEMA)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise SubmissionError("duplicate-key", f"key {key!r:.80} stands there twice")
-        found[key] = value
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise SubmissionError("nan", f"{name} is no number; undefined scores are null")
-
-
-def _one_line_arrays(text: str) -> str:
-    return re.sub(r"\[\s*([^\[\]{}]*?)\s*\]", lambda match: "[" + re.sub(r"\s*\n\s*", " ", match[1]) + "]", text)
+def recipe_of(about: About) -> Recipe | None:
+    """Return the recipe; None where nothing was trained. Raises RecipeError where it is not one."""
+    if about.recipe is not None:
+        return convert(about.recipe, Recipe, "recipe", RecipeError)
+    if about.loss:
+        raise RecipeError("recipe is null, but with a loss something was trained; give the recipe it was trained by")
+    return None

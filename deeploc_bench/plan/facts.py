@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,17 +17,17 @@ from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE
 
 FACTS_SCHEMA = 2
-ARITHMETIC = 2
+ARITHMETIC = 1
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="16 to 64 hex digits")]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max, description="a finite number above 0")]
 NotNegative = Annotated[float, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=32)]
 Seed = Annotated[int, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,6 +55,7 @@ class Testing(Strict, frozen=True, kw_only=True):
     `weights` is `default`, `none`, a safetensors file, or `file` for one that is known by its hash.
     """
 
+    __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
     weights: str
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     input_size: Size | None = None

@@ -130,8 +130,8 @@ def _first(values: Iterable[str | None], default: str) -> str:
 def _refuse_unused_weights(models: Sequence[Owned[Model]], settings: Mapping[str, object]) -> None:
     """A weights file that no model takes is a mistake; where one does, the others are trained without it."""
     weights = settings.get("weights", "none")
-    if weights not in NO_FILE and all(owned.spec.pretraining == "none" for owned in models):
+    if weights not in NO_FILE and all(owned.spec.pretraining == "none" or owned.spec.baseline for owned in models):
         names = ", ".join(repr(owned.spec.name) for owned in models)
         raise RecipeError(
-            f"weights={weights!r}: {names} is trained from scratch and takes no weights file. Leave --set weights out."
+            f"weights={weights!r}: {names} takes no weights file. Leave --set weights out, or name a --model that does."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -60,9 +60,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe:
     """Apply a model's overrides, then `settings`, and settle the weights: a model from scratch takes none.
 
-    Raises RecipeError.
+    A baseline keeps its own weights, so that it is the same beside every row. Raises RecipeError.
     """
-    values: dict[str, Any] = msgspec.to_builtins(recipe) | dict(model.recipe) | dict(settings)
+    asked = {key: value for key, value in settings.items() if key != "weights" or not model.baseline}
+    values: dict[str, Any] = msgspec.to_builtins(recipe) | dict(model.recipe) | asked
     resolved = convert(values, Recipe, f"recipe {recipe.name} for model {model.name}", RecipeError)
     if model.pretraining == "none":
         return msgspec.structs.replace(resolved, weights="none")
@@ -94,7 +95,7 @@ def changes(recipe: Recipe) -> dict[str, Any]:
     return differing
 
 
-def division(recipe: Recipe | None, pretraining: str | None) -> str:
+def division(recipe: Recipe | None, pretraining: str | None) -> Literal["closed", "open"]:
     """Return `closed` or `open`, from the resolved recipe and the declared pretraining alone.
 
     Closed: equal to a named recipe except optimizer, lr, batch size and input size; weights none or trained on

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -28,6 +29,7 @@ from deeploc_bench.scoring.records import Records, from_csv, to_csv
 class Tested:
     """One test set: the test split of a generator dataset, as it is or perturbed."""
 
+    __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
     generator: str
     perturbation: Perturbation | None = None
 
@@ -92,7 +94,7 @@ def read_validation(folder: Path) -> list[float]:
         rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
         return [float(row["valid_iou"]) for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read: {error!r}") from None
+        raise StoreError(f"{path} is damaged or missing ({error}); delete {folder} and run again") from None
 
 
 def is_trained(folder: Path) -> bool:

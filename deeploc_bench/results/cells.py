@@ -65,17 +65,23 @@ class Cell:
         return self.pair.test_generator in self.facts.standard_generators
 
 
-def read_cells(runs: Path, places: Iterable[str] | None = None) -> list[Cell]:
-    """Return the cells of every tested training below a runs folder, or in some places of it, in the tables' order.
+def read_cells(runs: Path) -> list[Cell]:
+    """Return the cells of every tested training below a runs folder, in the tables' order; raises StoreError."""
+    return cells_in(store.training_folders(runs))
+
+
+def cells_in(folders: Iterable[Path]) -> list[Cell]:
+    """Return the cells of the tested trainings in some folders, in the tables' order.
 
     A training that lies there twice counts once. Records of other data than its facts tell of are left out. A model
     that is never trained stands in every cell that others of its data have. Raises StoreError.
     """
-    trainings: dict[str, tuple[Path, TrainingFacts]] = {}
-    for folder in store.training_folders(runs) if places is None else [runs / place for place in places]:
+    trainings: dict[tuple[str, ...], tuple[Path, TrainingFacts]] = {}
+    for folder in folders:
         facts = store.read_facts(folder)
         if facts.kind != "trained" or store.is_trained(folder):
-            trainings.setdefault(facts.identity, (folder, facts))
+            # a model that is never trained has one identity in all suites
+            trainings.setdefault((facts.suite, facts.data, facts.identity), (folder, facts))
     read = cache(store.read_records)
     own = [one for one in trainings.values() if one[1].kind != "tested"]
     cells = [cell for folder, facts in own for cell in _cells(folder, facts, read)]
@@ -126,11 +132,12 @@ def _cells(folder: Path, facts: TrainingFacts, read: Reader) -> Iterator[Cell]:
 
 
 def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell], read: Reader) -> Iterator[Cell]:
-    """Yield the cells of a model that is never trained: those of the others; by itself those of `loo`."""
+    """Yield the cells of a model that is never trained: those of the others; by itself those of `loo` or `same`."""
     standard, tests = facts.standard_generators, store.tested_in(folder)
     test_only = sorted({tested.generator for tested in tests} - {*standard, AUTHENTIC})
-    alone = [("loo", "full", pair) for pair in PROTOCOLS["loo"](standard, test_only)] if len(standard) > 1 else []
-    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in others) or alone:
+    alone = "loo" if len(standard) > 1 else "same"
+    own = [(alone, "full", pair) for pair in PROTOCOLS[alone](standard, test_only)]
+    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in others) or own:
         for tested in tests:
             if tested.generator == pair.test_generator:
                 yield from _cell(folder, facts, protocol, budget, pair, tested, read)

@@ -1,4 +1,4 @@
-"""Figures of finished trainings, drawn by matplotlib as SVG and PNG."""
+"""Figures of finished trainings, their curves gathered and drawn by matplotlib as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deeploc_bench.plan import store
+from deeploc_bench.results.cells import Cell, grouped
+
 Curve = Sequence[float]
+SIZE = (6.4, 4.0)
+"""Width and height of a figure in inches."""
 STYLE: Any = {
     "svg.hashsalt": "deeploc-bench",  # the same ids in every drawing
     "svg.fonttype": "none",
@@ -16,10 +21,20 @@ STYLE: Any = {
 }
 
 
-def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict[str, bytes]:
-    """Draw validation IoU by epoch, a line a label (the mean over its seeds, the seeds' range shaded).
+def curves_of(cells: Sequence[Cell]) -> dict[str, list[list[float]]]:
+    """Return the validation IoU of each epoch, one curve per training, by what it was trained on (such as `w/o lama`).
 
-    Returns the figure by file suffix, `svg` and `png`. A seed that is not finished ends where it ends.
+    What was not trained here has no curve. Raises StoreError where an epochs.csv is missing or damaged.
+    """
+    trainings = {cell.folder: cell for cell in cells if cell.facts.kind == "trained"}
+    by_label = grouped(trainings.values(), lambda cell: cell.train)
+    return {label: [store.read_validation(cell.folder) for cell in own] for label, own in by_label.items()}
+
+
+def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict[str, bytes]:
+    """Draw validation IoU by epoch, one line per label (the mean over its seeds, the seeds' range shaded).
+
+    Returns the figure by file suffix, `svg` and `png`. A line covers the epochs that all its seeds have.
     """
     import matplotlib as mpl
 
@@ -27,7 +42,7 @@ def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
-        figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+        figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         for label, seeds in curves.items():
             length = min(len(curve) for curve in seeds)
@@ -44,17 +59,19 @@ def validation_curves(title: str, curves: Mapping[str, Sequence[Curve]]) -> dict
 
 
 def iou_histogram(ious: Mapping[str, Sequence[float]]) -> bytes:
-    """Draw how many test images have which IoU, in 20 bins, a line a test generator; returns SVG."""
+    """Draw how many test images have which IoU, in 20 bins, one line per test generator; returns SVG."""
     import matplotlib as mpl
 
     with mpl.rc_context({**STYLE, "backend": "agg"}):
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
-        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         for label, values in ious.items():
             axes.hist(values, bins=20, range=(0, 1), histtype="step", linewidth=1.8, label=label)
         axes.set(xlabel="IoU of a test image", ylabel="images", xlim=(0, 1))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(title="tested on", frameon=False)
         return _saved(figure, "svg")

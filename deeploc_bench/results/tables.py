@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, number
@@ -87,7 +88,8 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
 
 
 def _row(pair: Pair, cells: Sequence[Cell]) -> Row:
-    if not cells:
+    # an experiment fixes the standard generators' data, not that of the test-only ones
+    if len({cell.facts.test_data[pair.test_generator] for cell in cells}) != 1:
         return Row(pair=pair, summary=None)
     return Row(pair=pair, summary=_summary([cells]), false_alarm_area=_false_alarm_area(cells))
 
@@ -108,7 +110,8 @@ def _summary(pairs: Sequence[Sequence[Cell]]) -> Summary:
 
 def _false_alarm_area(cells: Sequence[Cell]) -> float:
     alarms = [false_alarm_area(cell.authentic) for cell in cells if cell.authentic is not None]
-    return float(np.mean(alarms)) if alarms else math.nan
+    data = {cell.facts.test_data.get(AUTHENTIC) for cell in cells}  # of one data set, or nothing is known
+    return float(np.mean(alarms)) if alarms and len(data) == 1 else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +154,25 @@ def title(cell: Cell) -> str:
 def _tables(cells: Sequence[Cell], baselines: Sequence[Cell], name: str) -> list[Table]:
     first = cells[0]
     by_perturbation = grouped(cells, lambda cell: cell.perturbation.name if cell.perturbation else "")
-    clean = by_perturbation.pop("", None) or next(iter(by_perturbation.values()))
-    rows = make_rows(clean)
-    columns = {name: make_rows(perturbed, rows.seeds) for name, perturbed in by_perturbation.items()}
-    caption = f"{name} · {_seeds(rows)}"
+    main = "" if "" in by_perturbation else next(iter(by_perturbation))
+    rows = make_rows(by_perturbation.pop(main))
+    columns = {perturbation: make_rows(own, rows.seeds) for perturbation, own in by_perturbation.items()}
+    caption = f"{name} · {_seeds(rows)}" + (f" · {main}" if main else "")
     if first.protocol == "cross":
-        return [_matrix(one, f"{caption} · {name}" if name else caption) for name, one in {"": rows, **columns}.items()]
-    beside = [cell for cell in baselines if _is_beside(cell, first)]
-    columns |= {name: make_rows(group) for name, group in grouped(beside, lambda cell: cell.facts.model.name).items()}
-    return [_list(rows, columns, caption, first)]
+        perturbed = [_matrix(own, f"{caption} · {perturbation}") for perturbation, own in columns.items()]
+        return [_matrix(rows, caption), *perturbed]
+    return [_list(rows, columns | _beside(first, baselines), caption, first)]
+
+
+def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
+    """Return the rows of each baseline experiment, those of one name told apart by their hash."""
+    own = [cell for cell in baselines if _is_beside(cell, first)]
+    groups = grouped(own, lambda cell: (cell.facts.model.name, cell.facts.experiment))
+    names = Counter(name for name, _ in groups)
+    return {
+        f"{name} {experiment[:8]}" if names[name] > 1 else name: make_rows(cells)
+        for (name, experiment), cells in groups.items()
+    }
 
 
 def _is_beside(baseline: Cell, first: Cell) -> bool:

@@ -49,7 +49,7 @@ class Summary:
 
 
 def summary(row: Sequence[SeedIous]) -> Summary:
-    """Return the scores of one generator or more, averaged over seeds image by image, then over images, then generators.
+    """Return the scores of one generator or more: averaged over seeds image by image, over images, over generators.
 
     Every table, report and claim is made of these, so that they agree to the last digit.
     """

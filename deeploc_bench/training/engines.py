@@ -1,23 +1,48 @@
-"""Engines: where the trainings of a plan are done, one after the other here or fanned out over Ray."""
+"""Does what is not done of a plan: each training is fitted where it is not finished and tested where it is not tested.
+
+Torch is imported where something is to be computed, so that a plan that is done is told at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from deeploc_bench.contract.errors import DeeplocError, TrainingFailed
+import msgspec
+
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed
+from deeploc_bench.contract.registry import Registry, observe
+from deeploc_bench.data.packs import Pack
+from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.plan.job import Prepared
+from deeploc_bench.plan.plan import Training
+from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
-from deeploc_bench.training.work import Workplace, current_facts, train_and_test, untested
 
 if TYPE_CHECKING:
     import torch
 
-    from deeploc_bench.plan.plan import Training
-    from deeploc_bench.plan.store import Tested
+    from deeploc_bench.training.evaluate import Localizer
+
+EXAMPLES = 3
+"""Test images of each generator kept as pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where and how trainings are done: runs folder, device, threads, and how progress and messages are shown."""
+
+    runs: Path
+    device: str = "auto"
+    threads: int = 1
+    progress: Progress
+    say: Callable[[str], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +54,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-Remaining = list[tuple["Training", "list[Tested]"]]
+Remaining = list[tuple[Training, list[Tested]]]
 """The trainings that are not finished, each with the test sets that it is yet to be tested on."""
 
 
@@ -45,38 +70,44 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
         if is_trained and training.loss:
             outcome.reused.append(identity)
         tests = untested(prepared, training, folder)
-        is_recorded = (folder / "training.json").exists() and store.read_facts(folder) == current_facts(
-            training, folder
-        )
-        if tests or not is_recorded or (training.loss and not is_trained):
+        recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
+        if tests or recorded != current_facts(training, folder) or (training.loss and not is_trained):
             remaining.append((training, tests))
     return remaining, outcome
 
 
-def run_local(prepared: Prepared, place: Workplace) -> Outcome:
-    """Do every unfinished training here; one that fails does not stop the others.
+def untested(prepared: Prepared, training: Training, folder: Path) -> list[Tested]:
+    """Return the test sets of a training that there are no records of yet, of today's data."""
+    return [
+        tested
+        for tested in prepared.plan.tests[training.facts.identity]
+        if store.read_records(folder, tested, split_of(prepared, tested).fingerprint) is None
+    ]
 
-    Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
+
+def split_of(prepared: Prepared, tested: Tested) -> Pack:
+    """Return the packed samples of a test set."""
+    return prepared.suite.generators[tested.generator].splits["test"]
+
+
+def current_facts(training: Training, folder: Path) -> TrainingFacts:
+    """Return what the training.json of a folder is to say: what it was made by, as recorded, and of today's data.
+
+    Raises StoreError where the folder is another training's, or its facts are damaged.
     """
-    remaining, outcome = to_do(prepared, place)
-    if not remaining:
-        return outcome
-    device = rehearsed(remaining, place)
-    with ranks.process_group(device):
-        for training, _ in remaining:
-            with recording_failures(outcome, training.facts.identity):
-                record(outcome, training, train_and_test(prepared, training, place, device))
-    return outcome
-
-
-def run_ray(prepared: Prepared, place: Workplace) -> Outcome:
-    """Do every unfinished training as a Ray task of its own; see `ray_engine.run`."""
-    from deeploc_bench.training import ray_engine
-
-    return ray_engine.run(prepared, place)
-
-
-ENGINES: Mapping[str, Callable[[Prepared, Workplace], Outcome]] = {"local": run_local, "ray": run_ray}
+    facts = training.facts
+    if not (folder / "training.json").exists():
+        return facts
+    found = store.read_facts(folder)
+    if found.identity != facts.identity:
+        raise StoreError(f"{folder / 'training.json'} is of another training; move that folder away and run again")
+    return msgspec.structs.replace(
+        found,
+        fingerprint=facts.fingerprint,
+        data=facts.data,
+        test_data=facts.test_data,
+        standard_generators=facts.standard_generators,
+    )
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
@@ -118,3 +149,95 @@ def recording_failures(outcome: Outcome, identity: str) -> Iterator[None]:
         if ranks.processes() > 1:
             raise  # the other processes wait for this one
         outcome.failed[identity] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def train_and_test(prepared: Prepared, training: Training, place: Workplace, device: torch.device) -> bool:
+    """Do what is not done of a training; returns whether it was trained here, and not by another process meanwhile.
+
+    Raises TrainingFailed, and DeeplocError where the plugin, the weights or the folder are at fault.
+    """
+    from deeploc_bench.training.fit import fit  # torch, where something is to be computed
+
+    folder = place.runs / training.place
+    with store.locked(folder) if ranks.is_leader() else nullcontext():
+        if ranks.is_leader():
+            store.sweep(folder)
+            store.write_facts(folder, current_facts(training, folder))
+        is_new = training.loss is not None and not ranks.from_leader(lambda: store.is_trained(folder))
+        if is_new:
+            fit(
+                training,
+                folder,
+                device=device,
+                threads=place.threads,
+                progress=place.progress,
+                on_epoch=lambda epoch: _notify(
+                    prepared.registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch)
+                ),
+            )
+        tests = ranks.from_leader(lambda: untested(prepared, training, folder))
+        localizer = _localizer(training, folder, device, place.threads) if tests else None
+        for tested in tests:
+            assert localizer is not None
+            _test(localizer, split_of(prepared, tested), folder, tested)
+    if ranks.is_leader():
+        records = _records(prepared, training, folder)
+        _notify(prepared.registry, place, "deeploc_training_finished", training, records=records)
+    return is_new
+
+
+def _localizer(training: Training, folder: Path, device: torch.device, threads: int) -> Localizer:
+    from deeploc_bench.training.device import set_arithmetic, start_environment
+    from deeploc_bench.training.evaluate import open_localizer
+
+    if training.loss is None:
+        environment = start_environment(training, folder, device, threads)
+    else:
+        environment = store.read_environment(folder)
+        set_arithmetic(environment.threads)
+    return open_localizer(
+        training.model,
+        training.recipe,
+        weights=folder / "model.safetensors" if training.loss else None,
+        device=device,
+        precision=environment.precision,
+    )
+
+
+def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> None:
+    from deeploc_bench.training.evaluate import evaluate
+    from deeploc_bench.training.pictures import write_examples
+
+    records = evaluate(localizer, pack, tested.perturbation)
+    if ranks.is_leader():
+        store.write_records(folder, tested, records, pack.fingerprint)
+        if not tested.perturbation:
+            write_examples(localizer, pack, folder / "examples", tested.name, EXAMPLES)
+
+
+def _records(prepared: Prepared, training: Training, folder: Path) -> dict[str, Any]:
+    tests, data = prepared.plan.tests[training.facts.identity], prepared.suite.test_fingerprints
+    return {tested.name: store.read_records(folder, tested, data[tested.generator]) for tested in tests}
+
+
+def _notify(registry: Registry, place: Workplace, hook: str, training: Training, **what: object) -> None:
+    """Tell the observers; they get plain copies, so that what they write into them changes nothing."""
+    facts = MappingProxyType(msgspec.to_builtins(training.facts))
+    for finding in observe(registry, hook, training=facts, **what):
+        place.say(f"warning: {finding}")
+
+
+def run_local(prepared: Prepared, place: Workplace) -> Outcome:
+    """Do every unfinished training here; one that fails does not stop the others.
+
+    Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
+    """
+    remaining, outcome = to_do(prepared, place)
+    if not remaining:
+        return outcome
+    device = rehearsed(remaining, place)
+    with ranks.process_group(device):
+        for training, _ in remaining:
+            with recording_failures(outcome, training.facts.identity):
+                record(outcome, training, train_and_test(prepared, training, place, device))
+    return outcome

@@ -100,7 +100,7 @@ def heatmaps_of(
     if heatmaps.shape[2:] != pixels.shape[2:]:
         heatmaps = F.interpolate(heatmaps, size=pixels.shape[2:], mode="bilinear")
     if heatmaps.isnan().any():
-        raise TrainingFailed(f"the model's logits are NaN on {pack.index.files[batch.start]} or its batch")
+        raise TrainingFailed(f"the model's logits are NaN on {pack.entries[batch.start].file} or its batch")
     return heatmaps[:, 0], torch.from_numpy(masks).to(localizer.device)
 
 

@@ -43,7 +43,8 @@ def write_examples(localizer: Localizer, pack: Pack, folder: Path, name: str, co
         for position in positions:
             image = read_batch(pack, np.array([position]))[0][0]
             mask, heatmap = masks[position - batch.start], heatmaps[position - batch.start]
-            grays = (mask.astype(np.uint8) * 255, np.rint(heatmap * 255).astype(np.uint8))
+            # rounded so that exactly the heatmaps above 0.5 are above 127
+            grays = (mask.astype(np.uint8) * 255, np.ceil(255 * heatmap - 0.5).clip(0).astype(np.uint8))
             panels = [image, *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)]
             write(folder / f"{name}-{pack.ids[position]}.png", _png(np.concatenate(panels, axis=1)))
 

@@ -14,11 +14,18 @@ from deeploc_bench.contract.files import write
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Job, Prepared, portable, prepare
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, record, recording_failures, rehearsed, to_do
-from deeploc_bench.training.work import Workplace, train_and_test
+from deeploc_bench.training.engines import (
+    Outcome,
+    Workplace,
+    record,
+    recording_failures,
+    rehearsed,
+    to_do,
+    train_and_test,
+)
 
 
-def run(prepared: Prepared, place: Workplace) -> Outcome:
+def run_ray(prepared: Prepared, place: Workplace) -> Outcome:
     """Do every unfinished training as a Ray task of its own; a task whose worker dies is tried again.
 
     Raises UsageError where Ray is not installed, DeeplocError as the local engine does.

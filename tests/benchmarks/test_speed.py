@@ -16,33 +16,43 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from deeploc_bench.contract.registry import load_plugins
+from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
-from deeploc_bench.data.batches import as_packs, evaluation_parts, read
+from deeploc_bench.data.batches import as_packs, evaluation_batches, read_batch
 from deeploc_bench.data.suites import load_suite
+from deeploc_bench.plan.facts import TrainingEnvironment
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.scoring.metrics import image_ious, iou
-from deeploc_bench.training.engines import silent
 from deeploc_bench.training.evaluate import Localizer, evaluate
-from deeploc_bench.training.fit import _Fit
+from deeploc_bench.training.fit import Fit
+from deeploc_bench.training.ray_engine import silent
 
-ENVIRONMENT = {"precision": "fp32", "threads": torch.get_num_threads(), "processes": 1}
+ENVIRONMENT = TrainingEnvironment(
+    device="cpu",
+    torch_device="cpu",
+    precision="fp32",
+    threads=torch.get_num_threads(),
+    processes=1,
+    versions={},
+    python="3",
+    platform="here",
+)
 
 
 @pytest.fixture(scope="module")
 def telea():
-    return load_suite(load_plugins(), "photos", data=None, progress=silent).generators["telea"].splits
+    return load_suite(load_plugins().suite("photos"), data=None, progress=silent).generators["telea"].splits
 
 
 @pytest.fixture(scope="module")
 def training():
     prepared = prepare(Job(protocols=("same",), settings=("flip=false",)), silent)
-    return next(training for training in prepared.plan.tests if training.loss)
+    return next(training for training in prepared.plan.trainings.values() if training.loss)
 
 
 @pytest.fixture(scope="module")
 def localizer(training):
-    fit = _Fit(training, ENVIRONMENT, torch.device("cpu"))
+    fit = Fit(training, ENVIRONMENT, torch.device("cpu"))
     return Localizer(
         module=fit.module, model=training.model, device=torch.device("cpu"), precision="fp32", input_size=None
     )
@@ -52,7 +62,7 @@ class Files(Dataset):
     """Decodes, converts and blurs each image, as a training script would."""
 
     def __init__(self, folder, packed, sigmas):
-        images, masks = read(packed, np.arange(len(packed)))
+        images, masks = read_batch(packed, np.arange(len(packed)))
         for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
             Image.fromarray(image).save(folder / f"{i}.png")
             Image.fromarray(mask).save(folder / f"{i}-mask.png")
@@ -78,7 +88,7 @@ def test_batches(benchmark, way, telea, tmp_path):
 
     def packed():
         for start in range(0, count, 16):
-            images, masks = read(telea["train"], np.arange(start, min(start + 16, count)))
+            images, masks = read_batch(telea["train"], np.arange(start, min(start + 16, count)))
             yield blur_some(to_float(torch.from_numpy(images)), sigmas[start : start + 16]), torch.from_numpy(masks)
 
     for (images, masks), (expected, truth) in zip(packed(), loader, strict=True):
@@ -90,8 +100,8 @@ def test_batches(benchmark, way, telea, tmp_path):
 @torch.inference_mode()
 def image_by_image(localizer, packed):
     ious = []
-    for part in evaluation_parts(packed):
-        images, masks = read(packed, np.arange(part.start, part.stop))
+    for part in evaluation_batches(packed):
+        images, masks = read_batch(packed, np.arange(part.start, part.stop))
         heatmaps = torch.sigmoid(localizer.module(to_float(torch.from_numpy(images))))[:, 0].numpy()
         for heatmap, mask in zip(heatmaps, masks, strict=True):
             pred_mask = heatmap > 0.5
@@ -114,10 +124,10 @@ def test_evaluation(benchmark, way, localizer, telea):
 def test_epoch(benchmark, training, capsys):
     """Epochs of the harness and of a bare loop take turns, because these are long enough for a machine to drift."""
     benchmark.group = "an epoch of training with validation"
-    fit = _Fit(training, ENVIRONMENT, torch.device("cpu"))
+    fit = Fit(training, ENVIRONMENT, torch.device("cpu"))
     (train,), (valid,) = as_packs(training.train), as_packs(training.valid)
-    images, masks = (torch.from_numpy(part) for part in read(train, np.arange(len(train))))
-    pictures, truths = (torch.from_numpy(part) for part in read(valid, np.arange(len(valid))))
+    images, masks = (torch.from_numpy(part) for part in read_batch(train, np.arange(len(train))))
+    pictures, truths = (torch.from_numpy(part) for part in read_batch(valid, np.arange(len(valid))))
 
     def bare():
         fit.module.train()

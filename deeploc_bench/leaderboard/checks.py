@@ -1,0 +1,276 @@
+"""What a submission must hold: against itself, its suite, and the file that was accepted before. Runs nothing of it.
+
+Checks of values trust the shape: they run only where the checks of shape, of cells and of the suite found nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from deeploc_bench.contract.errors import RecipeError, SubmissionError
+from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.data.manifest import Manifest
+from deeploc_bench.leaderboard.claims import PairRecords, claims_of, missing, pairs_of
+from deeploc_bench.leaderboard.submission import Submission, read, recipe_of
+from deeploc_bench.plan.protocols import Pair
+from deeploc_bench.plan.recipe import division
+from deeploc_bench.scoring.records import Records
+
+CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "speed")
+"""What may change in an accepted file: words about it. A better run is another submission."""
+Findings: TypeAlias = Iterator[Finding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A submission of sound shape, its records, and the manifest of its suite, if there is one."""
+
+    submission: Submission
+    records: PairRecords
+    manifest: Manifest | None
+
+    def of_each_training(self) -> Iterator[tuple[str, Pair, Records]]:
+        """Yield the words for each training and test, the pair, and its records."""
+        for pair, by_seed in self.records.items():
+            for seed, found in by_seed.items():
+                yield _title(seed, pair), pair, found
+
+
+def check_place(submission: Submission, file: Path) -> Findings:
+    """Check that the file is called and lies as the submission says."""
+    if submission.name != file.stem:
+        yield Finding(check="name", message=f"name {submission.name!r} is not the file's, {file.stem!r}")
+    if file.parent.parent.name == "submissions" and submission.suite != file.parent.name:
+        yield Finding(check="place", message=f"suite {submission.suite!r} lies in the folder of {file.parent.name!r}")
+
+
+def check_order(submission: Submission) -> Findings:
+    """Check that seeds and ids are sorted, that each appears once, and that there are some."""
+    named = {"seeds": submission.seeds} | {f"ids of {name}": ids for name, ids in submission.ids.items()}
+    for what, values in named.items():
+        yield from _sorted(what, values)
+
+
+def check_shape(submission: Submission) -> Findings:
+    """Check what all others rest on: two standard generators, ids of all that is tested, lists of one length."""
+    generators = submission.generators
+    yield from _sorted("generators", generators)
+    if len(generators) < 2:
+        yield Finding(check="generators", message="loo needs a suite of two standard generators or more")
+    if AUTHENTIC in generators:
+        yield Finding(check="generators", message=f"{AUTHENTIC!r} is not a standard generator: it has no edits")
+    for name in sorted({*generators, *submission.sources, *submission.pixels} - {*submission.ids}):
+        yield Finding(check="ids", message=f"{name!r} has no ids; list the ids of its test images, sorted")
+    yield from _lengths(submission)
+
+
+def _lengths(submission: Submission) -> Findings:
+    for name, ids in submission.ids.items():
+        for what, columns in (("sources", submission.sources), ("pixels", submission.pixels)):
+            found = len(columns.get(name, ()))
+            if found != len(ids):
+                yield Finding(check="lengths", message=f"{name} has {len(ids)} ids and {found} {what}; one each")
+    for training in submission.trainings:
+        for test, counts in training.tests.items():
+            if test not in submission.ids:
+                message = f"{training.title}, is tested on {test!r}, which has no ids"
+                yield Finding(check="ids", message=message)
+            for what in ("tp", "fp", "fn", "pred"):
+                found, ids = len(getattr(counts, what)), submission.ids.get(test, ())
+                if found != len(ids):
+                    message = f"{training.title}, test {test}: {found} values of {what} for {len(ids)} ids"
+                    yield Finding(check="lengths", message=message)
+
+
+def check_cells(case: Case) -> Findings:
+    """Check that `loo` is complete, `same` and `cross` complete or absent, and that no training is beside them."""
+    submission = case.submission
+    known = {pair.train_generators for name in ("loo", "same") for pair in pairs_of(name, submission.generators)}
+    titles = Counter((training.seed, training.train_generators) for training in submission.trainings)
+    for training in submission.trainings:
+        if training.train_generators not in known:
+            yield Finding(check="cells", message=f"{training.title}: belongs to no protocol of the standard generators")
+        if training.seed not in submission.seeds:
+            yield Finding(check="seeds", message=f"{training.title}: its seed is not among the declared ones")
+        if titles.pop((training.seed, training.train_generators), 0) > 1:
+            yield Finding(check="cells", message=f"{training.title}: appears twice")
+    yield from _complete(case)
+
+
+def _complete(case: Case) -> Findings:
+    submission, before = case.submission, set[Pair]()
+    for protocol, rule in (("loo", "required"), ("same", "complete or absent"), ("cross", "complete or absent")):
+        pairs = set(pairs_of(protocol, submission.generators))
+        lacking = missing(submission, case.records, protocol)
+        if lacking and (protocol == "loo" or case.records.keys() & (pairs - before)):
+            message = f"{protocol} is {rule}: {len(lacking)} of its tests are missing, the first of"
+            cure = f"run --protocol {protocol} to the end with every seed"
+            yield Finding(check="cells", message=f"{message} {_title(*lacking[0])}; {cure}")
+        before |= pairs
+
+
+def check_held_out(case: Case) -> Findings:
+    """Check that no held-out generator was trained on, here or before."""
+    submission = case.submission
+    for name in sorted({*submission.pretraining_generators} & {*submission.generators}):
+        yield Finding(check="held-out", message=f"{name} is held out, but the declared pretraining has seen it")
+    for training in submission.trainings:
+        strange = sorted({*training.train_generators} - {*submission.generators})
+        if strange:
+            message = f"{training.title}: {', '.join(strange):.200} are not among the standard generators"
+            yield Finding(check="held-out", message=message)
+
+
+def check_suite(case: Case) -> Findings:
+    """Check that fingerprint, generators, ids, sources and pixels are those of the suite's manifest."""
+    submission, manifest = case.submission, case.manifest
+    if manifest is None:
+        return
+    cure = f"see 'deeploc-bench data manifest {submission.suite}'"
+    if submission.fingerprint != manifest.fingerprint:
+        message = f"trained on data {submission.fingerprint}, the suite's is {manifest.fingerprint}; {cure}"
+        yield Finding(check="fingerprint", message=message)
+    standard = sorted(name for name, part in manifest.generators.items() if part.role == "standard")
+    yield from _as_in_manifest("generators", "generators", submission.generators, standard, cure)
+    for name, ids in submission.ids.items():
+        if name not in manifest.generators:
+            yield Finding(check="generators", message=f"{name} is not a generator of suite {submission.suite}; {cure}")
+            continue
+        columns: tuple[tuple[str, str, Sequence[Any]], ...] = (
+            ("ids", "id", ids),
+            ("sources", "source", submission.sources[name]),
+            ("pixels", "pixels", submission.pixels[name]),
+        )
+        for check, key, values in columns:
+            expected = [getattr(image, key) for image in manifest.generators[name].test]
+            yield from _as_in_manifest(check, f"{check} of {name}", values, expected, cure)
+
+
+def check_areas(case: Case) -> Findings:
+    """Check that tp + fn is the area of each mask, and that no more pixels are counted than there are."""
+    areas = _mask_areas(case)
+    for title, pair, found in case.of_each_training():
+        test = pair.test_generator
+        ids, counted, pixels = case.submission.ids[test], (found.tp + found.fn).tolist(), found.pixels.tolist()
+        if counted != areas[test]:
+            wrong = [place for place, count in enumerate(counted) if count != areas[test][place]]
+            first = f"{ids[wrong[0]]} is {counted[wrong[0]]}, its mask has {areas[test][wrong[0]]} pixels"
+            yield Finding(check="area", message=f"{title}: tp + fn of {first} ({len(wrong)} such images)")
+        over = np.flatnonzero(found.tn < 0).tolist()
+        if over:
+            first = f"{ids[over[0]]} is {pixels[over[0]] - int(found.tn[over[0]])}, it has {pixels[over[0]]} pixels"
+            yield Finding(check="pixels", message=f"{title}: tp + fp + fn of {first} ({len(over)} such images)")
+
+
+def _mask_areas(case: Case) -> Mapping[str, list[int]]:
+    """Return the mask areas of the manifest, or without one those that the first training gives."""
+    if case.manifest is not None:
+        parts = case.manifest.generators
+        return {test: [image.mask_area for image in parts[test].test] for test in case.submission.ids}
+    areas = {AUTHENTIC: [0] * len(case.submission.ids.get(AUTHENTIC, ()))}
+    for _, pair, found in case.of_each_training():
+        if pair.test_generator not in areas:
+            areas[pair.test_generator] = (found.tp + found.fn).tolist()
+    return areas
+
+
+def check_division(case: Case) -> Findings:
+    """Check that the division follows from the recipe and the declared facts alone."""
+    submission = case.submission
+    try:
+        recipe = recipe_of(submission)
+    except RecipeError as error:
+        yield Finding(check="recipe", message=str(error))
+        return
+    expected = division(recipe, submission.pretraining) if submission.loss else "open"
+    if submission.division != expected:
+        message = f"division {submission.division!r}; by its recipe and pretraining it is {expected!r}"
+        yield Finding(check="division", message=message)
+
+
+def check_claims(case: Case) -> Findings:
+    """Check that every claim equals what the records give, to the last digit."""
+    given = _leaves(msgspec.to_builtins(claims_of(case.submission, case.records)))
+    claimed = _leaves(msgspec.to_builtins(case.submission.claims))
+    for path in sorted({*given, *claimed}):
+        if given.get(path) != claimed.get(path):
+            message = f"{'.'.join(path):.200} is claimed as {claimed.get(path)}; the records give {given.get(path)}"
+            yield Finding(check="claims", message=message)
+
+
+SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_suite)
+VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division, check_claims)
+
+
+def check_unchanged(submission: Submission, file: Path, base: Path) -> Findings:
+    """Check that nothing of a file that was accepted differs, but for words about it."""
+    before = base / "submissions" / submission.suite / file.name
+    if not before.exists():
+        return
+    try:
+        accepted = read(before)
+    except SubmissionError as error:
+        yield Finding(check="base", message=f"the accepted file cannot be read: {error}")
+        return
+    for name in submission.__struct_fields__:
+        if name not in CHANGEABLE and getattr(accepted, name) != getattr(submission, name):
+            message = f"{name} differs from the accepted file {before}; submit under another name"
+            yield Finding(check="base", message=message)
+
+
+def warn_of_itself(case: Case) -> Findings:
+    """Warn of what is strange for a model that looks for edits: no spread over seeds, predictions that are trivial."""
+    submission = case.submission
+    if submission.is_baseline:
+        return
+    if len(submission.seeds) > 1 and submission.claims.loo.spread == 0:
+        message = f"no spread over {len(submission.seeds)} seeds: are they copies of one?"
+        yield Finding(check="spread", message=message, level="warning")
+    held_out = set(pairs_of("loo", submission.generators))
+    for title, pair, found in case.of_each_training():
+        predicted = found.tp + found.fp
+        trivial = float(np.mean((predicted == 0) | (predicted == found.pixels)))
+        if pair in held_out and trivial > 0.5:
+            message = f"{title}: predictions are empty or full on {trivial:.0%} of the images"
+            yield Finding(check="trivial", message=message, level="warning")
+
+
+def _title(seed: int, pair: Pair) -> str:
+    return f"seed {seed}, trained on {'+'.join(pair.train_generators):.120}, test {pair.test_generator}"
+
+
+def _sorted(what: str, values: Sequence[Any]) -> Findings:
+    check = what.partition(" ")[0]
+    if not values and check != "generators":
+        yield Finding(check=check, message=f"{what}: there are none")
+    for number, (before, after) in enumerate(pairwise(values), start=2):
+        if before >= after:
+            message = f"{what} must be sorted, each once: number {number}, {after!r}, follows {before!r}"
+            yield Finding(check=check, message=message)
+            return
+
+
+def _as_in_manifest(check: str, what: str, values: Sequence[Any], expected: Sequence[Any], cure: str) -> Findings:
+    for number, (value, other) in enumerate(zip(values, expected, strict=False), start=1):
+        if value != other:
+            message = f"{what} are not those of the suite's manifest: number {number} is {value!r}, the manifest has"
+            yield Finding(check=check, message=f"{message} {other!r}; {cure}")
+            return
+    if len(values) != len(expected):
+        message = f"{what} are not those of the suite's manifest: {len(values)}, the manifest has {len(expected)}"
+        yield Finding(check=check, message=f"{message}; {cure}")
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    if not isinstance(value, dict):
+        return {path: value}
+    return {key: leaf for name, part in value.items() for key, leaf in _leaves(part, (*path, name)).items()}

@@ -1,0 +1,172 @@
+"""A job takes its defaults from its suite, and refuses what cannot be meant before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from trees import dolos_tree
+
+from deeploc_bench.contract.errors import DataError, RecipeError, UsageError
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.plan.job import Job, portable, prepare, prepare_baselines
+from deeploc_bench.training.ray_engine import silent
+
+TINY = Path(__file__).parent / "tiny.py"
+PRETRAINED = """
+from deeploc_bench import Model, hookimpl
+
+@hookimpl
+def deeploc_models():
+    return [Model(name="pretrained", build=object, reference=None, pretraining="imagenet", recipe={"lr": 0.5})]
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_registry(tmp_path_factory):
+    file = tmp_path_factory.mktemp("plugin") / "pretrained.py"
+    file.write_text(PRETRAINED)
+    return load_plugins([str(TINY), str(file)])
+
+
+@pytest.fixture
+def plan(tiny_registry):
+    """Return a function from a job on the tiny suite to its plan's trainings that are trained."""
+
+    def make(**asked):
+        prepared = prepare(Job(**({"suite": "tiny", "models": ["residual-unet"]} | asked)), silent, tiny_registry)
+        return [one for one in prepared.plan.trainings.values() if one.loss]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def dolos(tmp_path_factory):
+    return dolos_tree(tmp_path_factory.mktemp("dolos"), counts=(2, 2, 2))
+
+
+@pytest.fixture(autouse=True)
+def packed_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DEEPLOC_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def photos(registry):
+    return prepare(Job(), silent, registry)
+
+
+def test_the_embedded_suite_has_its_own_model_and_recipe(photos):
+    trained = [one for one in photos.plan.trainings.values() if one.loss]
+    assert {one.model.spec.name for one in trained} == {"residual-unet"}
+    assert {(one.recipe.name, one.loss.text, one.seed) for one in trained} == {("quick", "jaccard", 0)}
+    assert {(cell.protocol, cell.budget) for cell in photos.plan.cells} == {("loo", "full")}
+    assert (photos.suite.name, photos.suite.data) == ("photos", None)
+
+
+def test_baselines_stand_beside_every_run(photos, registry):
+    untrained = {one.model.spec.name for one in photos.plan.trainings.values() if not one.loss}
+    assert untrained == set(registry.baselines) and {"all-manipulated", "centre-prior"} <= untrained
+
+
+def test_another_suite_has_the_posters_best_model_and_recipe(registry, dolos):
+    prepared = prepare(Job(suite="dolos", data=str(dolos)), silent, registry)
+    trained = [one for one in prepared.plan.trainings.values() if one.loss]
+    found = {(one.model.spec.name, one.loss.text, one.recipe.name) for one in trained}
+    assert found == {("unetplusplus-resnet50", "jaccard", "poster")} and len(trained) == 4
+
+
+def test_what_is_asked_for_goes_before_the_suites_defaults(plan):
+    found = plan(recipe="poster", losses=["dice"], seeds=[3], protocols=["same"], models=["pretrained"])
+    assert {(one.model.spec.name, one.recipe.name, one.loss.text, one.seed) for one in found} == {
+        ("pretrained", "poster", "dice", 3)
+    }
+    assert {one.recipe.lr for one in found} == {0.5}
+
+
+def test_what_is_asked_for_twice_is_done_once(plan):
+    assert len(plan(models=["residual-unet"] * 2, losses=["jaccard"] * 2, seeds=[0, 0], protocols=["loo", "loo"])) == 2
+
+
+def test_a_baseline_that_is_asked_for_stands_once(tiny_registry):
+    prepared = prepare(Job(suite="tiny", models=["all-manipulated"]), silent, tiny_registry)
+    names = [one.model.spec.name for one in prepared.plan.trainings.values()]
+    assert sorted(names) == sorted(tiny_registry.baselines)
+
+
+def test_data_of_the_environment_does_not_disturb_a_suite_that_needs_none(registry, monkeypatch, photos):
+    monkeypatch.setenv("DEEPLOC_DATA", "/nowhere")
+    found = prepare(Job(), silent, registry)
+    assert list(found.plan.trainings) == list(photos.plan.trainings)
+
+
+def test_data_of_the_environment_serves_a_suite_that_needs_some(registry, monkeypatch, dolos):
+    monkeypatch.setenv("DEEPLOC_DATA", str(dolos))
+    prepared = prepare(Job(suite="dolos"), silent, registry)
+    assert prepared.suite.data == dolos and prepared.job.data == str(dolos)
+
+
+def test_a_flag_goes_before_the_environment(registry, monkeypatch, dolos):
+    monkeypatch.setenv("DEEPLOC_DATA", "/nowhere")
+    assert prepare(Job(suite="dolos", data=str(dolos)), silent, registry).suite.data == dolos
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"suite": "dolos"}, r"suite 'dolos' needs --data PATH \(or DEEPLOC_DATA\): "),
+        ({"suite": "dolos", "data": "/nowhere"}, r"--data /nowhere: there is no such folder. Give .*"),
+        ({"data": "."}, "suite 'photos' takes no --data: its images come with the plugin. Leave the flag out."),
+        ({"suite": "photo"}, r"unknown suite 'photo'. Did you mean 'photos'\?"),
+        ({"protocols": ["lou"]}, r"unknown protocol 'lou'. Did you mean 'loo'\? Known: cross, loo, same."),
+        ({"budget": "half"}, "unknown budget 'half'. Known: full, matched."),
+        ({"models": ["residual"]}, r"unknown model 'residual'. Did you mean 'residual-unet'\?"),
+        ({"losses": ["jacard"]}, r"unknown loss 'jacard'. Did you mean 'jaccard'\?"),
+        ({"recipe": "fast"}, "unknown recipe 'fast'."),
+        ({"settings": ["epoch=1"]}, r"unknown recipe key 'epoch'. Did you mean 'epochs'\?"),
+        ({"perturbations": ["jpg:75"]}, r"unknown kind 'jpg'. Did you mean 'jpeg'\?"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_its_cure(registry, asked, told):
+    with pytest.raises(UsageError, match=told):
+        prepare(Job(**asked), silent, registry)
+
+
+def test_data_that_holds_no_such_suite_is_refused(registry, tmp_path):
+    with pytest.raises(DataError, match=rf"(?s)suite 'dolos': 6 errors in its data; .*lama .*: {tmp_path} holds no"):
+        prepare(Job(suite="dolos", data=str(tmp_path)), silent, registry)
+
+
+def test_a_weights_file_that_no_model_takes_is_refused_with_the_cure(plan):
+    with pytest.raises(RecipeError, match="'residual-unet' takes no weights file. Leave --set weights out"):
+        plan(settings=["weights=some.safetensors"])
+
+
+def test_a_weights_file_is_for_the_models_that_take_it(plan, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    found = plan(models=["residual-unet", "pretrained"], settings=[f"weights={tmp_path}/w.safetensors"])
+    assert {(one.model.spec.name, one.recipe.weights != "none") for one in found} == {
+        ("residual-unet", False),
+        ("pretrained", True),
+    }
+
+
+def test_baselines_can_be_tested_on_one_generator_alone(tiny_registry):
+    prepared = prepare_baselines(Job(suite="tiny"), "dark", silent, tiny_registry)
+    assert {one.model.spec.name for one in prepared.plan.trainings.values()} == set(tiny_registry.baselines)
+    assert [[one.name for one in tests] for tests in prepared.plan.tests.values()] == [["dark"]] * len(
+        tiny_registry.baselines
+    )
+    with pytest.raises(UsageError, match=r"unknown generator 'darc'. Did you mean 'dark'\? Known: bright, dark."):
+        prepare_baselines(Job(suite="tiny"), "darc", silent, tiny_registry)
+
+
+def test_a_job_for_workers_elsewhere_has_absolute_paths_and_keeps_its_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["weights=w.safetensors", "lr=1e-3"]
+    found = portable(Job(suite="s.toml", data="images", recipe="r.toml", plugins=["p.py", "module"], settings=settings))
+    assert (found.suite, found.data, found.recipe) == tuple(f"{tmp_path}/{n}" for n in ("s.toml", "images", "r.toml"))
+    assert found.plugins == [f"{tmp_path}/p.py", "module"]
+    assert found.settings == [f"weights={tmp_path}/w.safetensors", "lr=1e-3"]
+    same = Job(suite="photos", recipe="quick", settings=["weights=none"])
+    assert portable(same) == Job(suite="photos", recipe="quick", settings=["weights=none"], plugins=[])

@@ -1,0 +1,227 @@
+"""Tables say what the records say: seeds are paired, what is incomplete looks so, what is apart is never averaged."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from runs import QUICK, authentic_of, cell, facts_of, others, row
+
+from deeploc_bench.data.perturb import Perturbation
+from deeploc_bench.results.comparisons import dialect_table
+from deeploc_bench.results.tables import make_rows, score_tables, sections
+from deeploc_bench.scoring.dialects import find_dialect
+
+FIRST = {"a": [0.10, 0.30], "b": [0.40, 0.60], "c": [0.60, 0.60], "d": [0.80, 1.00]}
+SECOND = {"a": [0.30, 0.50], "b": [0.40, 0.40], "c": [0.40, 0.80], "d": [1.00, 1.00]}
+FLOOR = {"a": [0.10, 0.10], "b": [0.20, 0.20], "c": [0.30, 0.30], "d": [0.20, 0.20]}
+UNTRAINED = {"kind": "tested", "baseline": True, "model": "floor"}
+
+
+def column(table, header):
+    """Return a column of a table by its line: the generators trained on, then the one tested on."""
+    place = table.headers.index(header)
+    return {line[:2]: line[place] for line in table.lines}
+
+
+def held_out(table, header="IoU"):
+    return {test or train: value for (train, test), value in column(table, header).items()}
+
+
+def test_a_row_says_what_was_left_out_and_its_mean_is_over_the_generators():
+    (table,) = score_tables(row(FIRST))
+    assert table.caption == "loo · made · net + jaccard · quick · seed 0"
+    assert column(table, "IoU") == {
+        ("w/o a", "a"): "0.20",
+        ("w/o b", "b"): "0.50",
+        ("w/o c", "c"): "0.60",
+        ("w/o d", "d"): "0.90",
+        ("mean", ""): "0.55",
+    }
+
+
+def test_seeds_are_averaged_image_by_image_and_paired_by_number():
+    (table,) = score_tables([*row(SECOND, seed=7), *row(FIRST, seed=3)])
+    assert table.caption.endswith(" · seeds 3, 7")
+    assert held_out(table) == {"a": "0.30", "b": "0.45", "c": "0.60", "d": "0.95", "mean": "0.57"}
+    # of each seed: a .2 .4, b .5 .4, c .6 .6, d .9 1, mean .55 .6
+    assert held_out(table, "sd over seeds") == {"a": "0.14", "b": "0.07", "c": "0.00", "d": "0.07", "mean": "0.04"}
+
+
+def test_only_seeds_that_every_cell_has_are_averaged():
+    lacking = [cell for cell in row(SECOND, seed=1) if cell.pair.test_generator != "c"]
+    (table,) = score_tables([*row(FIRST, seed=0), *lacking])
+    assert table.caption.endswith(" · seed 0 (incomplete, left out: 1)")
+    assert held_out(table) == {"a": "0.20", "b": "0.50", "c": "0.60", "d": "0.90", "mean": "0.55"}
+
+
+def test_seeds_of_equal_count_but_other_numbers_are_not_paired():
+    mixed = [cell for cell in row(FIRST, seed=0) if cell.pair.test_generator != "a"]
+    mixed += [cell for cell in row(SECOND, seed=1) if cell.pair.test_generator == "a"]
+    (table,) = score_tables(mixed)
+    assert held_out(table)["mean"] == "3 of 4"
+
+
+def test_a_missing_cell_is_a_dash_and_the_mean_says_how_many_there_are():
+    (table,) = score_tables(row({test: FIRST[test] for test in "abd"}))
+    assert held_out(table) == {"a": "0.20", "b": "0.50", "c": "-", "d": "0.90", "mean": "3 of 4"}
+    assert column(table, "95 % interval (1 sources)")[("w/o c", "c")] == "-"
+    assert make_rows(row({test: FIRST[test] for test in "abd"})).mean.summary is None
+
+
+def test_a_baseline_stands_beside_each_pair_and_its_mean_covers_the_same_generators():
+    extra = cell("x", [0.0, 0.1], train=others("a"), extra=("x",))
+    floor_extra = cell("x", [1.0, 1.0], train=others("a"), extra=("x",), **UNTRAINED)
+    (table,) = score_tables([*row(FIRST, extra=("x",)), extra, *row(FLOOR, **UNTRAINED, extra=("x",)), floor_extra])
+    floors = column(table, "floor")
+    assert [floors[(f"w/o {test}", test)] for test in "abcd"] == ["0.10", "0.20", "0.30", "0.20"]
+    assert floors[("mean", "")] == "0.20" and floors[("w/o a", "x")] == "1.00"
+    assert column(table, "IoU")[("mean", "")] == "0.55"
+
+
+def test_a_baseline_that_lacks_a_cell_has_no_mean():
+    (table,) = score_tables([*row(FIRST), *row({"a": FLOOR["a"], "b": FLOOR["b"]}, **UNTRAINED)])
+    assert held_out(table, "floor") == {"a": "0.10", "b": "0.20", "c": "-", "d": "-", "mean": "2 of 4"}
+
+
+def test_two_codes_of_a_baseline_are_two_columns_and_never_one():
+    old = row({"a": FLOOR["a"], "b": FLOOR["b"]}, **UNTRAINED, source="old")
+    new = row({"c": FLOOR["c"], "d": FLOOR["d"]}, **UNTRAINED, source="new")
+    (table,) = score_tables([*row(FIRST), *old, *new])
+    columns = [header for header in table.headers if header.startswith("floor")]
+    assert columns == [f"floor {cells[0].facts.experiment[:8]}" for cells in (old, new)]
+    assert [held_out(table, header)["mean"] for header in columns] == ["2 of 4", "2 of 4"]
+
+
+def test_baselines_stand_alone_where_nothing_else_was_tested():
+    (table,) = score_tables(row(FLOOR, **UNTRAINED))
+    assert table.caption == "loo · made · floor · never trained · seed 0"
+    assert held_out(table)["mean"] == "0.20" and "floor" not in table.headers
+
+
+APART = {
+    "code": {"source": "edited"},
+    "recipe": {"recipe": replace(QUICK, lr=0.001)},
+    "weights file": {"recipe": replace(QUICK, weights="file"), "weights": "1" * 64},
+    "data": {"data": "other"},
+}
+
+
+@pytest.mark.parametrize("changes", APART.values(), ids=APART)
+def test_what_differs_in_more_than_the_seed_is_another_experiment(changes):
+    one, other = score_tables([*row(FIRST, seed=0), *row(SECOND, seed=1, **changes)])
+    means = {table.caption.rpartition("seed ")[2]: held_out(table)["mean"] for table in (one, other)}
+    assert means == {"0": "0.55", "1": "0.60"}
+    assert "sd over seeds" not in one.headers + other.headers
+    assert one.caption.replace("seed 0", "") != other.caption.replace("seed 1", "")
+
+
+def test_two_weights_files_are_two_experiments_told_apart_by_their_hash():
+    files = [row(FIRST, recipe=replace(QUICK, weights="file"), weights=digit * 64) for digit in "12"]
+    tables = score_tables([cell for cells in files for cell in cells])
+    assert sorted(table.caption for table in tables) == sorted(
+        f"loo · made · net + jaccard · quick, weights=file · experiment {cells[0].facts.experiment[:8]} · seed 0"
+        for cells in files
+    )
+
+
+def test_recipes_of_one_content_are_one_recipe_whatever_they_are_called():
+    (table,) = score_tables([*row(FIRST, seed=0), *row(SECOND, seed=1, recipe=replace(QUICK, name="mine"))])
+    assert held_out(table)["mean"] == "0.57"
+
+
+def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row():
+    cells = [*row(FIRST, seed=0, extra=("x",)), *row(SECOND, seed=1, extra=("x",))]
+    for seed, count in ((0, 4), (1, 6)):
+        changes = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
+        cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **changes))
+    (table,) = score_tables(cells)
+    assert column(table, "IoU")[("w/o a", "x")] == "-" and held_out(table)["mean"] == "0.57"
+
+
+def test_a_detector_that_is_only_tested_has_a_table_of_its_own():
+    detector = {"kind": "tested", "model": "detector"}
+    own, trained = score_tables([*row(SECOND, **detector), *row(FIRST), *row(FLOOR, **UNTRAINED)])
+    assert own.caption == "loo · made · detector · never trained · seed 0"
+    assert held_out(own) == {"a": "0.40", "b": "0.40", "c": "0.60", "d": "1.00", "mean": "0.60"}
+    assert held_out(own, "floor")["mean"] == held_out(trained, "floor")["mean"] == "0.20"
+    assert "detector" not in trained.headers
+
+
+def test_predictions_made_elsewhere_on_unknown_generators_have_a_table_without_claims():
+    facts = facts_of(kind="scored", model="closed")
+    (table,) = score_tables([cell("a", [0.2, 0.4], train=(), protocol="score", facts=facts)])
+    assert table.caption == "score · made · closed · made elsewhere · seed 0"
+    assert table.lines[0][:3] == ("not declared", "a", "0.30")
+
+
+def test_a_generator_called_gap_or_mean_keeps_its_numbers():
+    names = ("gap", "mean", "iou")
+    cells = row({"gap": [0.1], "mean": [0.2], "iou": [0.6]}, standard_generators=names)
+    (table,) = score_tables(cells)
+    assert [line[:3] for line in table.lines] == [
+        ("w/o gap", "gap", "0.10"),
+        ("w/o mean", "mean", "0.20"),
+        ("w/o iou", "iou", "0.60"),
+        ("mean", "", "0.30"),
+    ]
+
+
+def test_a_perturbed_column_is_over_the_seeds_of_the_one_beside_it():
+    blurred = {"perturbation": Perturbation(kind="blur", value=2)}
+    clean = [*row(FIRST, seed=0), *row(SECOND, seed=1)]
+    (table,) = score_tables([*clean, *row(FLOOR, seed=0, **blurred)])
+    assert set(held_out(table, "blur-2").values()) == {"-", "0 of 4"}
+    (table,) = score_tables([*clean, *row(FLOOR, seed=0, **blurred), *row(FLOOR, seed=1, **blurred)])
+    assert held_out(table, "blur-2") == {"a": "0.10", "b": "0.20", "c": "0.30", "d": "0.20", "mean": "0.20"}
+
+
+def test_a_table_of_perturbed_records_alone_says_so():
+    (table,) = score_tables(row(FIRST, perturbation=Perturbation(kind="blur", value=2)))
+    assert table.caption == "loo · made · net + jaccard · quick · seed 0 · blur-2"
+    assert held_out(table)["mean"] == "0.55" and "blur-2" not in table.headers
+
+
+def test_a_matrix_has_a_dash_where_nothing_was_tested():
+    names = ("a", "b")
+    ious = {("a", "a"): 0.9, ("a", "b"): 0.4, ("b", "b"): 0.8}
+    cells = [
+        cell(test, [iou], train=(train,), protocol="cross", standard_generators=names)
+        for (train, test), iou in ious.items()
+    ]
+    (table,) = score_tables(cells)
+    assert table.headers == ("train on \\ test on", "a", "b")
+    assert table.lines == (("a", "0.90", "0.40"), ("b", "-", "0.80"))
+
+
+def test_the_false_alarm_area_is_a_mean_over_seeds_and_over_the_trainings_of_a_row():
+    cells = [
+        cell(test, FIRST[test], seed=seed, authentic=authentic_of([alarm + 0.1 * seed, alarm + 0.1 * seed]))
+        for seed in (0, 1)
+        for test, alarm in zip("abcd", (0.1, 0.2, 0.3, 0.8), strict=True)
+    ]
+    (table,) = score_tables(cells)
+    found = held_out(table, "false alarm area")
+    assert found == {"a": "0.15", "b": "0.25", "c": "0.35", "d": "0.85", "mean": "0.40"}
+
+
+def test_a_section_holds_the_cells_that_its_tables_are_made_of():
+    one, other = row(FIRST), row(SECOND, recipe=replace(QUICK, lr=0.001))
+    found = sections([*one, *other, *row(FLOOR, **UNTRAINED)])
+    assert [section.title for section in found] == [
+        "loo · made · net + jaccard · quick",
+        "loo · made · net + jaccard · quick, lr=0.001",
+    ]
+    assert [section.cells for section in found] == [tuple(one), tuple(other)]
+    assert [table for section in found for table in section.tables] == score_tables(
+        [*one, *other, *row(FLOOR, **UNTRAINED)]
+    )
+
+
+def test_a_dialect_that_counts_authentic_images_has_a_column_with_and_one_without():
+    cells = [cell("a", [0.25, 0.75], authentic=authentic_of([0.0, 0.5])), cell("b", [0.5])]
+    table = dialect_table(cells, [find_dialect("dolos"), find_dialect("smp-imagewise")])
+    assert table.headers[5:] == ("iou", "dolos", "smp-imagewise", "smp-imagewise + authentic")
+    assert [line[1:] for line in table.lines] == [
+        ("net + jaccard", "0", "b+c+d", "a", "0.500", "0.500", "0.500", "0.250"),
+        ("net + jaccard", "0", "a+c+d", "b", "0.500", "0.500", "0.500", "-"),
+    ]
