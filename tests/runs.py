@@ -57,6 +57,13 @@ def facts_of(train=(), *, kind="trained", model="net", source="original", seed=0
     )
 
 
+def histograms_of(counts):
+    """Return histograms (N, 2, 256) whose sums are the counts: all pixels are as sure as can be."""
+    histograms = np.zeros((len(counts), 2, 256), np.int32)
+    histograms[:, [1, 0, 1, 0], [255, 255, 0, 0]] = counts[:, :4]  # tp, fp, fn, tn
+    return histograms
+
+
 def records_of(ious, *, fp=0, prefix="test"):
     """Return records of images with these IoUs, two images a source; `fp` of each union's pixels are false alarms."""
     tp = np.rint(np.array(ious) * UNION).astype(np.int64)
@@ -66,7 +73,7 @@ def records_of(ious, *, fp=0, prefix="test"):
         sources=tuple(f"{prefix}-{i // 2}" for i in range(len(tp))),
         counts=counts,
         preds=("0" * 16,) * len(tp),
-        histograms=np.zeros((len(tp), 2, 256), np.int32),
+        histograms=histograms_of(counts),
     )
 
 
@@ -75,8 +82,8 @@ def authentic_of(alarms, pixels=400):
     fp = np.rint(np.array(alarms) * pixels).astype(np.int64)
     counts = np.stack([0 * fp, fp, 0 * fp, pixels - fp, 0 * fp, 0 * fp], axis=1)
     names = tuple(f"test-{i:02}" for i in range(len(fp)))
-    histograms = np.zeros((len(fp), 2, 256), np.int32)
-    return Records(ids=names, sources=names, counts=counts, preds=("0" * 16,) * len(fp), histograms=histograms)
+    preds = ("0" * 16,) * len(fp)
+    return Records(ids=names, sources=names, counts=counts, preds=preds, histograms=histograms_of(counts))
 
 
 def others(test, standard=STANDARD):

@@ -223,6 +223,6 @@ def test_curves_are_gathered_by_what_was_trained_on_once_a_training(tmp_path):
 def test_a_training_whose_epochs_are_missing_or_damaged_has_no_curve_but_a_message(tmp_path, damage):
     file = written(tmp_path) / "epochs.csv"
     damage(file)
-    with pytest.raises(StoreError, match="cannot be read") as error:
+    with pytest.raises(StoreError, match="is damaged or missing") as error:
         curves_of(read_cells(tmp_path))
     assert str(file) in str(error.value)

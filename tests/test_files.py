@@ -202,6 +202,14 @@ def test_a_file_is_written_with_its_folder_for_everybody_to_read(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["thing.json"]
 
 
+def test_who_reads_a_file_that_is_written_anew_reads_the_old_one_to_its_end(tmp_path):
+    file = tmp_path / "thing.json"
+    write(file, b"old content")
+    with file.open("rb") as reader:
+        write(file, b"new")
+        assert reader.read() == b"old content" and file.read_bytes() == b"new"
+
+
 def test_a_file_in_the_way_of_its_folder_is_one_message(tmp_path):
     (tmp_path / "runs").write_bytes(b"")
     with pytest.raises(StoreError, match=f"^cannot write {tmp_path}/runs/a.json: .* Free the space or the permission"):

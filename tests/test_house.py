@@ -62,6 +62,8 @@ def test_the_rooms_are_the_folders_and_contributing_draws_them_all():
     assert {path.parent.name for path in MODULES} == set(ROOMS)
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     assert all(f"`deeploc_bench/{room}/`" in text for room in ROOMS)
+    drawn = {room: ", ".join(allowed) for room, allowed in ROOMS.items() if room not in ("contract", "cli")}
+    assert all(re.search(rf"^    {room} +{allowed}(   |$)", text, re.MULTILINE) for room, allowed in drawn.items())
 
 
 NO_TORCH = """

@@ -18,7 +18,9 @@ from deeploc_bench import Model, hookimpl
 
 @hookimpl
 def deeploc_models():
-    return [Model(name="pretrained", build=object, reference=None, pretraining="imagenet", recipe={"lr": 0.5})]
+    about = {"build": object, "reference": None, "pretraining": "imagenet"}
+    floor = Model(name="floor", baseline=True, trainable=False, **about)
+    return [floor, Model(name="pretrained", recipe={"lr": 0.5}, **about)]
 """
 
 
@@ -90,8 +92,8 @@ def test_what_is_asked_for_twice_is_done_once(plan):
 
 def test_a_baseline_that_is_asked_for_stands_once(tiny_registry):
     prepared = prepare(Job(suite="tiny", models=["all-manipulated"]), silent, tiny_registry)
-    names = [one.model.spec.name for one in prepared.plan.trainings.values()]
-    assert sorted(names) == sorted(tiny_registry.baselines)
+    assert {one.model.spec.name for one in prepared.plan.trainings.values()} == set(tiny_registry.baselines)
+    assert len(set(prepared.plan.cells)) == len(prepared.plan.cells)
 
 
 def test_data_of_the_environment_does_not_disturb_a_suite_that_needs_none(registry, monkeypatch, photos):
@@ -137,9 +139,11 @@ def test_data_that_holds_no_such_suite_is_refused(registry, tmp_path):
         prepare(Job(suite="dolos", data=str(tmp_path)), silent, registry)
 
 
-def test_a_weights_file_that_no_model_takes_is_refused_with_the_cure(plan):
-    with pytest.raises(RecipeError, match="'residual-unet' takes no weights file. Leave --set weights out"):
-        plan(settings=["weights=some.safetensors"])
+@pytest.mark.parametrize("name", ["residual-unet", "floor"])
+def test_a_weights_file_that_no_model_takes_is_refused_with_the_cure(plan, name, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    with pytest.raises(RecipeError, match=f"'{name}' takes no weights file. Leave --set weights out"):
+        plan(models=[name], settings=[f"weights={tmp_path}/w.safetensors"])
 
 
 def test_a_weights_file_is_for_the_models_that_take_it(plan, tmp_path):

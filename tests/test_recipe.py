@@ -185,7 +185,8 @@ def test_every_other_change_opens_the_division(key):
 
 
 def test_a_model_that_is_never_trained_depends_on_weights_precision_and_input_size_alone():
-    assert recipes.testing_of(replace(POSTER, input_size=64)) == Testing(weights="default", precision="auto", input_size=64)
+    expected = Testing(weights="default", precision="auto", input_size=64)
+    assert recipes.testing_of(replace(POSTER, input_size=64)) == expected
 
 
 def test_the_named_recipes_are_those_of_the_folder():

@@ -76,6 +76,15 @@ def test_counts_are_never_negative_and_sum_to_the_pixels(seed, images, size):
     assert (records.counts[:, 5] <= records.tn).all()
 
 
+def test_a_count_that_is_not_its_histograms_sum_is_an_error_that_names_the_line():
+    heatmaps, masks = np.array([[[0.2, 0.9]], [[0.7, 0.8]]], np.float32), np.array([[[True, True]], [[True, False]]])
+    records = count(["a", "b"], ["s", "s"], heatmaps, masks)
+    damaged = to_csv(records).replace("b,s,1,1,0,0,", "b,s,1,1,0,3,")
+    assert damaged != to_csv(records)
+    with pytest.raises(StoreError, match=r"test.csv, line 3: tp, fp, fn, tn of 'b' are not the sums of its histogram"):
+        from_csv(damaged, "test.csv", records.histograms)
+
+
 @few
 @given(seed=seeds, images=st.integers(0, 5), size=sizes)
 def test_histograms_hold_the_counts_below_and_above_bin_128(seed, images, size):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import run_deeploc
 from PIL import Image
-from runs import QUICK, facts_of, others, write_training
+from runs import QUICK, facts_of, histograms_of, others, write_training
 from scipy import stats
 from tiny import COUNTS
 
@@ -37,12 +37,13 @@ def drawn_records(random, count, manipulated=1):
     tp, fn = tp * manipulated, fn * manipulated
     tn = random.integers(500, 900, count)
     ties = [random.integers(0, side // 2 + 1) for side in (fn, tn)]
+    counts = np.stack([tp, fp, fn, tn, *ties], axis=1)
     return Records(
         ids=tuple(f"test-{i:02}" for i in range(count)),
         sources=tuple(f"photo-{4 * i // 9}" for i in range(count)),
-        counts=np.stack([tp, fp, fn, tn, *ties], axis=1),
+        counts=counts,
         preds=("0" * 16,) * count,
-        histograms=np.zeros((count, 2, 256), np.int32),
+        histograms=histograms_of(counts),
     )
 
 

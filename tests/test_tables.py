@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from runs import QUICK, authentic_of, cell, facts_of, others, row
 
 from deeploc_bench.data.perturb import Perturbation
-from deeploc_bench.results.comparisons import dialect_table
-from deeploc_bench.results.tables import make_rows, score_tables, sections
+from deeploc_bench.results.tables import dialect_table, make_rows, score_tables, sections
 from deeploc_bench.scoring.dialects import find_dialect
 
 FIRST = {"a": [0.10, 0.30], "b": [0.40, 0.60], "c": [0.60, 0.60], "d": [0.80, 1.00]}

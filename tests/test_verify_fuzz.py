@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boards import board, submission, untrained
+from boards import board, submission, untrained, with_claims
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from deeploc_bench.leaderboard.verify import Verdict, compare, examine, read_man
 
 SEEDS = [submission("entry", images=4), submission("entry", images=4, seeds=(0,), generators=("a.b", "c"))]
 SEEDS.append(untrained(submission("entry", images=4)))
-FUZZ = settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+FUZZ = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 
 integers = st.sampled_from([-1, 0, 1, 2, 3, 4096, 10**10, 10**10 + 1, 2**31, 2**63, -(2**63) - 1, 10**30, 10**400])
 floats = st.sampled_from([-1.0, 0.0, -0.0, 0.5, 1.0, 1e-320, 1e300, math.nan, math.inf, -math.inf])
@@ -30,6 +31,7 @@ texts = st.sampled_from(
     + ["https://example.org/\n", "javascript:x", "../../x", "cross", "same", "untrained", "closed", "open", "none"]
 )
 leaves = st.one_of(st.none(), st.booleans(), integers, floats, texts)
+names = st.sampled_from(["lama", "ldm", "authentic", "c", "x", "tp", "loo"])
 values = st.recursive(
     leaves,
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
@@ -37,23 +39,17 @@ values = st.recursive(
 )
 
 
-def places(value, path=()):
-    """Yield the path of every value below one."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in items:
-        yield from places(part, (*path, key))
-
-
-def at(value, path):
-    for key in path:
+def place_in(draw, value):
+    """Return a container somewhere in a value, and one of its keys: each level is as likely as the next."""
+    while True:
+        key = draw(st.sampled_from(list(value) if isinstance(value, dict) else range(len(value))))
+        if not isinstance(value[key], (dict, list)) or not value[key] or draw(st.integers(0, 2)) == 0:
+            return value, key
         value = value[key]
-    return value
 
 
-SHAPES = [list(places(seed))[1:] for seed in SEEDS]
-FEW = [[path for path in shape if not (path and isinstance(path[-1], int) and path[-1] > 1)] for shape in SHAPES]
-"""Without the many alike places of long lists, so that keys are drawn as often as numbers."""
+def other_key(draw, parent):
+    return draw(st.sampled_from(list(parent) if isinstance(parent, dict) else range(len(parent))))
 
 
 def replaced(draw, parent, key):
@@ -65,28 +61,35 @@ def deleted(draw, parent, key):
 
 
 def emptied(draw, parent, key):
-    parent[key] = draw(st.sampled_from([[], {}, "", 0, None]))
+    parent[key] = type(parent[key])()
 
 
 def nudged(draw, parent, key):
     if isinstance(parent[key], (int, float)) and not isinstance(parent[key], bool):
-        parent[key] += draw(st.sampled_from([-1, 1, 100]))
+        parent[key] += draw(st.sampled_from([-1, 1, 5000, -parent[key], 10**30, math.inf]))
 
 
 def renamed(draw, parent, key):
     if isinstance(parent, dict):
-        parent[draw(texts)] = parent.pop(key)
+        parent[draw(names)] = parent.pop(key)
+
+
+def added(draw, parent, key):
+    if isinstance(parent, dict):
+        parent[draw(names)] = draw(st.sampled_from([[], {"tp": [], "fp": [], "fn": [], "pred": []}]))
+
+
+def copied(draw, parent, key):
+    parent[key] = copy.deepcopy(parent[other_key(draw, parent)])
 
 
 def doubled(draw, parent, key):
     if isinstance(parent, list):
         parent.insert(key, copy.deepcopy(parent[key]))
-    else:
-        parent[draw(texts)] = copy.deepcopy(parent[key])
 
 
 def swapped(draw, parent, key):
-    other = draw(st.sampled_from(list(parent) if isinstance(parent, dict) else range(len(parent))))
+    other = other_key(draw, parent)
     parent[key], parent[other] = parent[other], parent[key]
 
 
@@ -95,24 +98,27 @@ def turned(draw, parent, key):
         parent[key].reverse()
 
 
-CHANGES = [replaced, deleted, emptied, nudged, renamed, doubled, swapped, turned]
+STRANGE = [replaced, deleted, renamed, copied]
+"""Changes that mostly break the schema."""
+SUBTLE = [deleted, emptied, nudged, renamed, added, copied, doubled, swapped, turned]
+"""Changes that mostly keep it, made where the records are."""
+RECORDS = ("seeds", "generators", "ids", "sources", "pixels", "trainings", "trainings", "trainings", "claims")
 
 
 @st.composite
-def mutants(draw):
-    """Return the values of a submission of which one to three places were changed."""
-    number = draw(st.integers(0, len(SEEDS) - 1))
-    value = copy.deepcopy(SEEDS[number])
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(draw(st.sampled_from([SHAPES[number], FEW[number]]))))
-        try:
-            parent = at(value, path[:-1])
-            parent[path[-1]]
-        except (KeyError, IndexError, TypeError):
-            continue  # an earlier change took the place away
-        if isinstance(parent, (dict, list)):
-            draw(st.sampled_from(CHANGES))(draw, parent, path[-1])
-    return value
+def mutants(draw, changes, tops, least_claimed):
+    """Return the text of a submission of which one or two places were changed, then perhaps claimed to match."""
+    value = copy.deepcopy(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(1, 2))):
+        top = draw(st.sampled_from([key for key in tops if key in value] or ["schema"]))
+        is_deep = isinstance(value.get(top), (dict, list)) and value[top] and draw(st.integers(0, 5))
+        parent, key = place_in(draw, value[top]) if is_deep else (value, top)
+        draw(st.sampled_from(changes))(draw, parent, key)
+    if draw(st.integers(0, 9)) >= least_claimed:
+        with contextlib.suppress(Exception):  # what cannot be claimed of keeps its claims
+            value = with_claims(value)
+    infinite = draw(st.sampled_from(["Infinity", "1e999"]))
+    return json.dumps(value).replace("Infinity", infinite).encode()
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +145,15 @@ def ious_of(part):
     return np.array([t / u if (u := t + f + n) else 1.0 for t, f, n in zip(tp, fp, fn, strict=True)])
 
 
+def numbers_in(value):
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = [value] if isinstance(value, float) else []
+    return found + [number for item in items for number in numbers_in(item)]
+
+
 def assert_sound(value):
     """What was called sound agrees with itself, recomputed without any of the code that called it so."""
+    assert all(map(math.isfinite, numbers_in(value)))
     for name, ids in value["ids"].items():
         assert ids and all(before < after for before, after in pairwise(ids))
         assert len(ids) == len(value["sources"][name]) == len(value["pixels"][name])
@@ -195,9 +208,15 @@ def test_the_seeds_are_sound(seed, manifests):
 
 
 @FUZZ
-@given(value=mutants(), known=st.booleans())
-def test_a_changed_submission_gets_a_verdict_and_never_a_wrong_one(value, known, manifests):
-    judge(json.dumps(value).encode(), manifests if known else {})
+@given(content=mutants(STRANGE, tuple(SEEDS[0]), 5), known=st.booleans())
+def test_a_file_of_another_form_gets_a_verdict_and_never_a_wrong_one(content, known, manifests):
+    judge(content, manifests if known else {})
+
+
+@settings(FUZZ, max_examples=1500)
+@given(content=mutants(SUBTLE, RECORDS, 3), known=st.booleans())
+def test_a_file_of_other_records_gets_a_verdict_and_never_a_wrong_one(content, known, manifests):
+    judge(content, manifests if known else {})
 
 
 @FUZZ

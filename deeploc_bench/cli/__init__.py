@@ -1,7 +1,5 @@
 """The command line: one file a command, loaded when it is asked for; the only room that prints or reads argv."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import traceback
@@ -32,11 +30,7 @@ COMMANDS = {
 
 
 class Stopped(BaseException):
-    """A signal that asks the program to stop."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    """A signal that asks the program to stop; its argument is the signal's number."""
 
 
 class _LazyGroup(click.Group):
@@ -70,13 +64,13 @@ def main() -> NoReturn:
     try:
         cli.main(args=arguments, prog_name="deeploc-bench", standalone_mode=False)
     except click.ClickException as error:
-        _end(error.exit_code if error.exit_code != 1 else 2, error.format_message(), is_debug)
+        _end(2, error.format_message(), is_debug)
     except DeeplocError as error:
         _end(2, str(error), is_debug)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (Stopped, click.Abort, KeyboardInterrupt) as error:
-        number: int = error.number if isinstance(error, Stopped) else signal.SIGINT
+        number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
         _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
     except BrokenPipeError:
         sys.stderr.close()

@@ -1,34 +1,51 @@
-"""What several commands share: options, progress, and how findings and values are printed."""
+"""What several commands share: options, progress, and how warnings and values are printed."""
 
-from __future__ import annotations
-
-import json
-import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
+import msgspec
 
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.training import ranks
 
-DEVICES = "auto, cpu, cuda, cuda:i"
+
+def cores() -> int:
+    """Return how many processors this process may use; the processes that torchrun starts share them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _requested(context: click.Context, parameter: click.Parameter, plugins: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the plugins asked for by the environment, then those by flags."""
+    listed = os.environ.get("DEEPLOC_PLUGINS", "").split(",")
+    return (*(name.strip() for name in listed if name.strip()), *plugins)
+
+
+def _device(context: click.Context, parameter: click.Parameter, device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"--device {device!r} is not a device. Allowed: auto, cpu, cuda, cuda:i.")
+    return device
+
+
 plugin_option = click.option(
     "--plugin",
     "plugins",
     multiple=True,
     metavar="MODULE|FILE|no:NAME",
+    callback=_requested,
     help="Load a plugin, or switch one off (repeatable; also DEEPLOC_PLUGINS, comma-separated).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 data_option = click.option("--data", metavar="PATH", help="Folder of the suite's images (also DEEPLOC_DATA).")
 runs_option = click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
-threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [all cores]")
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=cores, help="CPU threads. [all cores]")
 
 
 def device_option(purpose: str) -> Callable[[Any], Any]:
@@ -38,31 +55,14 @@ def device_option(purpose: str) -> Callable[[Any], Any]:
         default="auto",
         metavar="auto|cpu|cuda[:i]",
         show_default=True,
-        help=f"Where to {purpose}.",
         callback=_device,
+        help=f"Where to {purpose}.",
     )
-
-
-def _device(context: click.Context, parameter: click.Parameter, device: str) -> str:
-    if device not in ("auto", "cpu", "cuda") and not (device[:5] == "cuda:" and device[5:].isdigit()):
-        raise UsageError(f"--device {device!r} is not a device. Allowed: {DEVICES}.")
-    return device
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def plugin_requests(plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the plugins asked for by the environment, then those by flags."""
-    listed = os.environ.get("DEEPLOC_PLUGINS", "").split(",")
-    return (*(name.strip() for name in listed if name.strip()), *plugins)
 
 
 def load(plugins: tuple[str, ...]) -> Registry:
     """Load plugins and tell of each that was left out."""
-    registry = load_plugins(plugin_requests(plugins))
+    registry = load_plugins(plugins)
     for finding in registry.findings:
         say(f"warning: {finding}")
     return registry
@@ -85,14 +85,12 @@ def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
 
 def print_json(value: Any) -> None:
     """Print JSON; NaN becomes null."""
-    print(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value
+def show(value: Any, text: str, as_json: bool) -> None:
+    """Print a result: its value as JSON, or its text."""
+    if as_json:
+        print_json(value)
+    else:
+        print(text)

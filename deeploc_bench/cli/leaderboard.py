@@ -1,7 +1,5 @@
 """`deeploc-bench leaderboard`: the page and its figures, rendered out of the submissions."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -20,7 +18,9 @@ def command(folder: str, check: bool) -> None:
     root = Path(folder)
     files = board_files(root, common.progress)
     stale = stale_files(root, files)
+    kept = len(set(files) - set(stale))
     if check:
+        print(f"{len(stale)} files stale, {kept} as they should be, in {root}")
         for name in stale:
             common.say(f"stale: {root / name}; run: deeploc-bench leaderboard {folder}")
         sys.exit(1 if stale else 0)
@@ -29,4 +29,4 @@ def command(folder: str, check: bool) -> None:
             write(root / name, files[name].encode())
         else:
             (root / name).unlink()
-    print(f"{len(stale)} files changed, {len(set(files) - set(stale))} as they were, in {root}")
+    print(f"{len(stale)} files changed, {kept} as they were, in {root}")

@@ -1,16 +1,17 @@
 """`deeploc-bench list`: what the plugins offer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
+import msgspec
 from tabulate import tabulate
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.registry import Registry
+from deeploc_bench.plan.protocols import PROTOCOLS
+from deeploc_bench.plan.recipe import named_recipes
 
 Entries = list[dict[str, Any]]
 
@@ -51,30 +52,18 @@ def _suites(registry: Registry) -> Entries:
 
 
 def _protocols(registry: Registry) -> Entries:
-    from deeploc_bench.plan.protocols import PROTOCOLS
-
-    return [{"name": name, "plugin": None, "what": (rule.__doc__ or "")} for name, rule in PROTOCOLS.items()]
+    return [{"name": name, "plugin": None, "what": rule.__doc__} for name, rule in PROTOCOLS.items()]
 
 
 def _recipes(registry: Registry) -> Entries:
-    import msgspec
-
-    from deeploc_bench.plan.recipe import named_recipes
-
     found = [msgspec.to_builtins(recipe) for recipe in named_recipes().values()]
     return [{"name": values.pop("name"), "plugin": None, **values} for values in found]
 
 
 def _plugins(registry: Registry) -> Entries:
-    loaded = [
-        {"name": plugin.name, "plugin": plugin.distribution, "version": plugin.version, "problem": None}
-        for plugin in registry.plugins
-    ]
-    broken = [
-        {"name": finding.where, "plugin": None, "version": None, "problem": finding.message}
-        for finding in registry.findings
-    ]
-    return loaded + broken
+    found = [(plugin.name, plugin.distribution, plugin.version, None) for plugin in registry.plugins]
+    broken = [(finding.where, None, None, finding.message) for finding in registry.findings]
+    return [dict(zip(("name", "plugin", "version", "problem"), entry, strict=True)) for entry in (*found, *broken)]
 
 
 KINDS: Mapping[str, Callable[[Registry], Entries]] = {
@@ -85,8 +74,6 @@ KINDS: Mapping[str, Callable[[Registry], Entries]] = {
     "recipes": _recipes,
     "plugins": _plugins,
 }
-
-
 FINDERS = {"models": "deeploc_find_model", "suites": "deeploc_find_suite"}
 """The hooks by which plugins find what they do not list."""
 
@@ -101,13 +88,9 @@ def command(kind: str, plugins: tuple[str, ...], as_json: bool) -> None:
         raise UsageError(unknown("kind", kind, KINDS))
     registry = common.load(plugins)
     entries = KINDS[kind](registry)
-    if as_json:
-        common.print_json(entries)
-        return
-    print(tabulate([_shown(entry) for entry in entries], headers="keys", tablefmt="github", disable_numparse=True))
+    shown = [{key: "" if value is None else str(value) for key, value in entry.items()} for entry in entries]
+    parts = [tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)]
     for plugin in registry.finders(FINDERS[kind]) if kind in FINDERS else ():
-        print(f"\nFound by name too, by plugin {plugin.name}: {(plugin.module.__doc__ or '').partition(chr(10))[0]}")
-
-
-def _shown(entry: Mapping[str, Any]) -> dict[str, str]:
-    return {key: "" if value is None else str(value) for key, value in entry.items()}
+        about = (plugin.module.__doc__ or "").partition("\n")[0]
+        parts.append(f"Found by name too, by plugin {plugin.name}: {about}")
+    common.show(entries, "\n\n".join(parts), as_json)

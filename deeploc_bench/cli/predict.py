@@ -1,8 +1,7 @@
 """`deeploc-bench predict`: heatmaps and overlays of images, by a finished training."""
 
-from __future__ import annotations
-
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -69,8 +68,7 @@ def _samples(images: tuple[str, ...]) -> list[Sample]:
         else:
             id = sample_id(path.stem)
             samples.append(Sample(id=id, source=id, image=path, mask=None))
-    ids = [sample.id for sample in samples]
-    twice = sorted({id for id in ids if ids.count(id) > 1})
+    twice = sorted(id for id, count in Counter(sample.id for sample in samples).items() if count > 1)
     if twice:
         raise DataError(f"two images are called {twice[0]!r}; predict them into different folders")
     return samples

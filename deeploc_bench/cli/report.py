@@ -1,7 +1,5 @@
 """`deeploc-bench report`: one HTML file of a runs folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

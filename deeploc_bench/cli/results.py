@@ -1,7 +1,5 @@
 """`deeploc-bench results`: the tables of a runs folder again, from its records alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +10,9 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import Cell, grouped, read_cells
-from deeploc_bench.results.comparisons import dialect_ious, dialect_table, published_of, published_tables
-from deeploc_bench.results.published import Publication, find_publication
+from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, score_tables, title
+from deeploc_bench.results.tables import cell_json, dialect_ious, dialect_table, score_tables, title
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 
 
@@ -35,16 +32,15 @@ def command(runs: str, dialects: tuple[str, ...], published: str | None, curves:
     if curves:
         _draw(suites, Path(curves))
     if as_json:
-        values = [
-            {"suite": name, "cells": [_cell_json(cell, chosen, entry) for cell in cells]}
-            for name, cells in suites.items()
-        ]
-        common.print_json(values)
+        found = {name: [_cell_json(cell, chosen, entry) for cell in cells] for name, cells in suites.items()}
+        common.print_json([{"suite": name, "cells": cells} for name, cells in found.items()])
         return
-    for number, cells in enumerate(suites.values()):
-        tables = score_tables(cells) + ([dialect_table(cells, chosen)] if chosen else [])
+    tables = []
+    for cells in suites.values():
+        tables += score_tables(cells) + ([dialect_table(cells, chosen)] if chosen else [])
         tables += published_tables(cells, entry) if entry else []
-        print(("\n" if number else "") + "\n\n".join(as_text(table) for table in tables))
+    if tables:
+        print(as_text(*tables))
 
 
 def _dialects(names: Sequence[str]) -> list[Dialect]:

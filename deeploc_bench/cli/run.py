@@ -1,8 +1,5 @@
 """`deeploc-bench run`: train and test by a protocol, and print the table."""
 
-from __future__ import annotations
-
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -49,10 +46,9 @@ PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5
 def command(
     *,
     settings: tuple[str, ...],
-    plugins: tuple[str, ...],
     device: str,
     precision: str | None,
-    threads: int | None,
+    threads: int,
     engine: str,
     runs: str,
     dry_run: bool,
@@ -66,11 +62,9 @@ def command(
     if engine not in ENGINES:
         raise UsageError(unknown("engine", engine, ENGINES))
     settings = (*settings, f"precision={precision}") if precision else settings
-    job = Job(settings=settings, plugins=common.plugin_requests(plugins), **asked)
-    prepared = prepare(job, common.progress, common.load(plugins))
+    prepared = prepare(Job(settings=settings, **asked), common.progress, common.load(asked["plugins"]))
     for line in prepared.warnings:
         common.say(line)
-    threads = threads or max(1, common.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     place = Workplace(runs=Path(runs), device=device, threads=threads, progress=common.progress, say=common.say)
     if dry_run:
         print(_plan_text(prepared, place))
@@ -85,19 +79,14 @@ def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> N
     for identity, reason in outcome.failed.items():
         common.say(f"failed: {prepared.plan.trainings[identity].place}: {reason}")
     cells = planned_cells(runs, prepared.plan)
+    trained, reused, failed = len(outcome.trained), len(outcome.reused), len(outcome.failed)
     if as_json:
-        common.print_json(
-            {
-                "suite": prepared.suite.name,
-                "cells": [cell_json(cell) for cell in cells],
-                "trained": len(outcome.trained),
-                "reused": len(outcome.reused),
-                "failed": _failed_json(prepared, outcome.failed),
-            }
-        )
-        return
-    print("\n\n".join(as_text(table) for table in score_tables(cells)))
-    print(f"\n{len(outcome.trained)} trained, {len(outcome.reused)} reused, {len(outcome.failed)} failed · {runs}")
+        found = {"suite": prepared.suite.name, "cells": [cell_json(cell) for cell in cells]}
+        lacking = _failed_json(prepared, outcome.failed)
+        common.print_json({**found, "trained": trained, "reused": reused, "failed": lacking})
+    else:
+        print(as_text(*score_tables(cells)))
+        print(f"\n{trained} trained, {reused} reused, {failed} failed · {runs}")
 
 
 def _failed_json(prepared: Prepared, failed: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,10 +1,9 @@
 """`deeploc-bench score`: predictions made elsewhere, scored like any training's."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,16 +34,7 @@ from deeploc_bench.scoring.records import Records, to_csv
 @common.runs_option
 @common.json_option
 def command(
-    *,
-    predictions: str,
-    suite: str,
-    generator: str,
-    name: str,
-    trained_on: str | None,
-    data: str | None,
-    plugins: tuple[str, ...],
-    runs: str,
-    as_json: bool,
+    *, predictions: str, generator: str, name: str, trained_on: str | None, runs: str, as_json: bool, **asked: Any
 ) -> None:
     """Score heatmaps or masks made elsewhere, one file a test image, called by its id: PNG, NPY or NPZ, of any size.
 
@@ -53,9 +43,9 @@ def command(
     from deeploc_bench.training.engines import Workplace, run_local
     from deeploc_bench.training.predictions import score_predictions
 
-    registry = common.load(plugins)
+    registry = common.load(asked["plugins"])
     _check_name(name, registry)
-    prepared = prepare_baselines(Job(suite=suite, data=data), generator, common.progress, registry)
+    prepared = prepare_baselines(Job(**asked), generator, common.progress, registry)
     facts = _facts(prepared.suite, name, _trained_on(trained_on, prepared.suite))
     pack = prepared.suite.generators[generator].splits["test"]
     with common.progress(f"score {generator}", len(pack)) as tick:
@@ -76,7 +66,7 @@ def command(
         values = [cell_json(cell) for cell in cells]
         common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
     else:
-        print("\n\n".join(as_text(table) for table in score_tables(cells)))
+        print(as_text(*score_tables(cells)))
 
 
 def _check_name(name: str, registry: Registry) -> None:

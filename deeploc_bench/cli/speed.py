@@ -1,7 +1,5 @@
 """`deeploc-bench speed`: what a model's forward pass costs on this device."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -29,7 +27,7 @@ BENCHMARK = Path(__file__).parents[1] / "training" / "speed_benchmark.py"
 @common.plugin_option
 @common.json_option
 def command(
-    *, models: tuple[str, ...], size: int, device: str, threads: int | None, plugins: tuple[str, ...], as_json: bool
+    *, models: tuple[str, ...], size: int, device: str, threads: int, plugins: tuple[str, ...], as_json: bool
 ) -> None:
     """Measure latency, images per second, FLOPs, parameters and peak memory of models, each in a process of its own."""
     from deeploc_bench.training.device import resolve_device
@@ -37,34 +35,21 @@ def command(
     registry = common.load(plugins)
     for name in models:
         registry.model(name)
-    asked = {
-        "size": size,
-        "device": str(resolve_device(device)),
-        "threads": threads or common.cores(),
-        "plugins": common.plugin_requests(plugins),
-    }
+    asked = {"size": size, "device": str(resolve_device(device)), "threads": threads, "plugins": plugins}
     found = []
     with common.progress("speed", len(models)) as tick:
         for name in models:
             found.append(_measured({**asked, "models": [name]}))
             tick()
-    if as_json:
-        common.print_json(found)
-        return
     headers = ("model", "latency_ms", "images_per_second", "GFLOPs an image", "parameters", "peak_memory_mib")
-    lines = tuple(
-        (
-            one["model"],
-            f"{one['latency_ms']:.2f}",
-            f"{one['images_per_second']:.1f}",
-            f"{one['flops_per_image'] / 1e9:.3f}",
-            f"{one['parameters']:,}",
-            f"{one['peak_memory_mib']:.0f}",
-        )
-        for one in found
-    )
+    lines = tuple(_line(one) for one in found)
     where = f"{size} x {size} · {found[0]['device']} · {found[0]['threads']} threads · latency of 1 image, rate of 16"
-    print(as_text(Table(caption=where, headers=headers, lines=lines)))
+    common.show(found, as_text(Table(caption=where, headers=headers, lines=lines)), as_json)
+
+
+def _line(one: dict[str, Any]) -> tuple[str, ...]:
+    rates = (f"{one['latency_ms']:.2f}", f"{one['images_per_second']:.1f}", f"{one['flops_per_image'] / 1e9:.3f}")
+    return (one["model"], *rates, f"{one['parameters']:,}", f"{one['peak_memory_mib']:.0f}")
 
 
 def _measured(asked: dict[str, Any]) -> dict[str, Any]:
@@ -80,15 +65,12 @@ def _measured(asked: dict[str, Any]) -> dict[str, Any]:
             raise PluginError(f"model {asked['models'][0]!r} cannot be measured:\n{done.stdout[-1500:]}")
         record = json.loads(out.read_text("utf-8"))
     one, many = sorted(record["benchmarks"], key=lambda part: int(part["extra_info"]["batch"]))
-    info = one["extra_info"]
+    about, rate = one["extra_info"], many["extra_info"]
+    medians = {"one": one["stats"]["median"], "many": many["stats"]["median"]}  # seconds
     return {
-        **{key: info[key] for key in ("model", "size", "device", "threads", "parameters", "flops_per_image")},
-        "peak_memory_mib": many["extra_info"]["peak_memory_mib"],
-        "latency_ms": 1000 * one["stats"]["median"],
-        "images_per_second": many["extra_info"]["batch"] / many["stats"]["median"],
-        "pytest_benchmark": {
-            "one": one["stats"]["median"],
-            "many": many["stats"]["median"],
-            "version": record["version"],
-        },
+        **{key: about[key] for key in ("model", "size", "device", "threads", "parameters", "flops_per_image")},
+        "peak_memory_mib": rate["peak_memory_mib"],
+        "latency_ms": 1000 * medians["one"],
+        "images_per_second": rate["batch"] / medians["many"],
+        "pytest_benchmark": {**medians, "version": record["version"]},
     }

@@ -1,7 +1,5 @@
 """`deeploc-bench submit`: finished trainings as one file that anybody can recompute."""
 
-from __future__ import annotations
-
 import datetime
 from pathlib import Path
 from typing import Any

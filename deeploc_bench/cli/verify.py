@@ -1,7 +1,5 @@
 """`deeploc-bench verify`: recompute and check submissions; needs no torch and no data, and runs nothing of them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`deeploc-bench weights`: pretrained weights for machines without a network."""
 
-from __future__ import annotations
-
 import click
 
 from deeploc_bench.cli import common

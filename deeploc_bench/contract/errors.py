@@ -12,8 +12,6 @@ DeeplocError                 one clear message, no traceback; exit code 2
 TrainingFailed               one training that cannot go on; the others do; exit code 1
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from difflib import get_close_matches
 

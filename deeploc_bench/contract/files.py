@@ -1,7 +1,5 @@
 """The one place that reads TOML and JSON strictly into types, and writes files whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -9,9 +7,11 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -19,35 +19,27 @@ from msgspec import inspect
 from deeploc_bench.contract.errors import DeeplocError, StoreError, unknown
 
 T = TypeVar("T")
+Error: TypeAlias = type[DeeplocError]
 MOST_BYTES = 64 * 2**20
 """The largest file that is read whole: 30 trainings of 10,000 test images make a submission of about 40 MiB."""
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
 WORDS |= {"array": "a list", "object": "a table of keys"}
 
 
-def read_toml(path: Path, kind: type[T], what: str, error: type[DeeplocError], **named: str) -> T:
-    """Read a TOML file into a type; `named` are values that are not in the file, such as its own name.
-
-    Raises `error` that names the file and what it is, the key, what came and what is allowed.
-    """
+def read_toml(path: Path, kind: type[T], what: str, error: Error, **named: str) -> T:
+    """Read a TOML file into a type; `named` are values that it lacks, such as its name; raises `error` as `convert`."""
     where = f"{what} {path}"
     return convert(named | parse_toml(_content(path, what, error), where, error), kind, where, error)
 
 
 def read_json(
-    path: Path,
-    kind: type[T],
-    what: str,
-    error: type[DeeplocError],
-    *,
-    schema: int | None = None,
-    most_bytes: int | None = MOST_BYTES,
+    path: Path, kind: type[T], what: str, error: Error, *, schema: int | None = None, most_bytes: int = MOST_BYTES
 ) -> T:
     """Read a JSON file, a stranger's too, into a type; raises `error` as `parse_json` and `convert` do."""
     return parse_json(_content(path, what, error, most_bytes), kind, f"{what} {path}", error, schema=schema)
 
 
-def parse_toml(content: bytes, where: str, error: type[DeeplocError]) -> dict[str, Any]:
+def parse_toml(content: bytes, where: str, error: Error) -> dict[str, Any]:
     """Return the values of TOML; raises `error`."""
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
@@ -57,7 +49,7 @@ def parse_toml(content: bytes, where: str, error: type[DeeplocError]) -> dict[st
         raise error(f"{where} is nested too deeply", check="nesting") from None
 
 
-def parse_json(content: bytes, kind: type[T], where: str, error: type[DeeplocError], *, schema: int | None = None) -> T:
+def parse_json(content: bytes, kind: type[T], where: str, error: Error, *, schema: int | None = None) -> T:
     """Parse JSON into a type: no key twice, no NaN, no deep nesting, no lone surrogate, no other `schema`.
 
     Raises `error`, whose check is `size`, `json`, `duplicate-key`, `nan`, `nesting`, `version` or `schema`.
@@ -66,8 +58,7 @@ def parse_json(content: bytes, kind: type[T], where: str, error: type[DeeplocErr
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise error(f"{where}: key {twice!r:.80} appears twice", check="duplicate-key")
         return values
 
@@ -91,11 +82,8 @@ def parse_json(content: bytes, kind: type[T], where: str, error: type[DeeplocErr
     return convert(value, kind, where, error)
 
 
-def convert(values: Any, kind: type[T], where: str, error: type[DeeplocError]) -> T:
-    """Convert plain values into a type.
-
-    Raises `error`, check `schema`, that names `where`, the key, what came and what is allowed.
-    """
+def convert(values: Any, kind: type[T], where: str, error: Error) -> T:
+    """Convert plain values into a type; raises `error`, check `schema`, with where, key, what came, what is allowed."""
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as reason:
@@ -108,7 +96,8 @@ def to_json(value: Any) -> bytes:
     """Return a value as the content of a JSON file: indented, one line per innermost list, no NaN."""
     text = json.dumps(msgspec.to_builtins(value), indent=1, allow_nan=False, ensure_ascii=False)
     # a list has a line break behind its bracket, a bracket in a text never has
-    return (re.sub(r"\[\n\s*([^\[\]{}]*?)\n\s*\]", _one_line, text) + "\n").encode()
+    lists = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
+    return (lists.sub(lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n").encode()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -123,9 +112,8 @@ def write(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             os.chmod(scratch, 0o644)
             os.replace(scratch, path)
-        except BaseException:
+        finally:
             Path(scratch).unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise unwritable(path, error) from None
 
@@ -143,52 +131,38 @@ def digest(texts: Iterable[str]) -> str:
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
 
 
-def _content(path: Path, what: str, error: type[DeeplocError], most_bytes: int | None = MOST_BYTES) -> bytes:
+def _content(path: Path, what: str, error: Error, most_bytes: int = MOST_BYTES) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(-1 if most_bytes is None else most_bytes + 1)
+            content = file.read(most_bytes + 1)
     except OSError as reason:
         raise error(f"{what} {path}: {reason.strerror}", check="file") from None
-    if most_bytes is not None and len(content) > most_bytes:
+    if len(content) > most_bytes:
         raise error(f"{what} {path} is larger than {most_bytes} bytes", check="size")
     return content
-
-
-def _one_line(match: re.Match[str]) -> str:
-    return "[" + re.sub(r"\s*\n\s*", " ", match[1]) + "]"
 
 
 def _explained(reason: str, values: Any, kind: Any) -> str:
     """Say in words what msgspec says of a value, with the value and with what its key allows."""
     # a path ends the reason: " - at `$.a[0].b`", and of a key of a table " - at `key` in `$.a`"
-    at = re.search(r" - at (`key` in )?`\$([^`]*)`\Z", reason)
-    said, path = (reason[: at.start()], at[2]) if at else (reason, "")
-    is_key = bool(at and at[1])
-    keys = re.findall(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]", path)
+    said, is_key, path, *_ = [*re.split(r" - at (`key` in )?`\$([^`]*)`\Z", reason), "", ""]
     value, info, name = values, inspect.type_info(kind), ""
-    for key, place in keys:
-        value, info = _child(value, key or place), _child_type(info, key)
+    for key, place in re.findall(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]", path):
         name += f"[{place}]" if place else f".{key}" if name else key
+        info = _child_type(info, key)
+        with suppress(LookupError, TypeError, ValueError):
+            value = value[key or int(place)]
     here = f"key {name!r}: " if name else ""
-    missing = re.search(r"missing required field `(.*)`", said)
-    if missing:
+    if missing := re.search(r"missing required field `(.*)`", said):
         return f"{here}the key {missing[1]!r} is missing"
-    strange = re.search(r"unknown field `(.*)`", said)
-    if strange:
-        return here + unknown("key", strange[1], _field_names(info))
+    if strange := re.search(r"unknown field `(.*)`", said):
+        return here + unknown("key", strange[1], [field.encode_name for field in getattr(_plain(info), "fields", ())])
     if is_key:
         strange = re.search(r"Invalid enum value (.*)", said)
         came = f" is {strange[1]};" if strange else ":"
         return f"a key of {name!r}{came} expected {_allowed(said, getattr(_plain(info), 'key_type', info))}"
-    came = "" if "[...]" in name else f" is {_shown(value)};"  # which of a table's values, msgspec does not say
-    return f"{f'key {name!r}' if name else 'it'}{came or ':'} expected {_allowed(said, info)}"
-
-
-def _child(value: Any, key: str) -> Any:
-    try:
-        return value[int(key)] if key.isdigit() else value[key]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return value
+    came = ":" if "[...]" in name else f" is {_shown(value)};"  # which of a table's values, msgspec does not say
+    return f"{f'key {name!r}' if name else 'it'}{came} expected {_allowed(said, info)}"
 
 
 def _child_type(info: Any, key: str) -> Any:
@@ -207,10 +181,6 @@ def _plain(info: Any) -> Any:
         others = [one for one in info.types if not isinstance(one, inspect.NoneType)]
         return _plain(others[0]) if len(others) == 1 else info
     return info
-
-
-def _field_names(info: Any) -> Sequence[str]:
-    return [field.encode_name for field in getattr(_plain(info), "fields", ())]
 
 
 def _allowed(said: str, info: Any) -> str:

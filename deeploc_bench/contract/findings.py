@@ -1,7 +1,5 @@
 """Something found wrong, in data, a submission or a plugin: an error stops what was asked for, a warning is read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Literal
 

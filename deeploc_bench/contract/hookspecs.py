@@ -1,7 +1,5 @@
 """The hooks a plugin may implement; each returns values, none changes anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

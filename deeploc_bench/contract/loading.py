@@ -1,12 +1,10 @@
 """Finds plugins, and loads each inside its own try: a broken one costs a line, unless it was asked for."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,26 +18,26 @@ from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError,
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, owned_specs
 from deeploc_bench.contract.source import reached
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 
 GROUP = "deeploc_bench"
-LISTING_HOOKS: Mapping[str, type[Spec]] = {
-    "deeploc_datasets": GeneratorDataset,
-    "deeploc_models": Model,
-    "deeploc_losses": Loss,
-}
+LISTING_HOOKS = {"deeploc_datasets": GeneratorDataset, "deeploc_models": Model, "deeploc_losses": Loss}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A plugin that may be loaded; `is_named` where the user asked for it."""
+    """A plugin that may be loaded; `request` is what the user asked for it by, None where it is only installed."""
 
     name: str
-    label: str
-    distribution: str | None
-    version: str | None
     load: Callable[[], ModuleType]
-    is_named: bool
+    distribution: importlib.metadata.Distribution | None = None
+    request: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Return what it is called in messages: a name or file, with distribution and version where it has them."""
+        came = f" ({self.distribution.name} {self.distribution.version})" if self.distribution else ""
+        return f"{self.request or self.name}{came}"
 
 
 def load_plugins(requests: Sequence[str] = ()) -> Registry:
@@ -58,9 +56,12 @@ def load_plugins(requests: Sequence[str] = ()) -> Registry:
         try:
             plugin, new = _loaded(manager, candidate, specs)
         except (Exception, SystemExit) as error:  # a plugin that exits at import is a broken plugin
-            findings.append(_left_out(candidate, error))
+            if candidate.request is not None:
+                raise PluginError(f"--plugin {candidate.label}: {_reason(error)}") from error
+            where = f"plugin {candidate.label} left out"
+            findings.append(Finding(check="plugin", where=where, message=_reason(error), level="warning"))
             if isinstance(error, _Clash):
-                contested[error.claim] = findings[-1]
+                contested[error.check] = findings[-1]
         else:
             plugins.append(plugin)
             specs += new
@@ -76,31 +77,18 @@ def load_plugins(requests: Sequence[str] = ()) -> Registry:
 
 
 def _candidates(requests: Sequence[str]) -> list[_Candidate]:
-    installed = [_installed(point) for point in _entry_points()]
-    switched_off = {request[3:] for request in requests if request.startswith("no:")}
-    missing = switched_off - {candidate.name for candidate in installed}
-    if missing:
-        raise UsageError(unknown("plugin", min(missing), (candidate.name for candidate in installed)))
-    wanted = dict.fromkeys(request for request in requests if not request.startswith("no:"))
-    return [c for c in installed if c.name not in switched_off] + [_requested(request) for request in wanted]
-
-
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
     points = {(point.name, point.value): point for point in importlib.metadata.entry_points(group=GROUP)}
-    return [points[key] for key in sorted(points)]
-
-
-def _installed(point: importlib.metadata.EntryPoint) -> _Candidate:
-    distribution = point.dist.name if point.dist else None
-    version = point.dist.version if point.dist else None
-    return _Candidate(
-        name=point.name,
-        label=f"{point.name} ({distribution} {version})",
-        distribution=distribution,
-        version=version,
-        load=point.load,
-        is_named=False,
-    )
+    installed = [point for _, point in sorted(points.items())]
+    switched_off = {request[3:] for request in requests if request.startswith("no:")}
+    missing = switched_off - {point.name for point in installed}
+    if missing:
+        raise UsageError(unknown("plugin", min(missing), (point.name for point in installed)))
+    kept = [point for point in installed if point.name not in switched_off]
+    wanted = dict.fromkeys(request for request in requests if not request.startswith("no:"))
+    return [
+        *(_Candidate(name=point.name, load=point.load, distribution=point.dist) for point in kept),
+        *(_requested(request) for request in wanted),
+    ]
 
 
 def _requested(request: str) -> _Candidate:
@@ -108,13 +96,11 @@ def _requested(request: str) -> _Candidate:
         path = Path(request)
         if not path.is_file():
             raise UsageError(f"--plugin {request}: there is no such file. Give a Python file or an importable module.")
-        load, name = partial(_load_file, path.absolute()), path.stem
-        distribution, version = None, None
-    else:
-        load, name = partial(importlib.import_module, request), request
-        distribution, version = _distribution_of(request)
-    label = f"{request} ({distribution} {version})" if distribution else request
-    return _Candidate(name=name, label=label, distribution=distribution, version=version, load=load, is_named=True)
+        return _Candidate(name=path.stem, load=partial(_load_file, path.absolute()), request=request)
+    owners = importlib.metadata.packages_distributions().get(request.partition(".")[0])
+    distribution = importlib.metadata.distribution(owners[0]) if owners else None
+    load = partial(importlib.import_module, request)
+    return _Candidate(name=request, load=load, distribution=distribution, request=request)
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -147,24 +133,20 @@ def _refuse_shadowed(path: Path) -> None:
                 raise PluginError(f"import {top} gives {origin}, not {file}, the file beside the plugin; rename that")
 
 
-def _distribution_of(module: str) -> tuple[str | None, str | None]:
-    names = importlib.metadata.packages_distributions().get(module.partition(".")[0], [])
-    return (names[0], importlib.metadata.version(names[0])) if names else (None, None)
-
-
 def _loaded(
     manager: pluggy.PluginManager, candidate: _Candidate, specs: Sequence[Owned[Any]]
 ) -> tuple[Plugin, list[Owned[Any]]]:
     """Return a plugin and what it offers, registered; or raise, and leave the manager as it was."""
-    name = candidate.name
+    name, came = candidate.name, candidate.distribution
     if manager.has_plugin(name):
         raise PluginError(f"another plugin is called {name!r}; rename one, or switch an installed one off (no:{name})")
     module = candidate.load()
     if not isinstance(module, ModuleType):
         raise PluginError(f"the entry point gives {type(module).__name__}; expected a module")
-    plugin = Plugin(name=candidate.name, distribution=candidate.distribution, version=candidate.version, module=module)
+    distribution, version = (came.name, came.version) if came else (None, None)
+    plugin = Plugin(name=name, distribution=distribution, version=version, module=module)
     try:
-        manager.register(module, candidate.name)
+        manager.register(module, name)
         manager.check_pending()
         new = [
             owned
@@ -173,42 +155,32 @@ def _loaded(
             for owned in owned_specs(hook, offered, kind, plugin)
         ]
         _refuse_clashes(new, specs)
-    except pluggy.PluginValidationError as error:
+    except (Exception, SystemExit) as error:
         manager.unregister(module)
-        raise PluginError(_misspelt(str(error))) from None
-    except (Exception, SystemExit):
-        manager.unregister(module)
+        if isinstance(error, pluggy.PluginValidationError):
+            raise PluginError(_misspelt(str(error))) from None
         raise
     return plugin, new
 
 
 class _Clash(PluginError):
-    """A claim of something that another plugin owns."""
-
-    def __init__(self, claim: str, owner: Plugin, claimant: Plugin) -> None:
-        names = f"owned by plugin {owner.name!r} and claimed by {claimant.name!r}"
-        super().__init__(f"{claim} is {names} as well; rename one")
-        self.claim = claim
+    """A claim of something that another plugin owns; `check` is the claim."""
 
 
 def _refuse_clashes(new: Sequence[Owned[Any]], old: Sequence[Owned[Any]]) -> None:
-    owners = {claim(owned.spec): owned.plugin for owned in old}
+    owners = {claim(owned.spec): owned.plugin.name for owned in old}
     for owned in new:
-        owner = owners.setdefault(claim(owned.spec), owned.plugin)
-        if owner is not owned.plugin or [claim(one.spec) for one in new].count(claim(owned.spec)) > 1:
-            raise _Clash(claim(owned.spec), owner, owned.plugin)
+        what, claimant = claim(owned.spec), owned.plugin.name
+        if what in owners:
+            names = f"owned by plugin {owners[what]!r} and claimed by {claimant!r}"
+            raise _Clash(f"{what} is {names} as well; rename one", check=what)
+        owners[what] = claimant
 
 
 def _misspelt(message: str) -> str:
     hook = message.partition("unknown hook '")[2].partition("'")[0]
     known = [name for name in vars(hookspecs) if name.startswith("deeploc_")]
     return unknown("hook", hook, known) if hook else " ".join(message.split())
-
-
-def _left_out(candidate: _Candidate, error: BaseException) -> Finding:
-    if candidate.is_named:
-        raise PluginError(f"--plugin {candidate.label}: {_reason(error)}") from error
-    return Finding(check="plugin", where=f"plugin {candidate.label} left out", message=_reason(error), level="warning")
 
 
 def _reason(error: BaseException) -> str:

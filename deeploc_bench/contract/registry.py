@@ -1,8 +1,6 @@
 """Who owns which name: everything that the loaded plugins offer."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -36,11 +34,7 @@ class Owned(Generic[S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """Everything the loaded plugins offer, by name.
-
-    `findings` are of the plugins that were left out; `contested` are those among them that claim what another owns, by
-    claim.
-    """
+    """All that plugins offer; `findings` are of those left out, `contested` those of what another owns, by claim."""
 
     plugins: tuple[Plugin, ...]
     datasets: tuple[Owned[GeneratorDataset], ...]
@@ -56,19 +50,14 @@ class Registry:
         return tuple(sorted(name for name, owned in self.models.items() if owned.spec.baseline))
 
     def model(self, name: str) -> Owned[Model]:
-        """Return the model of that name, listed or found in a family.
-
-        Raises UsageError where no plugin knows it, PluginError where its owner is broken.
-        """
+        """Return a model, listed or of a family; raises UsageError if unknown, PluginError if its owner is broken."""
         self._refuse_contested("model", name)
         if name in self.models:
             return self.models[name]
-        for plugin in self.plugins:
-            spec = _find(self.manager, plugin, "deeploc_find_model", name)
-            if spec is not None:
-                if not isinstance(spec, Model) or spec.name != name:
-                    raise PluginError(f"plugin {plugin.name}: deeploc_find_model({name!r}) returned {spec!r:.200}")
-                return Owned(spec=spec, plugin=plugin)
+        for plugin, spec in self._found("deeploc_find_model", name):
+            if not isinstance(spec, Model) or spec.name != name:
+                raise PluginError(f"plugin {plugin.name}: deeploc_find_model({name!r}) returned {spec!r:.200}")
+            return Owned(spec=spec, plugin=plugin)
         raise UsageError(unknown("model", name, self.models) + self._left_out())
 
     def loss(self, name: str) -> Owned[Loss]:
@@ -79,14 +68,14 @@ class Registry:
         return self.losses[name]
 
     def suite(self, name: str) -> tuple[Owned[GeneratorDataset], ...]:
-        """Return the generator datasets of a suite, listed or found, sorted by name.
-
-        Raises UsageError where no plugin knows it, PluginError or DataError where its owner cannot give it.
-        """
-        self._refuse_contested("suite", name)
-        datasets = [owned for owned in self.datasets if owned.spec.suite == name] or self._found_suite(name)
+        """Return a suite's datasets, by name; raises UsageError if unknown, PluginError or DataError of its owner."""
+        hook = "deeploc_find_suite"
+        found = (owned_specs(hook, specs, GeneratorDataset, plugin) for plugin, specs in self._found(hook, name))
+        datasets = [owned for owned in self.datasets if owned.spec.suite == name] or list(next(found, ()))
         if not datasets:
             raise UsageError(unknown("suite", name, {owned.spec.suite for owned in self.datasets}) + self._left_out())
+        for owned in datasets:
+            self._refuse_contested("generator", f"{name}/{owned.spec.name}")
         return tuple(sorted(datasets, key=lambda owned: owned.spec.name))
 
     def finders(self, hook: str) -> list[Plugin]:
@@ -94,16 +83,20 @@ class Registry:
         modules = [one.plugin for one in getattr(self.manager.hook, hook).get_hookimpls()]
         return [plugin for plugin in self.plugins if plugin.module in modules]
 
-    def _found_suite(self, name: str) -> list[Owned[GeneratorDataset]]:
+    def _found(self, hook: str, name: str) -> Iterator[tuple[Plugin, Any]]:
+        """Yield what plugins find under a name that nobody lists; each is asked when the ones before found nothing."""
         for plugin in self.plugins:
-            specs = _find(self.manager, plugin, "deeploc_find_suite", name)
-            if specs is not None:
-                return list(owned_specs("deeploc_find_suite", specs, GeneratorDataset, plugin))
-        return []
+            try:
+                found = call(self.manager, plugin, hook, name=name)
+            except DeeplocError:
+                raise
+            except Exception as error:
+                raised = f"{type(error).__name__}: {error}"
+                raise PluginError(f"plugin {plugin.name}: {hook}({name!r}) raised {raised}") from error
+            yield from ((plugin, one) for one in found if one is not None)
 
     def _refuse_contested(self, kind: str, name: str) -> None:
-        finding = self.contested.get(f"{kind} {name}")
-        if finding is not None:
+        if finding := self.contested.get(f"{kind} {name}"):
             raise PluginError(f"{kind} {name!r} cannot be used: {finding}")
 
     def _left_out(self) -> str:
@@ -140,16 +133,6 @@ def observe(registry: Registry, hook: str, **arguments: object) -> list[Finding]
         try:
             call(registry.manager, plugin, hook, **arguments)
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
-            where = f"observer {plugin.name}: {hook}"
+            message, where = f"{type(error).__name__}: {error}", f"observer {plugin.name}: {hook}"
             findings.append(Finding(check="observer", where=where, message=message, level="warning"))
     return findings
-
-
-def _find(manager: pluggy.PluginManager, plugin: Plugin, hook: str, name: str) -> Any:
-    try:
-        return next((found for found in call(manager, plugin, hook, name=name) if found is not None), None)
-    except DeeplocError:
-        raise
-    except Exception as error:
-        raise PluginError(f"plugin {plugin.name}: {hook}({name!r}) raised {type(error).__name__}: {error}") from error

@@ -4,14 +4,13 @@ Imports are followed by reading the files, inside functions too and however deep
 is left out: what of it a training depends on has a number of its own.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +71,8 @@ def _roots(name: str, file: Path, distribution: str | None) -> Mapping[str, Path
     return {path.name.removesuffix(".py"): path for path in beside if path != file}
 
 
-@cache
-def _owners() -> Mapping[str, list[str]]:
-    """Return the distributions of every installed top-level module, by its name."""
-    return importlib.metadata.packages_distributions()
+_owners = cache(importlib.metadata.packages_distributions)
+"""The distributions of every installed top-level module, by its name."""
 
 
 @cache
@@ -93,10 +90,8 @@ def _resolved(name: str, roots: Mapping[str, Path]) -> Path | None:
     """Return the file of a dotted name, where it lies below the roots."""
     top, *rest = name.split(".")
     root = roots.get(top)
-    if root is None:
-        return None
-    if root.is_file():
-        return root if not rest else None
+    if root is None or root.is_file():
+        return None if rest else root
     base = root.joinpath(*rest)
     return next((path for path in (base / "__init__.py", base.parent / f"{base.name}.py") if path.is_file()), None)
 
@@ -108,19 +103,13 @@ def _imports(file: Path, name: str) -> Iterator[str]:
     except SyntaxError:
         return  # said when the file is run
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    names = [package]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _with_parents(alias.name)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield from _with_parents(f"{base}.{alias.name}".strip("."))
-    yield from _with_parents(package)
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        yield ".".join(parts[:length])
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            base = [part for part in (*above, node.module) if part]
+            names += [".".join([*base, alias.name]) for alias in node.names]
+    for imported in names:
+        yield from accumulate(imported.split("."), "{}.{}".format)

@@ -1,22 +1,18 @@
 """The specs that plugins return: frozen values that describe, and build nothing until asked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import PluginError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), RGB
-    Mask: TypeAlias = NDArray[np.bool_]  # (H, W), True = manipulated
-
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3), RGB
+Mask: TypeAlias = NDArray[np.bool_]  # (H, W), True = manipulated
 Split: TypeAlias = Literal["train", "valid", "test"]
 Role: TypeAlias = Literal["standard", "test-only"]
 

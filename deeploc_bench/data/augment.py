@@ -1,7 +1,5 @@
 """Augmentation on the device, a batch at a time; only the images that are blurred pay for blurring."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812

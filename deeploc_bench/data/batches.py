@@ -1,26 +1,21 @@
 """Cuts batches out of packs: uint8 images (N, H, W, 3) and bool masks (N, H, W)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from deeploc_bench.contract.files import digest
+from deeploc_bench.contract.specs import Image, Mask
 from deeploc_bench.data.packs import Pack
 
 EVALUATION_BATCH = 32
 """The most images in one batch of every evaluation, fixed so that logits do not depend on how they were asked for."""
 EVALUATION_PIXELS = EVALUATION_BATCH * 256 * 256
 """The most pixels in one batch, so that memory is bounded by the largest image."""
-
-Images: TypeAlias = NDArray[np.uint8]
-Masks: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +46,7 @@ def as_packs(subset: Subset) -> list[Pack]:
     ]
 
 
-def read_batch(pack: Pack, positions: NDArray[np.int64]) -> tuple[Images, Masks]:
+def read_batch(pack: Pack, positions: NDArray[np.int64]) -> tuple[Image, Mask]:
     """Return the images (N, H, W, 3) and masks (N, H, W) at the positions, which must have one size."""
     height, width = (int(side) for side in pack.shapes[positions[0]])
     if pack.is_uniform:
@@ -78,7 +73,7 @@ def evaluation_batches(pack: Pack) -> Iterator[slice]:
 
 def training_batch(
     subset: Subset, chosen: NDArray[np.int64], *, size: int, fit: str, seed: Sequence[int]
-) -> tuple[Images, Masks]:
+) -> tuple[Image, Mask]:
     """Return the chosen samples at size x size, cropped at places drawn from `seed`, or resized.
 
     Images are (N, size, size, 3), masks (N, size, size), in the order of `chosen`, which counts through the subset. An
@@ -92,20 +87,17 @@ def training_batch(
         slots = np.flatnonzero((chosen >= start) & (chosen < start + len(positions)))  # places in the batch
         taken = positions[chosen[slots] - start]  # positions in the pack
         start += len(positions)
-        if not len(slots):
-            continue
-        if pack.is_uniform and (pack.shapes[0] == size).all():
+        if len(slots) and pack.is_uniform and (pack.shapes[0] == size).all():
             images[slots], masks[slots] = read_batch(pack, taken)
             continue
         for slot, position in zip(slots, taken, strict=True):
             (image,), (mask,) = read_batch(pack, np.array([position]))
-            images[slot], masks[slot] = (
-                _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)
-            )
+            fitted = _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)
+            images[slot], masks[slot] = fitted
     return images, masks
 
 
-def _crop(image: Images, mask: Masks, size: int, random: np.random.Generator) -> tuple[Images, Masks]:
+def _crop(image: Image, mask: Mask, size: int, random: np.random.Generator) -> tuple[Image, Mask]:
     missing = [(0, max(0, size - side)) for side in mask.shape]
     image = np.pad(image, [*missing, (0, 0)], mode="symmetric")
     mask = np.pad(mask, missing, mode="symmetric")
@@ -113,7 +105,7 @@ def _crop(image: Images, mask: Masks, size: int, random: np.random.Generator) ->
     return image[top : top + size, left : left + size], mask[top : top + size, left : left + size]
 
 
-def _resized(image: Images, mask: Masks, size: int) -> tuple[Images, Masks]:
+def _resized(image: Image, mask: Mask, size: int) -> tuple[Image, Mask]:
     picture = Pillow.fromarray(image).resize((size, size), Pillow.Resampling.BILINEAR)
     truth = Pillow.fromarray(mask).resize((size, size), Pillow.Resampling.NEAREST)
     return np.asarray(picture), np.asarray(truth, dtype=np.bool_)

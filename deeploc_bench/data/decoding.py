@@ -1,22 +1,14 @@
 """Decodes a sample: its image as uint8 RGB, its mask as bool; what Pillow cannot give exactly is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
 from deeploc_bench.contract.errors import SampleError
-from deeploc_bench.contract.specs import Sample
+from deeploc_bench.contract.specs import Image, Mask, Sample
 
-if TYPE_CHECKING:
-    from deeploc_bench.contract.specs import Image, Mask
-
-Levels = NDArray[np.uint8]
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
 
@@ -27,10 +19,7 @@ def read_image(sample: Sample) -> Image:
     Raises SampleError.
     """
     if isinstance(sample.image, Path):
-        picture = _opened(sample.image)
-        if picture.mode[0] in "IF":
-            return np.repeat(_eight_bits(picture, sample.image)[..., None], 3, axis=2)
-        return np.array(picture.convert("RGB"), dtype=np.uint8)
+        return np.array(_opened(sample.image).convert("RGB"), dtype=np.uint8)
     image = sample.image()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SampleError(
@@ -47,13 +36,13 @@ def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
     if sample.mask is None:
         return None
     if isinstance(sample.mask, Path):
-        picture = _opened(sample.mask)
-        gray = _eight_bits(picture, sample.mask) if picture.mode[0] in "IF" else np.array(picture.convert("L"))
+        gray = np.array(_opened(sample.mask).convert("L"))
         if float(((gray > 63) & (gray < 192)).mean()) > MOST_GRAY:
             raise SampleError(f"{sample.mask} has gray levels on more than a tenth of its pixels", check="gray")
         mask = (gray < 127.5) if inverted else (gray > 127.5)
         if not mask.any():
-            raise SampleError(f"{sample.mask}: no pixel is manipulated; its levels are {_range(gray)}", check="empty")
+            levels = f"{gray.min()} to {gray.max()}" if gray.min() < gray.max() else f"all {gray.min()}"
+            raise SampleError(f"{sample.mask}: no pixel is manipulated; its levels are {levels}", check="empty")
         return mask, bool(((gray > 0) & (gray < 255)).any())
     made = sample.mask()
     if not isinstance(made, np.ndarray) or made.dtype != np.bool_ or made.ndim != 2:
@@ -66,26 +55,21 @@ def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
 
 
 def _opened(file: Path) -> Pillow.Image:
+    """Return a file's picture in 8 bits, turned as its EXIF data say; 65535 of 16 bits becomes 255."""
     try:
-        with Pillow.open(file) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+        with Pillow.open(file) as stored:
+            stored.load()
+            picture = ImageOps.exif_transpose(stored)
     except FileNotFoundError:
         raise SampleError(str(file), check="missing") from None
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise SampleError(f"{file}: {error}", check="unreadable") from None
-
-
-def _eight_bits(picture: Pillow.Image, file: Path) -> Levels:
-    """Return the 8-bit levels of a 16-bit picture, 65535 to 255."""
+    if picture.mode[0] not in "IF":
+        return picture
     levels = np.asarray(picture)
     if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
         raise SampleError(f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits", check="unreadable")
-    return ((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def _range(levels: Levels) -> str:
-    return f"{levels.min()} to {levels.max()}" if levels.min() < levels.max() else f"all {levels.min()}"
+    return Pillow.fromarray(((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _described(value: object) -> str:

@@ -1,7 +1,5 @@
 """Samples out of folders: images and masks pair by name, never by the order of a listing."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,20 +23,16 @@ def paired_samples(
     found = by_stem(images)
     if masks is None:
         return distinct_samples(sample_of(stem, file, None, source(stem)) for stem, file in found.items())
-    truths = {
-        stem.removesuffix(mask_suffix): file for stem, file in by_stem(masks).items() if stem.endswith(mask_suffix)
-    }
+    ends = {stem: file for stem, file in by_stem(masks).items() if stem.endswith(mask_suffix)}
+    truths = {stem.removesuffix(mask_suffix): file for stem, file in ends.items()}
     others = set(truths.values()) if mask_suffix else set()
     found = {stem: file for stem, file in found.items() if file not in others}
-    return distinct_samples(
-        sample_of(
-            stem,
-            found.get(stem, images / f"{stem}.png"),
-            truths.get(stem, masks / f"{stem}{mask_suffix}.png"),
-            source(stem),
-        )
-        for stem in {*found, *truths}
-    )
+    samples = []
+    for stem in found | truths:
+        image = found.get(stem, images / f"{stem}.png")
+        mask = truths.get(stem, masks / f"{stem}{mask_suffix}.png")
+        samples.append(sample_of(stem, image, mask, source(stem)))
+    return distinct_samples(samples)
 
 
 def by_stem(folder: Path) -> dict[str, Path]:

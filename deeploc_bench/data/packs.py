@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import DataError, SampleError
-from deeploc_bench.contract.files import digest, read_json, to_json
+from deeploc_bench.contract.files import digest, parse_json, to_json
 from deeploc_bench.contract.findings import Finding, data_finding
-from deeploc_bench.contract.specs import Sample
+from deeploc_bench.contract.specs import Image, Sample
 from deeploc_bench.data.decoding import read_image, read_levels
-
-if TYPE_CHECKING:
-    from deeploc_bench.contract.specs import Image
 
 Bytes = NDArray[np.uint8]
 PACK_SCHEMA = 3
@@ -131,7 +129,9 @@ def pack(samples: Sequence[Sample], *, inverted: bool, folder: Path, tick: Tick)
     ordered = sorted(samples, key=lambda sample: sample.id)
     key = _key(ordered, inverted)
     if key is None:
-        return _pack_in_memory(ordered, inverted, tick)
+        images, masks = io.BytesIO(), io.BytesIO()
+        index = _pack_into(images, masks, ordered, inverted, tick)
+        return _pack_of(index, *(np.frombuffer(flat.getbuffer(), np.uint8) for flat in (images, masks)))
     target = folder / key
     found = _open(target)
     if found is None:
@@ -163,15 +163,24 @@ def _file_state(file: Path) -> str:
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-def _decoded(
-    samples: Sequence[Sample], inverted: bool, tick: Tick, findings: list[Finding]
-) -> Iterator[tuple[Entry, Image, Bytes]]:
+def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], inverted: bool, tick: Tick) -> Index:
+    """Write the pixels and the mask bits of all samples that can be used, and return what is known of them all."""
+    entries, findings = list[Entry](), list[Finding]()
     for sample in samples:
         try:
-            yield _decode(sample, inverted)
+            entry, image, bits = _decode(sample, inverted)
         except SampleError as error:
             findings.append(data_finding(error.check, str(error)))
+        else:
+            entries.append(entry)
+            images.write(image.data)
+            masks.write(bits.data)
         tick()
+    return Index(entries=tuple(entries), findings=tuple(findings))
+
+
+def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
+    return Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
 
 
 def _decode(sample: Sample, inverted: bool) -> tuple[Entry, Image, Bytes]:
@@ -205,51 +214,31 @@ def _named(sample: Sample, file: object) -> str:
     return str(file) if isinstance(file, Path) else f"of sample {sample.id!r}"
 
 
-def _pack_in_memory(samples: Sequence[Sample], inverted: bool, tick: Tick) -> Pack:
-    findings: list[Finding] = []
-    decoded = list(_decoded(samples, inverted, tick, findings))
-    nothing = np.empty(0, np.uint8)
-    return Pack(
-        entries=tuple(entry for entry, _, _ in decoded),
-        images=np.concatenate([nothing, *(image.reshape(-1) for _, image, _ in decoded)]),
-        masks=np.concatenate([nothing, *(bits for _, _, bits in decoded)]),
-        findings=tuple(findings),
-    )
-
-
 def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".packing-", dir=target.parent))
-    except OSError as error:
-        raise DataError(f"cannot pack data into {target.parent}: {error.strerror}. Set XDG_CACHE_HOME.") from None
-    entries, findings = list[Entry](), list[Finding]()
-    try:
-        with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-            for entry, image, bits in _decoded(samples, inverted, tick, findings):
-                entries.append(entry)
-                images.write(image.data)
-                masks.write(bits.data)
-        (scratch / "index.json").write_bytes(to_json(Index(entries=tuple(entries), findings=tuple(findings))))
-        if _open(target) is None:  # else another process has packed the same in the meantime
-            shutil.rmtree(target, ignore_errors=True)
-            scratch.rename(target)
+        with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent, ignore_cleanup_errors=True) as name:
+            scratch = Path(name)
+            with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
+                index = _pack_into(images, masks, samples, inverted, tick)
+            (scratch / "index.json").write_bytes(to_json(index))
+            if _open(target) is None:  # else another process has packed the same in the meantime
+                shutil.rmtree(target, ignore_errors=True)
+                scratch.rename(target)
     except OSError as error:
         raise DataError(f"cannot pack data into {target}: {error.strerror}. Set XDG_CACHE_HOME.") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _open(target: Path) -> Pack | None:
     """Return the pack in a folder, or None where there is none, or none that is whole."""
     try:
-        index = read_json(target / "index.json", Index, "index", DataError, schema=PACK_SCHEMA, most_bytes=None)
-        images, masks = (_mapped(target / name) for name in ("images", "masks"))
+        index = parse_json((target / "index.json").read_bytes(), Index, "index", DataError, schema=PACK_SCHEMA)
+        # an empty file, of no sample at all, cannot be mapped
+        images, masks = (
+            np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+            for file in (target / "images", target / "masks")
+        )
     except (OSError, DataError):
         return None
-    found = Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
+    found = _pack_of(index, images, masks)
     return found if [int(start[-1]) for start in found.starts] == [images.size, masks.size] else None
-
-
-def _mapped(file: Path) -> Bytes:
-    return np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)

@@ -1,24 +1,18 @@
 """Perturbations of test images, seeded by each image's id: what an image goes through before anybody examines it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from deeploc_bench.contract.errors import UsageError, unknown
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from deeploc_bench.contract.specs import Image
-
-Perturb: TypeAlias = "Callable[[Image, float, str], Image]"
+from deeploc_bench.contract.specs import Image
 
 
 def jpeg(image: Image, value: float, id: str) -> Image:
@@ -58,7 +52,7 @@ def resize(image: Image, value: float, id: str) -> Image:
 class Kind:
     """A kind of perturbation and the values it takes."""
 
-    apply: Perturb
+    apply: Callable[[Image, float, str], Image]
     low: float
     high: float
     is_whole: bool = False
@@ -95,11 +89,9 @@ def parse_perturbation(text: str, separator: str = ":") -> Perturbation:
     name, _, number = text.partition(separator)
     if name not in KINDS:
         raise UsageError(f"--perturb {text!r}: {unknown('kind', name, KINDS)} Write for example jpeg:75.")
-    kind = KINDS[name]
-    try:
+    kind, value = KINDS[name], math.nan
+    with suppress(ValueError):
         value = float(number)
-    except ValueError:
-        value = float("nan")
     if not kind.low <= value <= kind.high or (kind.is_whole and value != int(value)):
         what = "a whole number" if kind.is_whole else "a number"
         raise UsageError(f"--perturb {text!r}: {name} takes {what} from {kind.low:g} to {kind.high:g}")

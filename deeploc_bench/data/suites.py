@@ -1,12 +1,15 @@
-"""Groups generator datasets into a suite and packs them; what is wrong with their samples is gathered, not raised."""
+"""Groups generator datasets into a suite and packs them; what is wrong with their samples is gathered, not raised.
 
-from __future__ import annotations
+The manifest of a suite is what a leaderboard knows of its data, without the data.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest
@@ -15,6 +18,7 @@ from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
 
+MANIFEST_SCHEMA = 1
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
 
 
@@ -53,9 +57,7 @@ class Suite:
     @property
     def test_only(self) -> tuple[str, ...]:
         """Return the generators that every training is tested on beside its cells, authentic images left out."""
-        return tuple(
-            name for name, generator in self.generators.items() if generator.role == "test-only" and name != AUTHENTIC
-        )
+        return tuple(name for name in self.generators if name not in (*self.standard, AUTHENTIC))
 
     @property
     def fingerprint(self) -> str:
@@ -73,6 +75,39 @@ class Suite:
         return {name: generator.splits["test"].fingerprint for name, generator in self.generators.items()}
 
 
+class ManifestImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One test image; `mask_area` and `pixels` are in pixels."""
+
+    id: str
+    source: str
+    mask_area: int
+    pixels: int
+
+
+class ManifestSplit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many samples a split has, and their hash."""
+
+    samples: int
+    fingerprint: str
+
+
+class ManifestGenerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One generator dataset, its test images sorted by id."""
+
+    role: Role
+    splits: Mapping[Split, ManifestSplit] = {}
+    test: tuple[ManifestImage, ...]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole suite: `leaderboard/suites/<suite>.json`."""
+
+    schema: int = MANIFEST_SCHEMA
+    suite: str
+    fingerprint: str
+    generators: Mapping[str, ManifestGenerator]
+
+
 def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress) -> Suite:
     """Build and pack the generator datasets of a suite, which a registry gave; `data` is what `--data` says.
 
@@ -86,35 +121,45 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
     generators = {}
     with progress(f"read {name}", sum(len(one) for splits in samples.values() for one in splits.values())) as tick:
         for spec in (owned.spec for owned in datasets):
-            packs = {
-                split: pack(
-                    one,
-                    inverted=spec.inverted_masks,
-                    folder=cache_folder() / name / f"{spec.name}-{split}",
-                    tick=tick,
-                )
-                for split, one in samples[spec.name].items()
-            }
-            findings += [finding for pack in packs.values() for finding in pack.findings]
+            packs = {}
+            for split, one in samples[spec.name].items():
+                folder = cache_folder() / name / f"{spec.name}-{split}"
+                packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
+                findings += packs[split].findings
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 
 
+def manifest(suite: Suite) -> Manifest:
+    """Return the fingerprints of a suite, and the id, source, mask area and pixels of each test image."""
+    generators = {name: _manifest_of(generator) for name, generator in suite.generators.items()}
+    return Manifest(suite=suite.name, fingerprint=suite.fingerprint, generators=generators)
+
+
+def _manifest_of(generator: Generator) -> ManifestGenerator:
+    images = [
+        ManifestImage(id=one.id, source=one.source, mask_area=one.mask_area, pixels=one.shape[0] * one.shape[1])
+        for one in generator.splits["test"].entries
+    ]
+    splits = {}
+    for split, packed in generator.splits.items():
+        splits[split] = ManifestSplit(samples=len(packed), fingerprint=packed.fingerprint)
+    return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images))
+
+
 def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
     needs = next((owned.spec.needs_data for owned in datasets if owned.spec.needs_data), None)
+    if needs:
+        data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
     if needs and not data:
-        data = os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
-        if not data:
-            raise UsageError(f"suite {name!r} needs --data PATH (or DEEPLOC_DATA): {needs}.")
-    if not data:
-        return None
-    if not Path(data).exists():
+        raise UsageError(f"suite {name!r} needs --data PATH (or DEEPLOC_DATA): {needs}.")
+    if data and not Path(data).exists():
         raise UsageError(f"--data {data}: there is no such folder.{f' Give {needs}.' if needs else ''}")
-    if not needs:
+    if data and not needs:
         raise UsageError(f"suite {name!r} takes no --data: its images come with the plugin. Leave the flag out.")
-    return Path(data)
+    return Path(data) if data else None
 
 
 def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
@@ -129,15 +174,12 @@ def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[F
         kept = {split: list(splits[split]) for split in needed if splits.get(split)}
         for split, samples in kept.items():
             _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
-    except DataError as error:
-        findings.append(data_finding("dataset", f"{where}: {error}"))
-        return {}
     except Exception as error:
-        findings.append(data_finding("dataset", f"{where}: {type(error).__name__}: {error}"))
+        reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+        findings.append(data_finding("dataset", f"{where}: {reason}"))
         return {}
-    if not kept and spec.role == "test-only":
-        return {}
-    findings += [data_finding("split", f"{spec.name}/{split}") for split in needed if split not in kept]
+    if kept or spec.role == "standard":
+        findings += [data_finding("split", f"{spec.name}/{split}") for split in needed if split not in kept]
     return kept
 
 

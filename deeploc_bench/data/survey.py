@@ -1,7 +1,5 @@
 """Looks over a packed suite: do its generators belong together, and do its samples look like what they claim to be?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from deeploc_bench.contract.findings import Finding, data_finding, refuse
@@ -29,8 +27,15 @@ def load_sound(
 
 def survey(suite: Suite) -> list[Finding]:
     """Return everything that is wrong with a suite: what was found while packing, and what only the whole shows."""
-    checks = (_leaks, _polarity, _soft_masks, _ids, _trained_and_validated, _duplicates)
-    return [*suite.findings, *(finding for check in checks for finding in check(suite))]
+    return [
+        *suite.findings,
+        *_on_both_sides(suite, "leak", {"train": "training", "valid": "training", "test": "test"}),
+        *_polarity(suite),
+        *_soft_masks(suite),
+        *_ids(suite),
+        *_on_both_sides(suite, "valid", {"train": "train", "valid": "valid"}),
+        *_duplicates(suite),
+    ]
 
 
 def _splits(suite: Suite) -> Iterator[tuple[str, Split, Pack]]:
@@ -40,15 +45,8 @@ def _splits(suite: Suite) -> Iterator[tuple[str, Split, Pack]]:
                 yield generator.name, split, generator.splits[split]
 
 
-def _leaks(suite: Suite) -> Iterator[Finding]:
-    return _on_both_sides(suite, "leak", {"train": "training", "valid": "training", "test": "test"})
-
-
-def _trained_and_validated(suite: Suite) -> Iterator[Finding]:
-    return _on_both_sides(suite, "valid", {"train": "train", "valid": "valid"})
-
-
 def _on_both_sides(suite: Suite, check: str, sides: dict[Split, str]) -> Iterator[Finding]:
+    """Find the sources that stand on two sides of a suite; `sides` says which splits make a side."""
     files: dict[str, dict[str, str]] = {}
     for name, split, pack in _splits(suite):
         if split in sides:

@@ -3,8 +3,6 @@
 Checks of values trust the shape: they run only where the checks of shape, of cells and of the suite found nothing.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import numpy as np
 from deeploc_bench.contract.errors import RecipeError, SubmissionError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC
-from deeploc_bench.data.manifest import Manifest
+from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.claims import PairRecords, claims_of, missing, pairs_of
 from deeploc_bench.leaderboard.submission import Submission, read, recipe_of
 from deeploc_bench.plan.protocols import Pair
@@ -139,19 +137,18 @@ def check_suite(case: Case) -> Findings:
     if submission.fingerprint != manifest.fingerprint:
         message = f"trained on data {submission.fingerprint}, the suite's is {manifest.fingerprint}; {cure}"
         yield Finding(check="fingerprint", message=message)
-    standard = sorted(name for name, part in manifest.generators.items() if part.role == "standard")
+    standard = tuple(sorted(name for name, part in manifest.generators.items() if part.role == "standard"))
     yield from _as_in_manifest("generators", "generators", submission.generators, standard, cure)
     for name, ids in submission.ids.items():
         if name not in manifest.generators:
             yield Finding(check="generators", message=f"{name} is not a generator of suite {submission.suite}; {cure}")
             continue
-        columns: tuple[tuple[str, str, Sequence[Any]], ...] = (
-            ("ids", "id", ids),
-            ("sources", "source", submission.sources[name]),
-            ("pixels", "pixels", submission.pixels[name]),
-        )
-        for check, key, values in columns:
-            expected = [getattr(image, key) for image in manifest.generators[name].test]
+        images = manifest.generators[name].test
+        for check, values, expected in (
+            ("ids", ids, tuple(image.id for image in images)),
+            ("sources", submission.sources[name], tuple(image.source for image in images)),
+            ("pixels", submission.pixels[name], tuple(image.pixels for image in images)),
+        ):
             yield from _as_in_manifest(check, f"{check} of {name}", values, expected, cure)
 
 
@@ -259,15 +256,15 @@ def _sorted(what: str, values: Sequence[Any]) -> Findings:
             return
 
 
-def _as_in_manifest(check: str, what: str, values: Sequence[Any], expected: Sequence[Any], cure: str) -> Findings:
-    for number, (value, other) in enumerate(zip(values, expected, strict=False), start=1):
-        if value != other:
-            message = f"{what} are not those of the suite's manifest: number {number} is {value!r}, the manifest has"
-            yield Finding(check=check, message=f"{message} {other!r}; {cure}")
-            return
-    if len(values) != len(expected):
-        message = f"{what} are not those of the suite's manifest: {len(values)}, the manifest has {len(expected)}"
-        yield Finding(check=check, message=f"{message}; {cure}")
+def _as_in_manifest(check: str, what: str, values: tuple[Any, ...], expected: tuple[Any, ...], cure: str) -> Findings:
+    if values == expected:  # as almost always
+        return
+    differing = (place for place, (value, other) in enumerate(zip(values, expected, strict=False)) if value != other)
+    place = next(differing, None)
+    told = f"{len(values)}, the manifest has {len(expected)}"
+    if place is not None:
+        told = f"number {place + 1} is {values[place]!r}, the manifest has {expected[place]!r}"
+    yield Finding(check=check, message=f"{what} are not those of the suite's manifest: {told}; {cure}")
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

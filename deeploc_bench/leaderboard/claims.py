@@ -1,7 +1,5 @@
 """Every aggregate of a submission, made of its records alone, and what is kept of it to compare and to rank."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,12 +10,12 @@ import numpy as np
 
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.specs import AUTHENTIC
-from deeploc_bench.leaderboard.submission import About, Claims, Evidence, Row, Submission, recipe_of
+from deeploc_bench.leaderboard.submission import About, Claim, Claims, Evidence, Submission, recipe_of
 from deeploc_bench.plan.facts import Recipe
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair
 from deeploc_bench.scoring.metrics import false_alarm_area, image_ious
 from deeploc_bench.scoring.records import Records
-from deeploc_bench.scoring.statistics import SeedIous, summary
+from deeploc_bench.scoring.statistics import SeedIous, seed_average, summary
 
 PairRecords: TypeAlias = Mapping[Pair, Mapping[int, Records]]
 """The records of a submission by pair, then by seed."""
@@ -121,10 +119,10 @@ def _seed_ious(evidence: Evidence, records: PairRecords, protocol: str) -> list[
     ]
 
 
-def _row(evidence: Evidence, records: PairRecords, protocol: str) -> Row:
+def _row(evidence: Evidence, records: PairRecords, protocol: str) -> Claim:
     found = summary(_seed_ious(evidence, records, protocol))
     tests = [pair.test_generator for pair in pairs_of(protocol, evidence.generators)]
-    return Row(
+    return Claim(
         iou=found.iou,
         low=_defined(found.interval.low),
         high=_defined(found.interval.high),
@@ -135,9 +133,10 @@ def _row(evidence: Evidence, records: PairRecords, protocol: str) -> Row:
 
 def _matrix(evidence: Evidence, records: PairRecords) -> dict[str, dict[str, float]]:
     """Return the IoU of each pair of `cross`, by train, then by test generator."""
-    ious = summary(_seed_ious(evidence, records, "cross")).generator_ious
     matrix: dict[str, dict[str, float]] = {}
-    for pair, iou in zip(pairs_of("cross", evidence.generators), ious, strict=True):
+    cells = zip(pairs_of("cross", evidence.generators), _seed_ious(evidence, records, "cross"), strict=True)
+    for pair, (_, by_seed) in cells:
+        iou = float(seed_average(list(by_seed.values())).mean())
         matrix.setdefault(pair.train_generators[0], {})[pair.test_generator] = iou
     return matrix
 

@@ -1,7 +1,5 @@
 """Collects the finished trainings of one experiment out of a runs folder into a submission."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The two drawings of the page, as SVG text made by hand: a drawing library's bytes change with its version."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The leaderboard's markdown page and its drawings, made of submissions: the same bytes on any machine."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ MOST_LINES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class SuiteSection:
     """What the page shows of one suite; what there is nothing of is None."""
 
     name: str
@@ -142,9 +140,9 @@ def _ranked(entries: Iterable[Entry]) -> dict[str, list[Ranked]]:
     return {suite: rank(own) for suite, own in sorted(by_suite.items())}
 
 
-def _section(name: str, ranked: Sequence[Ranked], published: Published | None) -> Section:
+def _section(name: str, ranked: Sequence[Ranked], published: Published | None) -> SuiteSection:
     crossed = _first_crossed(ranked)
-    return Section(
+    return SuiteSection(
         name=name,
         held_out=held_out_table(ranked) if ranked else None,
         same=_same_table(ranked) if any(one.entry.claims.same for one in ranked) else None,

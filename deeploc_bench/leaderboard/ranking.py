@@ -1,7 +1,5 @@
 """Which entry is how good, as far as their records can tell, and which of them a second party has reproduced."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """One submission: a strict JSON file with records, provenance and claims; its leaderboard row is recomputed from it."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,7 +88,7 @@ class TrainingRecords(Strict, frozen=True, kw_only=True):
         return f"seed {self.seed}, trained on {'+'.join(self.train_generators):.120}"
 
 
-class Row(Strict, frozen=True, kw_only=True):
+class Claim(Strict, frozen=True, kw_only=True):
     """The claims of one protocol: the mean over test generators, its interval, and the spread over seeds."""
 
     iou: float
@@ -103,8 +101,8 @@ class Row(Strict, frozen=True, kw_only=True):
 class Claims(Strict, frozen=True, kw_only=True):
     """Every aggregate of a submission, at full precision; each is recomputed from the records."""
 
-    loo: Row
-    same: Row | None = None
+    loo: Claim
+    same: Claim | None = None
     cross: Mapping[str, Mapping[str, float]] | None = None
     worst: float
     gap: float | None = None

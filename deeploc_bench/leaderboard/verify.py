@@ -1,7 +1,5 @@
 """Checks submissions against themselves, their suite and their neighbours: consistency, not honesty. Runs no code."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +9,7 @@ from typing import TypeAlias
 from deeploc_bench.contract.errors import DataError, SubmissionError, UsageError
 from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.data.manifest import MANIFEST_SCHEMA, Manifest
+from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest
 from deeploc_bench.leaderboard import checks
 from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of

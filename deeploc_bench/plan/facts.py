@@ -1,7 +1,5 @@
 """What is written down of a training, as types: training.json, environment.json, and the code and recipe in them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """A run as asked for, and as prepared: registry, suite and plan. Torch-free, and the same in every process."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loss expressions: weighted sums of losses."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from math import isfinite

@@ -1,7 +1,5 @@
 """From what was asked for to unique trainings, the tests of each, and the cells that are read from them. Torch-free."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

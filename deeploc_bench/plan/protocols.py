@@ -1,7 +1,5 @@
 """Protocols: pure functions from the generators of a suite to cells, and the matched budget of leave-one-out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

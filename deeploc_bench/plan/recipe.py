@@ -1,7 +1,5 @@
 """Recipes: everything that fixes a training but model, loss, data and seed."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -108,6 +106,7 @@ def division(recipe: Recipe | None, pretraining: str | None) -> Literal["closed"
 
 def _parse_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        values = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return values["value"] if len(values) == 1 else text

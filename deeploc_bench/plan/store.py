@@ -1,7 +1,5 @@
 """The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -58,7 +56,9 @@ def read_facts(folder: Path) -> TrainingFacts:
     try:
         facts = read_json(path, TrainingFacts, "training", StoreError, schema=FACTS_SCHEMA)
     except StoreError as error:
-        raise StoreError(f"{error}. {cure}.") from None
+        if error.check == "version":
+            cure = "Another version of deeploc-bench wrote this runs folder; move it away, or name another with --runs"
+        raise StoreError(f"{error}. {cure}.", check=error.check) from None
     if facts.identity != identity_of(facts):
         raise StoreError(f"training {path} is damaged: its identity is not that of what it says. {cure}.")
     return facts

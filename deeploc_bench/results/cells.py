@@ -1,7 +1,5 @@
 """The one reader of a runs folder: its cells, with the facts of their trainings and their records."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,20 +18,18 @@ from deeploc_bench.scoring.records import Records
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-Reader: TypeAlias = Callable[[Path, Tested, str], Records | None]
 Group: TypeAlias = tuple[str, str, str, str]
 """What a table is about: suite, protocol, budget, experiment."""
+Place: TypeAlias = tuple[Path, TrainingFacts, str, str, Pair, Tested]
+"""Where the records of a cell may lie: folder, facts, protocol, budget, pair, and what was tested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One (train generators -> test generator) pair of one protocol and training, with its records.
-
-    `protocol` is `score` where predictions made elsewhere belong to no protocol. `authentic` are the training's records
-    on untouched images, if it has been tested on some.
-    """
+    """One (train generators -> test generator) pair of one protocol and training, with its records."""
 
     protocol: str
+    """`score` where predictions made elsewhere belong to no protocol."""
     budget: str
     pair: Pair
     perturbation: Perturbation | None
@@ -41,6 +37,7 @@ class Cell:
     folder: Path
     records: Records
     authentic: Records | None
+    """The training's records on untouched images, if it has been tested on some."""
 
     @property
     def group(self) -> Group:
@@ -82,26 +79,24 @@ def cells_in(folders: Iterable[Path]) -> list[Cell]:
         if facts.kind != "trained" or store.is_trained(folder):
             # a model that is never trained has one identity in all suites
             trainings.setdefault((facts.suite, facts.data, facts.identity), (folder, facts))
-    read = cache(store.read_records)
     own = [one for one in trainings.values() if one[1].kind != "tested"]
-    cells = [cell for folder, facts in own for cell in _cells(folder, facts, read)]
+    cells = _cells(place for folder, facts in own for place in _places(folder, facts))
     for folder, facts in trainings.values():
         if facts.kind == "tested":
             others = [cell for cell in cells if (cell.facts.suite, cell.facts.data) == (facts.suite, facts.data)]
-            cells += list(_everywhere(folder, facts, others, read))
+            cells += _cells(_everywhere(folder, facts, others))
     return sorted(cells, key=_order)
 
 
 def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
     """Return those cells of a plan whose trainings are done, in the tables' order; raises StoreError."""
-    read = cache(store.read_records)
-    cells = []
+    places = []
     for cell in plan.cells:
         training = plan.trainings[cell.identity]
         folder = runs / training.place
         if training.loss is None or store.is_trained(folder):
-            cells += list(_cell(folder, training.facts, cell.protocol, cell.budget, cell.pair, cell.tested, read))
-    return sorted(cells, key=_order)
+            places.append((folder, training.facts, cell.protocol, cell.budget, cell.pair, cell.tested))
+    return sorted(_cells(places), key=_order)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -118,7 +113,7 @@ def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) 
     return [name for name, rule in rules if pair in rule(standard, test_only)]
 
 
-def _cells(folder: Path, facts: TrainingFacts, read: Reader) -> Iterator[Cell]:
+def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
     standard, tests = facts.standard_generators, store.tested_in(folder)
     is_crossed = set(standard) <= {tested.generator for tested in tests}
     for tested in tests:
@@ -127,12 +122,11 @@ def _cells(folder: Path, facts: TrainingFacts, read: Reader) -> Iterator[Cell]:
         if not is_crossed:
             protocols = [protocol for protocol in protocols if protocol != "cross"]
         for protocol in protocols or (["score"] if facts.kind == "scored" else []):
-            budget = facts.budget if protocol == "loo" else "full"
-            yield from _cell(folder, facts, protocol, budget, pair, tested, read)
+            yield folder, facts, protocol, facts.budget if protocol == "loo" else "full", pair, tested
 
 
-def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell], read: Reader) -> Iterator[Cell]:
-    """Yield the cells of a model that is never trained: those of the others; by itself those of `loo` or `same`."""
+def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Iterator[Place]:
+    """Yield the places of a model that is never trained: those of the others; by itself those of `loo` or `same`."""
     standard, tests = facts.standard_generators, store.tested_in(folder)
     test_only = sorted({tested.generator for tested in tests} - {*standard, AUTHENTIC})
     alone = "loo" if len(standard) > 1 else "same"
@@ -140,27 +134,29 @@ def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell], read
     for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in others) or own:
         for tested in tests:
             if tested.generator == pair.test_generator:
-                yield from _cell(folder, facts, protocol, budget, pair, tested, read)
+                yield folder, facts, protocol, budget, pair, tested
 
 
-def _cell(
-    folder: Path, facts: TrainingFacts, protocol: str, budget: str, pair: Pair, tested: Tested, read: Reader
-) -> Iterator[Cell]:
-    """Yield the cell whose records are there, and are of the data that the facts tell of."""
-    data = facts.test_data.get(tested.generator)
-    records = read(folder, tested, data) if data and tested.generator != AUTHENTIC else None
-    if records is not None:
-        untouched = facts.test_data.get(AUTHENTIC)
-        yield Cell(
-            protocol=protocol,
-            budget=budget,
-            pair=pair,
-            perturbation=tested.perturbation,
-            facts=facts,
-            folder=folder,
-            records=records,
-            authentic=read(folder, Tested(generator=AUTHENTIC), untouched) if untouched else None,
-        )
+def _cells(places: Iterable[Place]) -> list[Cell]:
+    """Return the cells whose records are there, and are of the data that the facts tell of."""
+    read = cache(store.read_records)  # a training's records on untouched images belong to each of its cells
+    cells = []
+    for folder, facts, protocol, budget, pair, tested in places:
+        data, untouched = facts.test_data.get(tested.generator), facts.test_data.get(AUTHENTIC)
+        records = read(folder, tested, data) if data and tested.generator != AUTHENTIC else None
+        if records is not None:
+            cell = Cell(
+                protocol=protocol,
+                budget=budget,
+                pair=pair,
+                perturbation=tested.perturbation,
+                facts=facts,
+                folder=folder,
+                records=records,
+                authentic=read(folder, Tested(generator=AUTHENTIC), untouched) if untouched else None,
+            )
+            cells.append(cell)
+    return cells
 
 
 def _order(cell: Cell) -> tuple[object, ...]:

@@ -1,7 +1,5 @@
 """Tables as values, and their printers: plain text, and markdown that no text in a table can break or script."""
 
-from __future__ import annotations
-
 import html
 import math
 import re
@@ -38,12 +36,15 @@ def number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
-def as_text(table: Table) -> str:
-    """Return a table as a terminal shows it, its caption above and its notes below."""
-    plain = [[field.text if isinstance(field, Link) else field for field in line] for line in table.lines]
-    parts = [table.caption] if table.caption else []
-    parts.append(_aligned(table.headers, plain))
-    return "\n".join([*parts, "", *table.notes] if table.notes else parts)
+def as_text(*tables: Table) -> str:
+    """Return tables as a terminal shows them, each with its caption above and its notes below."""
+    texts = []
+    for table in tables:
+        plain = [[field.text if isinstance(field, Link) else field for field in line] for line in table.lines]
+        caption = [table.caption] if table.caption else []
+        notes = ["", *table.notes] if table.notes else []
+        texts.append("\n".join([*caption, _aligned(table.headers, plain), *notes]))
+    return "\n\n".join(texts)
 
 
 def as_markdown(table: Table) -> str:
@@ -54,14 +55,17 @@ def as_markdown(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return text that cannot break or script a markdown page: no HTML, pipe, backtick, bracket or line break."""
-    plain = " ".join(html.escape(text, quote=True).split())
-    return re.sub(r"([\\`*_{}\[\]()#!|~<>])", lambda match: f"&#{ord(match[1])};", plain)
+    return re.sub(r"[&<>\"'\\`*_{}\[\]()#!|~]", _reference, " ".join(text.split()))
 
 
 def link(one: Link) -> str:
     """Return a markdown link, its text escaped and its target quoted."""
     safe = re.sub(r"[^A-Za-z0-9._~:/?#@&=+%-]", lambda match: f"%{ord(match[0]):02X}", one.target)
     return f"[{escape(one.text)}]({safe})"
+
+
+def _reference(match: re.Match[str]) -> str:
+    return html.escape(match[0]) if match[0] in '&<>"' else f"&#{ord(match[0])};"
 
 
 def _aligned(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,5 @@
 """One self-contained HTML page of a runs folder: opens offline, needs no script, works by keyboard and when narrow."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
@@ -15,11 +13,11 @@ from PIL import Image as Pillow
 
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.results.cells import Cell, grouped
-from deeploc_bench.results.comparisons import dialect_table
 from deeploc_bench.results.figures import curves_of, iou_histogram, validation_curves
 from deeploc_bench.results.render import Table, number
-from deeploc_bench.results.tables import Section, make_rows, sections
+from deeploc_bench.results.tables import Section, dialect_table, make_rows, sections
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
@@ -68,7 +66,7 @@ def figures_of(section: Section) -> list[Picture]:
     curves = curves_of(section.cells)
     drawn = {"Validation IoU by epoch": validation_curves(section.title, curves)["svg"]} if curves else {}
     ious = {
-        test: [iou for cell in own for iou in image_ious(cell.records).tolist()]
+        test: np.concatenate([image_ious(cell.records) for cell in own]).tolist()
         for test, own in grouped(_averaged(section), lambda cell: cell.pair.test_generator).items()
     }
     drawn |= {"IoU of each test image": iou_histogram(ious)} if ious else {}
@@ -93,16 +91,13 @@ def provenance_table(cells: Sequence[Cell]) -> Table:
 
     Raises StoreError where an environment.json is damaged, or that of a training done here is missing.
     """
-    trainings = {cell.folder: cell for cell in cells}
-    return Table(
-        caption="Trainings",
-        headers=("training", "experiment", "identity", "device", "precision", "threads", "seconds", "versions"),
-        lines=tuple(_provenance(trainings[folder]) for folder in sorted(trainings)),
-    )
+    headers = ("training", "experiment", "identity", "device", "precision", "threads", "seconds", "versions")
+    found = {cell.folder: cell.facts for cell in cells}
+    lines = tuple(_provenance(folder, found[folder]) for folder in sorted(found))
+    return Table(caption="Trainings", headers=headers, lines=lines)
 
 
-def _provenance(cell: Cell) -> tuple[str, ...]:
-    facts, folder = cell.facts, cell.folder
+def _provenance(folder: Path, facts: TrainingFacts) -> tuple[str, ...]:
     about = ("/".join(folder.parts[-4:]), facts.experiment[:8], facts.identity[:16])
     if facts.kind != "trained" and not (folder / "environment.json").exists():
         return (*about, "-", "-", "-", "-", "-")

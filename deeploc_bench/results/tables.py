@@ -1,11 +1,9 @@
-"""Cells gathered into rows of scores, and the tables in the poster's form; cells as JSON."""
-
-from __future__ import annotations
+"""Cells gathered into rows of scores, and the tables in the poster's form or by dialect of IoU; cells as JSON."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,21 +12,21 @@ from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, number
-from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, scores
+from deeploc_bench.scoring.dialects import Dialect
+from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, iou, scores
+from deeploc_bench.scoring.records import merge
 from deeploc_bench.scoring.statistics import Summary, interval, summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of scores: a pair, or the mean over the standard generators (None); `summary` is None where it lacks.
-
-    `lacking` says of a mean how many of its pairs there are, such as `3 of 4`; it is empty where all are.
-    """
+    """One line of scores: a pair, or the mean over the standard generators (None); `summary` is None where it lacks."""
 
     pair: Pair | None
-    summary: Summary | None
+    summary: Summary | None = None
     false_alarm_area: float = math.nan
     lacking: str = ""
+    """Of a mean: how many of its pairs there are, such as `3 of 4`; empty where all are."""
 
     @property
     def iou(self) -> str:
@@ -55,8 +53,7 @@ class Rows:
 
     def row_of(self, pair: Pair | None) -> Row:
         """Return the row of a pair, or the mean (None); an empty one where there is none."""
-        found = self.mean if pair is None else next((row for row in self.pairs if row.pair == pair), None)
-        return found or Row(pair=pair, summary=None)
+        return next((row for row in (*self.pairs, self.mean) if row.pair == pair), Row(pair=pair))
 
 
 def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows:
@@ -90,14 +87,14 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
 def _row(pair: Pair, cells: Sequence[Cell]) -> Row:
     # an experiment fixes the standard generators' data, not that of the test-only ones
     if len({cell.facts.test_data[pair.test_generator] for cell in cells}) != 1:
-        return Row(pair=pair, summary=None)
+        return Row(pair=pair)
     return Row(pair=pair, summary=_summary([cells]), false_alarm_area=_false_alarm_area(cells))
 
 
 def _mean(pairs: Sequence[Sequence[Cell]]) -> Row:
     counts = Counter(cell.facts.seed for cells in pairs for cell in cells)
     if not counts or min(counts.values()) < len(pairs):
-        return Row(pair=None, summary=None, lacking=f"{max(counts.values(), default=0)} of {len(pairs)}")
+        return Row(pair=None, lacking=f"{max(counts.values(), default=0)} of {len(pairs)}")
     alarms = [_false_alarm_area(cells) for cells in pairs]
     return Row(pair=None, summary=_summary(pairs), false_alarm_area=float(np.mean(alarms)))
 
@@ -124,18 +121,18 @@ class Section:
 
 
 def score_tables(cells: Sequence[Cell]) -> list[Table]:
-    """Return the tables of each experiment and protocol, baselines beside each; baselines alone where nothing else is.
-
-    Experiments of one name are told apart by their hash.
-    """
+    """Return the tables of each experiment and protocol."""
     return [table for section in sections(cells) for table in section.tables]
 
 
 def sections(cells: Sequence[Cell]) -> list[Section]:
-    """Return the cells and `score_tables` of each experiment and protocol apart."""
-    shown = [cell for cell in cells if not cell.facts.baseline] or list(cells)
+    """Return each experiment and protocol apart, baselines beside each; baselines alone where nothing else is.
+
+    Experiments of one name are told apart by their hash.
+    """
+    shown = [cell for cell in cells if not cell.facts.baseline] or cells
     baselines = [cell for cell in cells if cell.facts.baseline]
-    groups = list(grouped(shown, lambda cell: cell.group).values())
+    groups = grouped(shown, lambda cell: cell.group).values()
     titles = Counter(title(group[0]) for group in groups)
     found = []
     for group in groups:
@@ -166,18 +163,19 @@ def _tables(cells: Sequence[Cell], baselines: Sequence[Cell], name: str) -> list
 
 def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
     """Return the rows of each baseline experiment, those of one name told apart by their hash."""
-    own = [cell for cell in baselines if _is_beside(cell, first)]
+    own = [
+        cell
+        for cell in baselines
+        if (cell.group[:3], cell.facts.data) == (first.group[:3], first.facts.data)
+        and cell.facts.experiment != first.facts.experiment
+        and not cell.perturbation
+    ]
     groups = grouped(own, lambda cell: (cell.facts.model.name, cell.facts.experiment))
     names = Counter(name for name, _ in groups)
     return {
         f"{name} {experiment[:8]}" if names[name] > 1 else name: make_rows(cells)
         for (name, experiment), cells in groups.items()
     }
-
-
-def _is_beside(baseline: Cell, first: Cell) -> bool:
-    is_alike = (baseline.group[:3], baseline.facts.data) == (first.group[:3], first.facts.data)
-    return is_alike and not baseline.perturbation and baseline.facts.experiment != first.facts.experiment
 
 
 def _seeds(rows: Rows) -> str:
@@ -206,14 +204,50 @@ def _list(rows: Rows, columns: Mapping[str, Rows], caption: str, first: Cell) ->
 
 
 def _matrix(rows: Rows, caption: str) -> Table:
-    ious = {row.pair: row.iou for row in rows.pairs if row.pair}
-    tests = tuple(dict.fromkeys(pair.test_generator for pair in ious))
-    trains = dict.fromkeys(pair.train_generators for pair in ious)
+    pairs = [row.pair for row in rows.pairs if row.pair]
+    tests = tuple(dict.fromkeys(pair.test_generator for pair in pairs))
     lines = [
-        ("+".join(train), *(ious.get(Pair(train_generators=train, test_generator=test), "-") for test in tests))
-        for train in trains
+        ("+".join(train), *(rows.row_of(Pair(train_generators=train, test_generator=test)).iou for test in tests))
+        for train in dict.fromkeys(pair.train_generators for pair in pairs)
     ]
     return Table(caption=caption, headers=("train on \\ test on", *tests), lines=tuple(lines))
+
+
+def dialect_ious(cell: Cell, dialects: Iterable[Dialect]) -> dict[str, float]:
+    """Return the IoU of a cell in each dialect; those that count authentic images as loaded, with and without them."""
+    found, together = {}, None
+    if cell.authentic is not None and not cell.perturbation:
+        # in one order of ids, as a loader that lists both folders would; equal ids stay two images
+        apart = tuple(f"{id}-authentic" for id in cell.authentic.ids)
+        together = merge([cell.records, replace(cell.authentic, ids=apart)])
+    for dialect in dialects:
+        found[dialect.name] = dialect.score(cell.records)
+        if dialect.counts_authentic and together is not None:
+            found[f"{dialect.name} + authentic"] = dialect.score(together)
+    return found
+
+
+def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table:
+    """Return one table of all cells, a column a dialect, with what each dialect is below."""
+    ious = [{"iou": iou(cell.records), **dialect_ious(cell, dialects)} for cell in cells]
+    names = list(dict.fromkeys(name for found in ious for name in found))
+    lines = []
+    for cell, found in zip(cells, ious, strict=True):
+        test = cell.pair.test_generator + (f"@{cell.perturbation.name}" if cell.perturbation else "")
+        about = (
+            cell.protocol,
+            cell.facts.what,
+            str(cell.facts.seed),
+            "+".join(cell.pair.train_generators) or "-",
+            test,
+        )
+        lines.append((*about, *(f"{found[name]:.3f}" if name in found else "-" for name in names)))
+    return Table(
+        caption="IoU by dialect",
+        headers=("protocol", "model", "seed", "train on", "test on", *names),
+        lines=tuple(lines),
+        notes=tuple(f"{dialect.name}: {dialect.what}" for dialect in dialects),
+    )
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:

@@ -4,8 +4,6 @@ The epsilons are the definitions' own. Authentic images count where a dialect is
 beside the manipulated ones scores them too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial

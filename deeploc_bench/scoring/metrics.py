@@ -1,7 +1,5 @@
 """Scores of records, as fractions in [0, 1]; NaN means undefined, and no denominator holds an epsilon."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

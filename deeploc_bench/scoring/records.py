@@ -1,7 +1,5 @@
 """Records: per-image integer counts, which every score derives from."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -138,10 +136,20 @@ def from_csv(text: str, name: str, histograms: NDArray[np.int32] | None = None) 
             f"{name} has {len(rows)} images but its histograms have shape {histograms.shape}; "
             f"expected ({len(rows)}, 2, {BINS}). Delete both and run again."
         )
+    counts = np.array([[int(field) for field in row[2:8]] for row in rows], np.int64).reshape(-1, len(COUNTS))
+    if histograms is not None:
+        halves = histograms.reshape(-1, 2, 2, BINS // 2).sum(axis=3)  # authentic, manipulated; up to 0.5, above
+        wrong = np.flatnonzero((halves[:, [1, 0, 1, 0], [1, 1, 0, 0]] != counts[:, :4]).any(axis=1))
+        if len(wrong):
+            where = f"{name}, line {wrong[0] + 2}"
+            raise StoreError(
+                f"{where}: tp, fp, fn, tn of {rows[wrong[0]][0]!r} are not the sums of its histogram: one of both is "
+                "damaged. Delete the .csv and its histograms, and run again."
+            )
     return Records(
         ids=tuple(row[0] for row in rows),
         sources=tuple(row[1] for row in rows),
-        counts=np.array([[int(field) for field in row[2:8]] for row in rows], np.int64).reshape(-1, len(COUNTS)),
+        counts=counts,
         preds=tuple(row[8] for row in rows),
         histograms=histograms,
     )

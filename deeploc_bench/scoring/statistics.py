@@ -1,7 +1,5 @@
 """How sure a score is: intervals over sources, spread over seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

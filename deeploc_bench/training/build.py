@@ -1,7 +1,5 @@
 """Builds models and losses out of plugins, and checks that they keep the contract before anything is trained."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Where and how a training is computed: device, precision, threads, and what they cost."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform
@@ -97,8 +95,8 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def _environment(training: Training, folder: Path, device: torch.device, threads: int) -> TrainingEnvironment:
-    if store.finished_epochs(folder):
-        return store.read_environment(folder)
+    if store.finished_epochs(folder) or (training.loss is None and store.tested_in(folder)):
+        return store.read_environment(folder)  # what is there was computed so
     environment = TrainingEnvironment(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         torch_device=str(device),

@@ -1,7 +1,5 @@
 """Tests a model: one fused count a batch, per-image integers out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +51,8 @@ def open_localizer(
         try:
             module.load_state_dict(load_file(weights))
         except Exception as error:
-            raise StoreError(f"{weights} is damaged ({error}); delete it and run again") from None
+            reason = " ".join(str(error).split())
+            raise StoreError(f"{weights} is damaged ({reason:.300}); delete it and run again") from None
     return Localizer(
         module=module.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         model=model,

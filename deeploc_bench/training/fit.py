@@ -1,7 +1,5 @@
 """Fits one model: epochs from (seed, epoch) alone, the best epoch by validation IoU, resumable after every epoch."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

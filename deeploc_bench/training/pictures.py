@@ -1,7 +1,5 @@
 """Pictures of predictions: heatmaps of 16 bits, overlays, and the panels that a training keeps as examples."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

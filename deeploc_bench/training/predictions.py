@@ -1,7 +1,5 @@
 """Predictions made elsewhere: files of heatmaps or masks, read strictly and counted like a model's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

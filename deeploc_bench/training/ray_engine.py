@@ -1,7 +1,5 @@
 """The Ray engine: each training is a task that gets its folder's files and returns them, so that no disk is shared."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The forward cost of models, measured by pytest-benchmark; `deeploc-bench speed` runs it and reads its JSON."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any

@@ -1,0 +1,253 @@
+"""Finished trainings become one submission: chosen without doubt, whole, and never one that would be refused."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+
+import pytest
+from msgspec.structs import replace
+from runs import authentic_of, facts_of, others, records_of, write_training
+
+from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
+from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save
+from deeploc_bench.leaderboard.submission import read
+from deeploc_bench.leaderboard.verify import review
+from deeploc_bench.plan.facts import identified
+from deeploc_bench.plan.recipe import load_recipe
+
+ABC = ("a", "b", "c")
+IOUS = [0.25, 0.5, 0.75, 0.5]
+
+
+def finished(runs, *, seeds=(0, 1), protocols=("loo", "same"), other=None, **changes):
+    """Write the trainings of a method, as `run` leaves them; `other` are facts that the maker does not take."""
+    for seed in seeds:
+        for test in ABC:
+            sets = {others(test, ABC): {test}} if "loo" in protocols else {}
+            if "same" in protocols:
+                sets[test,] = {test}
+            for train, tests in sets.items():
+                facts = facts_of(train, seed=seed, standard_generators=ABC, pretraining="none", **changes)
+                facts = identified(replace(facts, **other or {}))
+                ious = [iou + 0.01 * seed for iou in IOUS]
+                write_training(runs, facts, {name: records_of(ious) for name in tests})
+
+
+def never_trained(runs, **changes):
+    """Write a model that is never trained, tested on everything."""
+    facts = facts_of(kind="tested", standard_generators=ABC, extra=("authentic",), pretraining="none", **changes)
+    write_training(runs, facts, {name: records_of(IOUS) for name in ABC}, authentic=authentic_of([0.1] * 4))
+
+
+def wish(**changes):
+    return Selection(**{"suite": "made", "model": "net", "loss": "jaccard", **changes})
+
+
+def said(**changes):
+    return Declaration(**{"name": "entry", "contact": "me", "date": datetime.date(2026, 1, 31), **changes})
+
+
+def refusal(runs, selection, kind=UsageError):
+    with pytest.raises(kind) as caught:
+        collect(runs, selection, said())
+    return str(caught.value)
+
+
+def test_all_complete_seeds_are_collected_with_their_environment(tmp_path):
+    finished(tmp_path)
+    finished(tmp_path, seeds=(2,), protocols=("same",))
+    found = collect(tmp_path, wish(), said())
+    assert (found.seeds, found.budget, found.division, found.baseline) == ((0, 1), "full", "closed", False)
+    assert found.claims.loo.by_generator == pytest.approx(dict.fromkeys(ABC, 0.505))
+    assert found.claims.gap == pytest.approx(0)
+    environment = found.trainings[0].environment
+    assert (environment.device, environment.threads, environment.wall_seconds) == ("Abacus 2000", 2, 12.25)
+    assert type(environment).__name__ == "Environment"
+
+
+def test_what_is_collected_is_verified_when_it_is_written(tmp_path):
+    finished(tmp_path / "runs")
+    file = tmp_path / "board/submissions/made/entry.json"
+    whole = collect(tmp_path / "runs", wish(), said(code="https://example.org/x"))
+    entry = save(whole, file)
+    assert (read(file), entry.claims) == (whole, whole.claims)
+    assert [verdict.is_ok for verdict in review(tmp_path / "board")] == [True]
+
+
+def test_nothing_is_written_that_would_be_refused(tmp_path):
+    finished(tmp_path / "runs")
+    file = tmp_path / "board/submissions/made/entry.json"
+    for changes, words in (
+        ({"contact": "x" * 201}, "text of 1 to 200 characters"),
+        ({"code": "http://example.org"}, "begins with https://"),
+        ({"name": "winner"}, "error [name] name 'winner'"),
+        ({"pretraining_generators": ("a",)}, "error [held-out] a is held out"),
+    ):
+        with pytest.raises(SubmissionError, match=re.escape(words)):
+            save(collect(tmp_path / "runs", wish(), said(**changes)), file)
+    assert not file.exists()
+
+
+def test_the_manifest_of_the_board_is_asked_before_writing(tmp_path):
+    finished(tmp_path / "runs")
+    (tmp_path / "board/suites").mkdir(parents=True)
+    manifest = tmp_path / "board/suites/made.json"
+    manifest.write_text(json.dumps({"schema": 1, "suite": "made", "fingerprint": "0" * 32, "generators": {}}))
+    file = tmp_path / "board/submissions/made/entry.json"
+    with pytest.raises(SubmissionError, match=r"error \[fingerprint\] trained on data"):
+        save(collect(tmp_path / "runs", wish(), said()), file)
+    manifest.write_text("{")
+    with pytest.raises(DataError, match=r"made\.json is not JSON"):
+        save(collect(tmp_path / "runs", wish(), said()), file)
+    assert not file.exists()
+
+
+def test_half_of_an_optional_protocol_is_told_of_by_its_first_missing_cell(tmp_path):
+    finished(tmp_path / "runs", seeds=(0, 1), protocols=("loo",))
+    finished(tmp_path / "runs", seeds=(0,), protocols=("same",))
+    with pytest.raises(
+        SubmissionError, match=r"same is complete or absent: 3 of its tests .* seed 1, trained on a, test a"
+    ):
+        save(collect(tmp_path / "runs", wish(), said()), tmp_path / "entry.json")
+    assert collect(tmp_path / "runs", wish(seeds=[0]), said()).claims.same is not None
+
+
+def test_a_seed_that_lacks_a_cell_is_named(tmp_path):
+    finished(tmp_path, seeds=(0,))
+    write_training(
+        tmp_path, facts_of(("b", "c"), seed=1, standard_generators=ABC, pretraining="none"), {"a": records_of(IOUS)}
+    )
+    assert collect(tmp_path, wish(), said()).seeds == (0,)
+    assert "lacks tests of loo: seed 1 w/o b, seed 1 w/o c. Run them: deeploc-bench run" in refusal(
+        tmp_path, wish(seeds=[1])
+    )
+    assert "seed 7 w/o a" in refusal(tmp_path, wish(seeds=[0, 7]))
+
+
+def test_where_no_seed_is_complete_the_missing_cells_are_named(tmp_path):
+    write_training(tmp_path, facts_of(("b", "c"), standard_generators=ABC), {"a": records_of(IOUS)})
+    assert "seed 0 w/o b, seed 0 w/o c" in refusal(tmp_path, wish())
+
+
+def test_what_is_not_there_is_told_of_with_what_is(tmp_path):
+    finished(tmp_path)
+    never_trained(tmp_path, model="detector")
+    assert "of this suite it holds: detector, net+jaccard" in refusal(tmp_path, wish(loss="dice"))
+    assert "of this suite it holds: none" in refusal(tmp_path, wish(suite="other"))
+    assert "no such runs folder" in refusal(tmp_path / "nowhere", wish(), StoreError)
+
+
+def choices(message):
+    return re.findall(
+        r"--experiment ([0-9a-f]+)  --recipe '([^']*)'  code ([0-9a-f]+), (\d+) trainings, seeds ([\d, ]+)", message
+    )
+
+
+def test_candidates_of_other_code_can_always_be_told_apart_and_chosen(tmp_path):
+    finished(tmp_path, source="original")
+    finished(tmp_path, source="edited", seeds=(0,))
+    found = choices(refusal(tmp_path, wish()))
+    assert sorted(choice[1:2] + choice[3:] for choice in found) == [("quick", "12", "0, 1"), ("quick", "6", "0")]
+    assert len({choice[0] for choice in found}) == len({choice[2] for choice in found}) == 2
+    assert len(choices(refusal(tmp_path, wish(recipe="quick")))) == 2
+    for hash, _, code, _, _ in found:
+        assert len(hash) == 8
+        for beginning in (hash, hash[:5], hash.upper()):
+            assert collect(tmp_path, wish(experiment=beginning), said()).model.source == code
+
+
+def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    finished(tmp_path)
+    message = refusal(tmp_path, wish(experiment="xyz"))
+    assert "none of them as asked for; choose one:" in message and len(choices(message)) == 1
+
+
+def test_candidates_of_other_recipes_can_be_chosen_by_label_or_name(tmp_path):
+    quick, poster = load_recipe("quick"), load_recipe("poster")
+    for recipe in (quick, replace(quick, lr=0.01), poster):
+        finished(tmp_path, recipe=recipe, seeds=(0,))
+    assert len(choices(refusal(tmp_path, wish()))) == 3
+    for name, lr in (("quick", quick.lr), ("quick, lr=0.01", 0.01), ("poster", poster.lr)):
+        assert collect(tmp_path, wish(recipe=name), said()).recipe["lr"] == lr
+
+
+def test_a_budget_is_chosen_where_there_are_two(tmp_path):
+    finished(tmp_path)
+    fewer = {"train_samples": (8, 8), "available_samples": (16, 16), "train": "0" * 32}
+    finished(tmp_path, protocols=("loo",), other=fewer)
+    assert "two budgets; choose: --budget full or matched" in refusal(tmp_path, wish())
+    for budget in ("full", "matched"):
+        assert collect(tmp_path, wish(budget=budget), said()).budget == budget
+    assert "unknown budget 'half'" in refusal(tmp_path, wish(budget="half"))
+
+
+def test_a_budget_that_was_never_trained_is_told_of(tmp_path):
+    finished(tmp_path)
+    assert "has no loo trainings of budget 'matched'" in refusal(tmp_path, wish(budget="matched"))
+
+
+@pytest.mark.parametrize("is_baseline", [True, False])
+def test_a_model_that_is_never_trained_stands_for_every_training(tmp_path, is_baseline):
+    never_trained(tmp_path / "runs", model="detector", baseline=is_baseline)
+    found = collect(tmp_path / "runs", wish(model="detector", loss=None), said())
+    assert (found.loss, found.recipe, found.loss_expression, found.seeds) == ((), None, "untrained", (0,))
+    assert (found.baseline, found.is_baseline, found.division) == (is_baseline, is_baseline, "open")
+    assert found.claims.gap == 0 and found.claims.cross is not None
+    assert found.claims.false_alarm_area == pytest.approx(0.1)
+    assert save(found, tmp_path / "entry.json").about.is_baseline == is_baseline
+
+
+def test_predictions_made_elsewhere_and_perturbed_tests_are_not_submitted(tmp_path):
+    facts = facts_of(("b", "c"), kind="scored", standard_generators=ABC, model="elsewhere")
+    write_training(tmp_path, facts, {"a": records_of(IOUS)})
+    assert "no finished training of elsewhere" in refusal(tmp_path, wish(model="elsewhere", loss=None))
+
+
+def test_trainings_on_other_data_are_not_put_together(tmp_path):
+    finished(tmp_path, seeds=(0,), other={"fingerprint": "1" * 32})
+    finished(tmp_path, seeds=(1,), other={"fingerprint": "2" * 32})
+    assert "are of other data of suite 'made'" in refusal(tmp_path, wish())
+
+
+def test_a_damaged_environment_is_told_of_and_nothing_is_made_up(tmp_path):
+    finished(tmp_path)
+    file = next(tmp_path.rglob("environment.json"))
+    values = json.loads(file.read_text())
+    del values["precision"]
+    file.write_text(json.dumps(values))
+    assert "'precision' is missing" in refusal(tmp_path, wish(), StoreError)
+
+
+def test_a_measured_speed_is_read_of_its_model_alone(tmp_path):
+    measured = {"model": "net", "size": 64, "device": "cpu", "threads": 1, "parameters": 3, "flops_per_image": 5}
+    measured |= {"peak_memory_mib": 7.5, "latency_ms": 1.5, "images_per_second": 80.0, "pytest_benchmark": {"one": 1}}
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps([{**measured, "model": "other"}, measured]))
+    assert read_speed(file, "net").images_per_second == 80.0
+    with pytest.raises(UsageError, match="unknown model 'third'.* Known: net, other"):
+        read_speed(file, "third")
+    file.write_text('{"model": "net"}')
+    with pytest.raises(UsageError, match="expected a list"):
+        read_speed(file, "net")
+
+
+def test_the_command_tells_of_candidates_writes_one_and_overwrites_nothing(deeploc, tmp_path):
+    finished(tmp_path / "runs", source="original")
+    finished(tmp_path / "runs", source="edited")
+    flags = ["submit", "net+jaccard", "--suite", "made", "--contact", "me", "-o", "entry.json"]
+    several = deeploc(*flags)
+    assert (several.returncode, "2 candidates to submit; choose one" in several.stderr) == (2, True)
+    hash = choices(several.stderr)[0][0]
+    done = deeploc(*flags, "--experiment", hash, "--date", "2026-01-31")
+    assert done.returncode == 0, done.stderr
+    assert "| net + jaccard | 0.51" in re.sub(" +", " ", done.stdout) and "wrote entry.json" in done.stdout
+    again = deeploc(*flags, "--experiment", hash)
+    assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
+    (tmp_path / "leaderboard").mkdir()
+    assert deeploc("verify", "entry.json").returncode == 0
+    for flag, value, words in (("--date", "2026-02-30", "2026-02-30"), ("--code", "ftp://x", "begins with https://")):
+        wrong = deeploc(*flags[:-1], "other.json", "--experiment", hash, flag, value)
+        assert (wrong.returncode, words in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)
+    assert not (tmp_path / "other.json").exists()

@@ -1,0 +1,72 @@
+"""A described suite as the specs that it becomes, and the few mistakes that no worked description makes."""
+
+from __future__ import annotations
+
+import pytest
+from deeploc_bench_plugins.described import deeploc_find_suite
+
+from deeploc_bench.contract.errors import DataError
+
+EDITED = '[[generator]]\nname = "edited"\nsplit = "test"\nimages = "i/{id}.png"\nmasks = "m/{id}.png"\n'
+AUTHENTIC = '[[generator]]\nname = "authentic"\nsplit = "test"\nimages = "a/{id}.png"\n'
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Return a function from a description's text to its generator datasets."""
+
+    def find(text, suite="some"):
+        (tmp_path / "suite.toml").write_text(f'suite = "{suite}"\n{text}')
+        return deeploc_find_suite(str(tmp_path / "suite.toml"))
+
+    return find
+
+
+@pytest.mark.parametrize("name", ["photos", "toml", "suite.json", "suite.toml.bak"])
+def test_a_name_of_no_toml_file_is_left_to_others(name):
+    assert deeploc_find_suite(name) is None
+
+
+def test_a_toml_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match=f"suite {tmp_path}/none.toml: No such file or directory"):
+        deeploc_find_suite(f"{tmp_path}/none.toml")
+
+
+def test_a_described_suite_is_run_like_the_posters(described, tmp_path):
+    edited, authentic = described(EDITED + AUTHENTIC)
+    assert (edited.suite, edited.role, authentic.role) == ("some", "standard", "test-only")
+    assert (edited.default_model, edited.default_recipe) == ("unetplusplus-resnet50", "poster")
+    assert edited.needs_data == f"the folder that {tmp_path}/suite.toml describes"
+
+
+def test_what_is_said_of_a_generator_is_in_its_spec(described):
+    keys = 'role = "test-only"\ninverted_masks = true\nlicense = "CC0"\nreference = "https://example.org"\n'
+    (edited,) = described(EDITED + keys)
+    assert (edited.role, edited.inverted_masks) == ("test-only", True)
+    assert (edited.license, edited.reference) == ("CC0", "https://example.org")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (EDITED + EDITED, r"needs \[\[generator\]\]s of different names; it has edited, edited"),
+        ('[[generator]]\nname = "a"\nsplit = "test"', "generator 'a': needs images, a template such as"),
+        ('[[generator]]\nsplit = "test"', r"key 'generator\[0\]': the key 'name' is missing"),
+        (EDITED + 'split_ = "x"', r"key 'generator\[0\]': unknown key 'split_'. Did you mean 'split'\?"),
+        (EDITED.replace("edited", "authentic") + 'role = "other"', "expected one of standard, test-only"),
+    ],
+)
+def test_a_mistake_is_told_with_the_file_and_the_key(described, tmp_path, text, told):
+    with pytest.raises(DataError, match=rf"{tmp_path}/suite.toml.*{told}"):
+        described(text)
+
+
+def test_a_suite_of_a_forbidden_name_is_told_with_what_is_allowed(described, tmp_path):
+    with pytest.raises(DataError, match=rf"{tmp_path}/suite.toml: .*'Some Suite'; expected lower-case letters"):
+        described(EDITED, suite="Some Suite")
+
+
+def test_a_list_that_is_not_there_is_told(described, tmp_path):
+    (edited,) = described('[[generator]]\nname = "edited"\nlists = { test = "none.txt" }')
+    with pytest.raises(DataError, match=f"list {tmp_path}/none.txt: No such file or directory"):
+        edited.build(tmp_path)
