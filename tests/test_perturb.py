@@ -60,6 +60,7 @@ def test_the_name_holds_the_exact_value(text, name):
     assert parse_perturbation(name, "-") == found
 
 
+@pytest.mark.slow
 def test_one_trained_model_is_tested_clean_and_under_each_perturbation(deeploc, tiny, tmp_path):
     flags = [*tiny, "--set", "epochs=2", "--perturb", "jpeg:20", "--perturb", "noise:0.1"]
     assert printed_json(deeploc("run", *tiny, "--set", "epochs=2", "--json"))["trained"] == 2

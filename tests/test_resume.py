@@ -56,7 +56,9 @@ def test_killed_again_and_again_at_random_moments_it_ends_in_the_same_records(tm
     assert not [path for path in (tmp_path / "killed").rglob(".*-*")]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_with_its_exit_code_and_says_how_to_go_on(tmp_path, tiny, number, code):
     process = start(tmp_path, [*tiny, "--set", "epochs=500"], "runs")
     wait_for(lambda: list((tmp_path / "runs").rglob("resume.safetensors")), process)

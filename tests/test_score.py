@@ -48,7 +48,9 @@ def truths(change=lambda mask: mask):
     return {id: change(sample.mask()).astype(np.uint8) * 255 for id, sample in DARK.items()}
 
 
-@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize(
+    "quality", ["shifted", *(pytest.param(name, marks=pytest.mark.slow) for name in QUALITIES if name != "shifted")]
+)
 def test_predictions_of_known_quality_get_the_counts_and_ious_worked_out_by_hand(score, tmp_path, quality):
     change, (tp, fp, fn) = QUALITIES[quality]
     done = score(save(tmp_path / "heatmaps", truths(change)), "--json")
@@ -65,6 +67,7 @@ def test_predictions_of_known_quality_get_the_counts_and_ious_worked_out_by_hand
         assert find_dialect(name).score(records) == pytest.approx(expected, abs=2e-8)
 
 
+@pytest.mark.slow
 def test_every_kind_of_file_gives_the_same_records(score, tmp_path):
     masks = {id: sample.mask() for id, sample in DARK.items()}
     kinds = [

@@ -213,7 +213,7 @@ def test_a_file_of_another_form_gets_a_verdict_and_never_a_wrong_one(content, kn
     judge(content, manifests if known else {})
 
 
-@settings(FUZZ, max_examples=1500)
+@settings(FUZZ, max_examples=600)
 @given(content=mutants(SUBTLE, RECORDS, 3), known=st.booleans())
 def test_a_file_of_other_records_gets_a_verdict_and_never_a_wrong_one(content, known, manifests):
     judge(content, manifests if known else {})
