@@ -11,14 +11,28 @@ from deeploc_bench.training.build import build_loss
 
 
 @pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("1*jaccard", "jaccard"),
+        ("1.0*dice", "dice"),
+        (".25*dice", "0.25*dice"),
+        ("0.50*dice+0.5*focal", "0.5*dice+0.5*focal"),
+        ("1e-3*dice", "0.001*dice"),
+        ("2e2*dice", "200*dice"),
+        ("0.1234567891*dice", "0.1234567891*dice"),
+    ],
+)
+def test_one_loss_has_one_text_however_it_was_written(registry, text, same):
+    assert parse_loss(text, registry).text == same
+    assert parse_loss(same, registry).terms == parse_loss(text, registry).terms
+
+
+@pytest.mark.parametrize(
     ("text", "terms"),
     [
         ("jaccard", [(1.0, "jaccard")]),
         ("0.5*dice+0.5*focal", [(0.5, "dice"), (0.5, "focal")]),
         ("dice+2*focal+bce", [(1.0, "dice"), (2.0, "focal"), (1.0, "bce")]),
-        (".25*dice", [(0.25, "dice")]),
-        ("1e-3*dice", [(0.001, "dice")]),
-        ("2e2*dice", [(200.0, "dice")]),
         (" 0.5 * dice + focal ", [(0.5, "dice"), (1.0, "focal")]),
         ("dice+dice", [(1.0, "dice"), (1.0, "dice")]),
     ],

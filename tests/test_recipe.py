@@ -143,7 +143,7 @@ def test_a_recipe_file_that_lacks_a_key_says_which(tmp_path):
         (["epochs=15"], "poster"),
         (["epochs=3", "lr=1e-3"], "poster, epochs=3, lr=0.001"),
         (["lr=1e-3", "epochs=3"], "poster, epochs=3, lr=0.001"),
-        (["weights=none"], "poster"),
+        (["weights=none"], "poster, weights=none"),
     ],
 )
 def test_a_label_is_the_recipes_name_and_all_in_which_it_was_changed(settings, words):

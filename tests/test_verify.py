@@ -430,7 +430,7 @@ def test_the_command_lists_failures_and_needs_no_torch(deeploc, tmp_path):
     assert all(sorted(failure) == ["check", "message"] for failure in report[1]["failures"])
     lines = deeploc("verify", good, bad, "--leaderboard", folder).stdout.splitlines()
     assert (lines[0], f"FAILED  {bad}" in lines) == (f"ok  {good}", True)
-    assert any(line.startswith("  error [claims] loo.iou is claimed as ") for line in lines)
+    assert any(line.startswith("  error [claims] 'loo.iou' is claimed as ") for line in lines)
     code = f"import sys; sys.argv = ['x', 'verify', {str(good)!r}, '--leaderboard', {str(folder)!r}]\n"
     code += "from deeploc_bench.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

@@ -1,5 +1,6 @@
 """The command line: one file a command, loaded when it is asked for; the only room that prints or reads argv."""
 
+import os
 import signal
 import sys
 import traceback
@@ -62,7 +63,11 @@ def main() -> NoReturn:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _stop)
     try:
-        cli.main(args=arguments, prog_name="deeploc-bench", standalone_mode=False)
+        with cli.make_context("deeploc-bench", arguments) as context:
+            try:
+                cli.invoke(context)
+            finally:
+                sys.stdout.flush()
     except click.ClickException as error:
         _end(2, error.format_message(), is_debug)
     except DeeplocError as error:
@@ -72,8 +77,8 @@ def main() -> NoReturn:
     except (Stopped, click.Abort, KeyboardInterrupt) as error:
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
         _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
 

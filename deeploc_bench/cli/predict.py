@@ -35,7 +35,7 @@ def command(
     if not (folder / "training.json").exists():
         raise UsageError(f"{training} is not a training's folder (it holds no training.json)")
     facts = store.read_facts(folder)
-    settings = facts.recipe or facts.testing
+    settings = facts.settings
     if settings is None:
         raise UsageError(f"{training} holds predictions made elsewhere, not a model that can predict")
     if any((target / name).exists() for name in ("heatmaps", "overlays")):

@@ -61,6 +61,8 @@ def command(
     """
     if engine not in ENGINES:
         raise UsageError(unknown("engine", engine, ENGINES))
+    if dry_run and as_json:
+        raise UsageError("--dry-run prints text; leave --json out")
     settings = (*settings, f"precision={precision}") if precision else settings
     prepared = prepare(Job(settings=settings, **asked), common.progress, common.load(asked["plugins"]))
     for line in prepared.warnings:

@@ -129,7 +129,8 @@ def _refuse_shadowed(path: Path) -> None:
         if top and path.parent in file.parents:
             found = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
             origin = found and (found.origin or next(iter(found.submodule_search_locations or ()), None))
-            if not origin or path.parent not in Path(origin).absolute().parents:
+            beside = [path.parent / top, path.parent / top / "__init__.py", path.parent / f"{top}.py"]
+            if not origin or Path(origin).absolute() not in beside:
                 raise PluginError(f"import {top} gives {origin}, not {file}, the file beside the plugin; rename that")
 
 

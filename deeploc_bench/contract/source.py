@@ -60,11 +60,12 @@ def reached(name: str, file: Path, distribution: str | None) -> Mapping[str, Pat
 
 def _roots(name: str, file: Path, distribution: str | None) -> Mapping[str, Path]:
     """Return the files and folders of the top-level modules that count as a plugin's own, by name."""
-    if distribution is not None:
-        return {top: path for top, path in _top_levels(distribution).items() if top != HARNESS}
     packages = name.count(".") + (file.name == "__init__.py")
+    own = {name.partition(".")[0]: file.parents[packages - 1] if packages else file}
+    if distribution is not None:  # which may not say what it holds: an editable install lists no module
+        return {top: path for top, path in _top_levels(distribution).items() if top != HARNESS} | own
     if packages:
-        return {name.partition(".")[0]: file.parents[packages - 1]}
+        return own
     beside = [path for path in file.parent.iterdir() if path.is_dir() or path.suffix == ".py"]
     # of one name, Python takes a package first, then a file, then a folder without __init__.py: the last of these
     beside.sort(key=lambda path: ((path / "__init__.py").is_file(), path.is_file()))

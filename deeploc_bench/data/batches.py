@@ -43,6 +43,7 @@ def as_packs(subset: Subset) -> list[Pack]:
     return [
         pack if len(positions) == len(pack) else pack.take(sorted(positions.tolist()))
         for pack, positions in subset.packs
+        if len(positions)
     ]
 
 

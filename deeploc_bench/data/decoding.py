@@ -1,6 +1,8 @@
 """Decodes a sample: its image as uint8 RGB, its mask as bool; what Pillow cannot give exactly is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
@@ -20,7 +22,7 @@ def read_image(sample: Sample) -> Image:
     """
     if isinstance(sample.image, Path):
         return np.array(_opened(sample.image).convert("RGB"), dtype=np.uint8)
-    image = sample.image()
+    image = _made(sample, sample.image, "image")
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SampleError(
             f"sample {sample.id!r}: image is {_described(image)}; expected uint8 of shape (H, W, 3)", check="unreadable"
@@ -44,7 +46,7 @@ def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
             levels = f"{gray.min()} to {gray.max()}" if gray.min() < gray.max() else f"all {gray.min()}"
             raise SampleError(f"{sample.mask}: no pixel is manipulated; its levels are {levels}", check="empty")
         return mask, bool(((gray > 0) & (gray < 255)).any())
-    made = sample.mask()
+    made = _made(sample, sample.mask, "mask")
     if not isinstance(made, np.ndarray) or made.dtype != np.bool_ or made.ndim != 2:
         raise SampleError(
             f"sample {sample.id!r}: mask is {_described(made)}; expected bool of shape (H, W)", check="unreadable"
@@ -52,6 +54,14 @@ def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
     if not made.any():
         raise SampleError(f"sample {sample.id!r}: no pixel of its mask is manipulated", check="empty")
     return made, False
+
+
+def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
+    try:
+        return make()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise SampleError(f"sample {sample.id!r}: its {what} cannot be made: {reason}", check="unreadable") from error
 
 
 def _opened(file: Path) -> Pillow.Image:

@@ -114,6 +114,19 @@ def _complete(case: Case) -> Findings:
             cure = f"run --protocol {protocol} to the end with every seed"
             yield Finding(check="cells", message=f"{message} {_title(*lacking[0])}; {cure}")
         before |= pairs
+    yield from _untouched(case)
+
+
+def _untouched(case: Case) -> Findings:
+    """False alarms are told of all trainings or of none: of all, where the suite has authentic images."""
+    submission, manifest = case.submission, case.manifest
+    trained = {pair.train_generators for pair in pairs_of("loo", submission.generators)}
+    pairs = [Pair(train_generators=train, test_generator=AUTHENTIC) for train in sorted(trained)]
+    lacking = [(seed, pair) for pair in pairs for seed in submission.seeds if seed not in case.records.get(pair, ())]
+    is_due = manifest is not None and AUTHENTIC in manifest.generators
+    if lacking and (is_due or len(lacking) < len(pairs) * len(submission.seeds)):
+        message = f"{len(lacking)} tests on authentic images are missing, the first of {_title(*lacking[0])}"
+        yield Finding(check="cells", message=f"{message}; every training of loo is tested on them, or none")
 
 
 def check_held_out(case: Case) -> Findings:
@@ -200,7 +213,8 @@ def check_claims(case: Case) -> Findings:
     claimed = _leaves(msgspec.to_builtins(case.submission.claims))
     for path in sorted({*given, *claimed}):
         if given.get(path) != claimed.get(path):
-            message = f"{'.'.join(path):.200} is claimed as {claimed.get(path)}; the records give {given.get(path)}"
+            what = repr(".".join(path))  # a stranger's words, which may hold any character
+            message = f"{what:.200} is claimed as {claimed.get(path)!r}; the records give {given.get(path)}"
             yield Finding(check="claims", message=message)
 
 

@@ -97,6 +97,9 @@ def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submi
     """
     cells = _one_candidate(_candidates(runs, selection), selection)
     trainings = list(_finished(cells, selection))
+    if not trainings:
+        asked, found = list(selection.seeds), sorted({cell.facts.seed for cell in cells})
+        raise UsageError(f"{selection.title} has no finished training of seeds {asked}; it has those of {found}")
     evidence = _evidence(trainings, selection, declaration)
     records = records_of(evidence)
     lacking = missing(evidence, records, "loo")

@@ -150,6 +150,11 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
 
     @property
+    def settings(self) -> Testing | None:
+        """Return what its tests depend on; None for predictions made elsewhere."""
+        return self.recipe or self.testing
+
+    @property
     def budget(self) -> str:
         """Return `matched` where less than all samples of the train generators were trained on, else `full`."""
         return "full" if self.train_samples == self.available_samples else "matched"

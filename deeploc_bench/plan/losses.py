@@ -11,7 +11,7 @@ from deeploc_bench.contract.specs import Loss
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossExpression:
-    """A weighted sum of losses, and the text that it was written as."""
+    """A weighted sum of losses, and its text, such as `0.5*dice+0.5*focal`."""
 
     text: str
     terms: tuple[tuple[float, Owned[Loss]], ...]
@@ -19,8 +19,14 @@ class LossExpression:
 
 def parse_loss(text: str, registry: Registry) -> LossExpression:
     """Parse `NAME` or a weighted sum such as `0.5*dice+0.5*focal`; raises UsageError."""
-    compact = text.replace(" ", "")
-    return LossExpression(text=compact, terms=tuple(_parse_term(term, text, registry) for term in compact.split("+")))
+    terms = tuple(_parse_term(term, text, registry) for term in text.replace(" ", "").split("+"))
+    words = [owned.spec.name if weight == 1 else f"{_shown(weight)}*{owned.spec.name}" for weight, owned in terms]
+    return LossExpression(text="+".join(words), terms=terms)
+
+
+def _shown(weight: float) -> str:
+    """Return one text for one weight, however it was written."""
+    return f"{weight:g}" if float(f"{weight:g}") == weight else repr(weight)
 
 
 def _parse_term(term: str, text: str, registry: Registry) -> tuple[float, Owned[Loss]]:

@@ -95,7 +95,8 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     """
     make = _Trainings(suite, request)
     pairs = [
-        (protocol, request.budget if protocol == "loo" else "full", pair)
+        # of two generators, all samples of the one that is left are the matched budget too
+        (protocol, request.budget if protocol == "loo" and len(suite.standard) > 2 else "full", pair)
         for protocol in request.protocols
         for pair in PROTOCOLS[protocol](suite.standard, suite.test_only)
     ]

@@ -15,8 +15,8 @@ from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.facts import Recipe, Testing
 
 RECIPE_KEYS = tuple(name for name in Recipe.__struct_fields__ if name != "name")
-FREE_KEYS = frozenset({"optimizer", "lr", "batch_size", "input_size"})
-"""What a closed-division entry may choose itself."""
+FREE_KEYS = frozenset({"optimizer", "lr", "batch_size", "input_size", "weights"})
+"""What a closed-division entry may choose itself, weights out of none and those of general images."""
 NO_FILE = ("default", "none")
 """The values of `weights` that are not a file."""
 
@@ -87,10 +87,7 @@ def changes(recipe: Recipe) -> dict[str, Any]:
     base = named_recipes().get(recipe.name)
     if base is None:
         return {}
-    differing = {key: getattr(recipe, key) for key in RECIPE_KEYS if getattr(recipe, key) != getattr(base, key)}
-    if base.weights == "default" and recipe.weights == "none":
-        del differing["weights"]  # no change of the recipe: the model has no weights to take
-    return differing
+    return {key: getattr(recipe, key) for key in RECIPE_KEYS if getattr(recipe, key) != getattr(base, key)}
 
 
 def division(recipe: Recipe | None, pretraining: str | None) -> Literal["closed", "open"]:

@@ -41,8 +41,9 @@ class Cell:
 
     @property
     def group(self) -> Group:
-        """Return what its table is about."""
-        return (self.facts.suite, self.protocol, self.budget, self.facts.experiment)
+        """Return what its table is about; what belongs to no protocol, by what it was trained on too."""
+        trained = "+".join(self.pair.train_generators) if self.protocol == "score" else ""
+        return (self.facts.suite, self.protocol, self.budget, f"{self.facts.experiment}{trained}")
 
     @property
     def recipe(self) -> str:

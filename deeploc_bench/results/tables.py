@@ -67,7 +67,9 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
     standard = first.facts.standard_generators
     test_only = sorted({cell.pair.test_generator for cell in cells} - {*standard})
     found = grouped(cells, lambda cell: cell.pair)
-    expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else list(found)
+    trained = first.pair.train_generators
+    scored = [Pair(train_generators=trained, test_generator=name) for name in (*standard, *test_only)]
+    expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else scored
     ranked = [pair for pair in expected if pair.test_generator in standard]
     by_pair = {pair: {cell.facts.seed: cell for cell in found.get(pair, ())} for pair in expected}
     every = sorted({cell.facts.seed for cell in cells}) if seeds is None else list(seeds)
@@ -107,8 +109,9 @@ def _summary(pairs: Sequence[Sequence[Cell]]) -> Summary:
 
 def _false_alarm_area(cells: Sequence[Cell]) -> float:
     alarms = [false_alarm_area(cell.authentic) for cell in cells if cell.authentic is not None]
-    data = {cell.facts.test_data.get(AUTHENTIC) for cell in cells}  # of one data set, or nothing is known
-    return float(np.mean(alarms)) if alarms and len(data) == 1 else math.nan
+    data = {cell.facts.test_data.get(AUTHENTIC) for cell in cells}
+    # of every training, and on one data set, or nothing is known
+    return float(np.mean(alarms)) if len(alarms) == len(cells) and len(data) == 1 else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,8 @@ def sections(cells: Sequence[Cell]) -> list[Section]:
 def title(cell: Cell) -> str:
     """Return what a table of a cell's group is about, but for its seeds."""
     budget = " (matched budget)" if cell.budget == "matched" else ""
-    return f"{cell.protocol}{budget} · {cell.facts.suite} · {cell.facts.what} · {cell.recipe}"
+    trained = f" · trained on {cell.train}" if cell.protocol == "score" and cell.pair.train_generators else ""
+    return f"{cell.protocol}{budget} · {cell.facts.suite} · {cell.facts.what} · {cell.recipe}{trained}"
 
 
 def _tables(cells: Sequence[Cell], baselines: Sequence[Cell], name: str) -> list[Table]:
@@ -162,20 +166,30 @@ def _tables(cells: Sequence[Cell], baselines: Sequence[Cell], name: str) -> list
 
 
 def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
-    """Return the rows of each baseline experiment, those of one name told apart by their hash."""
+    """Return the rows of each baseline, those of the row's own precision where there are several.
+
+    Experiments of one name that are left are told apart by their hash.
+    """
     own = [
         cell
         for cell in baselines
         if (cell.group[:3], cell.facts.data) == (first.group[:3], first.facts.data)
         and cell.facts.experiment != first.facts.experiment
         and not cell.perturbation
+        and (first.protocol != "score" or cell.pair.train_generators == first.pair.train_generators)
     ]
-    groups = grouped(own, lambda cell: (cell.facts.model.name, cell.facts.experiment))
+    alike = {cell.facts.model.name for cell in own if _precision(cell) == _precision(first)}
+    kept = [cell for cell in own if cell.facts.model.name not in alike or _precision(cell) == _precision(first)]
+    groups = grouped(kept, lambda cell: (cell.facts.model.name, cell.facts.experiment))
     names = Counter(name for name, _ in groups)
     return {
         f"{name} {experiment[:8]}" if names[name] > 1 else name: make_rows(cells)
         for (name, experiment), cells in groups.items()
     }
+
+
+def _precision(cell: Cell) -> str | None:
+    return cell.facts.settings.precision if cell.facts.settings else None
 
 
 def _seeds(rows: Rows) -> str:

@@ -70,7 +70,14 @@ def rehearse(training: Training) -> None:
         module = build_model(training.model, training.recipe.weights)
         size = training.recipe.size
         images = torch.rand(2, 3, size, size)
-        logits = logits_of(module, images, training.model, training.recipe.input_size)
+        try:
+            logits = logits_of(module, images, training.model, training.recipe.input_size)
+        except DeeplocError:
+            raise
+        except Exception as error:
+            where = f"model {training.model.spec.name!r} (plugin {training.model.plugin.name!r})"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise PluginError(f"{where} cannot localize images {tuple(images.shape)}: {reason}") from error
         if training.loss is None:
             return
         where = f"loss {training.loss.text!r}"

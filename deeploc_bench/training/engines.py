@@ -210,9 +210,9 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
 
     records = evaluate(localizer, pack, tested.perturbation)
     if ranks.is_leader():
-        store.write_records(folder, tested, records, pack.fingerprint)
         if not tested.perturbation:
             write_examples(localizer, pack, folder / "examples", tested.name, EXAMPLES)
+        store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
 def _records(prepared: Prepared, training: Training, folder: Path) -> dict[str, Any]:

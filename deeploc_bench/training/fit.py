@@ -51,6 +51,8 @@ def fit(
     run = Fit(training, environment, device)
     epochs, best = run.resume(folder)
     steps, last = len(run.batches(0)), training.recipe.epochs
+    if not steps:
+        raise TrainingFailed(f"{len(training.train)} training images make no batch; at least two are needed")
     with progress(training.title, last * steps) as tick:
         for _ in range(len(epochs) * steps):
             tick()

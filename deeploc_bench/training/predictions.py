@@ -1,5 +1,7 @@
 """Predictions made elsewhere: files of heatmaps or masks, read strictly and counted like a model's own."""
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,11 @@ Floats = NDArray[np.float32]
 Loader = Callable[[], NDArray[np.generic]]
 SUFFIXES = (".png", ".npy", ".npz")
 SHOWN = 5
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, KeyError, IndexError, EOFError, MemoryError),
+    *(Pillow.DecompressionBombError, zipfile.BadZipFile, zlib.error),
+)
+"""What Pillow and numpy raise for files that are not what they are called."""
 FULL_SCALE = {np.dtype(np.bool_): 1, np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
@@ -40,7 +47,7 @@ def score_predictions(predictions: Path, pack: Pack, tick: Tick) -> Records:
             continue
         try:
             heatmap = _heatmap(loaders[id]())
-        except (OSError, ValueError, SyntaxError, KeyError, IndexError) as error:
+        except UNREADABLE as error:
             troubles.append(f"{id} cannot be read: {error}")
             continue
         if not troubles:
@@ -57,8 +64,11 @@ def score_predictions(predictions: Path, pack: Pack, tick: Tick) -> Records:
 
 def _loaders(predictions: Path) -> dict[str, Loader]:
     if predictions.is_file() and predictions.suffix == ".npz":
-        archive = np.load(predictions, allow_pickle=False)
-        return {id: partial(archive.__getitem__, id) for id in archive.files}
+        try:
+            archive = np.load(predictions, allow_pickle=False)
+            return {id: partial(archive.__getitem__, id) for id in archive.files}
+        except (*UNREADABLE, AttributeError) as error:
+            raise DataError(f"{predictions} cannot be read as an .npz archive: {error}") from None
     if not predictions.is_dir():
         raise DataError(f"{predictions}: there is no such folder (or .npz archive) of predictions")
     loaders: dict[str, Loader] = {}
