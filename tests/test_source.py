@@ -226,6 +226,21 @@ def test_an_installed_plugin_is_all_that_it_reaches_of_its_distribution(tmp_path
     assert len({before, *others}) == 4
 
 
+def test_a_package_whose_distribution_lists_no_module_is_all_that_it_reaches_of_itself(tmp_path):
+    """As an editable install is: all that it lists is a .pth file."""
+    files = {
+        "editable/__init__.py": "",
+        "editable/plug.py": plugin_of("from editable.net import WIDTH"),
+        "editable/net.py": "WIDTH = 3\n",
+        "owndist-1.2.dist-info/entry_points.txt": "[deeploc_bench]\nowndist = editable.plug\n",
+        "owndist-1.2.dist-info/METADATA": "Metadata-Version: 2.1\nName: owndist\nVersion: 1.2\n",
+        "owndist-1.2.dist-info/RECORD": "_owndist.pth,,\n",
+    }
+    folder = write(tmp_path, files)
+    owner, _, before, after, *_ = python(HASHES, folder, "editable/net.py", path=folder).split()
+    assert owner == "owndist" and after != before
+
+
 def test_another_version_alone_is_the_same_code(tmp_path):
     files = INSTALLED | {"owndist-1.2.dist-info/top_level.txt": LISTS["top_level.txt"]}
     folder = write(tmp_path, files)
@@ -264,6 +279,14 @@ def test_helpers_of_one_name_beside_two_plugins_are_refused_by_name(tmp_path):
     own_model(tmp_path / "a/one.py")
     with pytest.raises(PluginError, match=rf"import twin gives {tmp_path}/a/twin.py, not {tmp_path}/b/twin.py"):
         own_model(tmp_path / "a/one.py", tmp_path / "b/two.py")
+
+
+def test_a_helper_of_one_name_below_the_plugins_own_folder_is_refused_too(tmp_path):
+    other = plugin_of("import twin").replace('"own"', '"other"')
+    write(tmp_path, {"one.py": plugin_of("import twin"), "twin.py": "", "sub/two.py": other, "sub/twin.py": ""})
+    load_plugins([str(tmp_path / "sub/two.py")])
+    with pytest.raises(PluginError, match=rf"import twin gives {tmp_path}/sub/twin.py, not {tmp_path}/twin.py"):
+        own_model(tmp_path / "sub/two.py", tmp_path / "one.py")
 
 
 def test_two_plugins_of_one_name_are_refused_by_name(tmp_path):

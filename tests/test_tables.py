@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from runs import QUICK, authentic_of, cell, facts_of, others, row
 
 from deeploc_bench.data.perturb import Perturbation
+from deeploc_bench.plan.facts import Testing
 from deeploc_bench.results.tables import dialect_table, make_rows, score_tables, sections
 from deeploc_bench.scoring.dialects import find_dialect
 
@@ -89,6 +90,24 @@ def test_two_codes_of_a_baseline_are_two_columns_and_never_one():
     columns = [header for header in table.headers if header.startswith("floor")]
     assert columns == [f"floor {cells[0].facts.experiment[:8]}" for cells in (old, new)]
     assert [held_out(table, header)["mean"] for header in columns] == ["2 of 4", "2 of 4"]
+
+
+def test_of_two_precisions_the_baseline_of_the_rows_own_stands_beside_it():
+    own, other = (row(FLOOR, **UNTRAINED, testing=Testing(weights="none", precision=p)) for p in ("fp32", "fp16"))
+    (table,) = score_tables([*row(FIRST), *own, *other])
+    assert [header for header in table.headers if header.startswith("floor")] == ["floor"]
+
+
+def test_what_belongs_to_no_protocol_is_apart_by_what_it_was_trained_on_and_its_mean_over_all():
+    scored = {"kind": "scored", "model": "closed", "protocol": "score"}
+    one = [cell(test, FIRST[test], train=(), **scored) for test in ("a", "b")]
+    two = [
+        cell("a", SECOND["a"], train=("b", "c"), facts=facts_of(("b", "c"), kind="scored", model="closed"), **scored)
+    ]
+    first, second = score_tables([*one, *two])
+    assert held_out(first) == {"a": "0.20", "b": "0.50", "c": "-", "d": "-", "mean": "2 of 4"}
+    assert held_out(second) == {"a": "0.40", "b": "-", "c": "-", "d": "-", "mean": "1 of 4"}
+    assert "trained on b+c" in second.caption and "trained on" not in first.caption
 
 
 def test_baselines_stand_alone_where_nothing_else_was_tested():
