@@ -33,7 +33,7 @@ def test_a_cell_has_the_facts_and_the_records_that_were_written(tmp_path):
     folder = written(tmp_path)
     (cell,) = read_cells(tmp_path)
     assert (cell.folder, cell.facts, cell.budget, cell.authentic) == (folder, HELD_OUT, "full", None)
-    assert seen([cell]) == [("loo", "b+c+d", "a")] and cell.train == "w/o a" and cell.is_ranked
+    assert seen([cell]) == [("loo", "b+c+d", "a")] and cell.train == "w/o a"
     assert cell.records.tp.tolist() == [20, 40] and cell.records.ids == ("test-00", "test-01")
 
 
@@ -44,7 +44,6 @@ def test_the_records_on_authentic_images_belong_to_every_cell_and_are_none(tmp_p
     cells = read_cells(tmp_path)
     assert [test for _, _, test in seen(cells)] == ["a", "x"]
     assert [cell.authentic.fp.tolist() for cell in cells] == [[100], [100]]
-    assert [cell.is_ranked for cell in cells] == [True, False]
 
 
 def test_a_training_on_one_generator_is_of_same_and_where_all_are_tested_of_cross(tmp_path):

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.training.device import (
@@ -23,7 +24,6 @@ from deeploc_bench.training.device import (
     set_arithmetic,
     start_environment,
 )
-from deeploc_bench.training.ray_engine import silent
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,11 @@ from safetensors.torch import load, load_file
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.training.device import set_arithmetic, start_environment
 from deeploc_bench.training.fit import Fit, fit, one_cycle
-from deeploc_bench.training.ray_engine import silent
 
 CPU = torch.device("cpu")
 EPOCHS = 4

@@ -9,8 +9,8 @@ from trees import dolos_tree
 
 from deeploc_bench.contract.errors import DataError, RecipeError, UsageError
 from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.data.suites import silent
 from deeploc_bench.plan.job import Job, portable, prepare, prepare_baselines
-from deeploc_bench.training.ray_engine import silent
 
 TINY = Path(__file__).parent / "tiny.py"
 PRETRAINED = """

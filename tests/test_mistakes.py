@@ -15,10 +15,10 @@ from test_score import save, score, truths  # noqa: F401
 
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.batches import as_packs
+from deeploc_bench.data.suites import silent
 from deeploc_bench.leaderboard.verify import examine, read_manifests
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.plan.protocols import matched
-from deeploc_bench.training.ray_engine import silent
 
 
 def test_a_model_that_raises_is_named_before_any_training(deeploc, tiny, two_layer, tmp_path):

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import read_json
-from deeploc_bench.data.suites import Manifest, load_suite, manifest
-from deeploc_bench.training.ray_engine import silent
+from deeploc_bench.data.suites import Manifest, load_suite, manifest, silent
 
 KEPT = Path(__file__).parents[1] / "leaderboard/suites/photos.json"
 

@@ -72,6 +72,12 @@ class Registry:
         hook = "deeploc_find_suite"
         found = (owned_specs(hook, specs, GeneratorDataset, plugin) for plugin, specs in self._found(hook, name))
         datasets = [owned for owned in self.datasets if owned.spec.suite == name] or list(next(found, ()))
+        names = [owned.spec.name for owned in datasets]
+        if len({owned.spec.suite for owned in datasets}) > 1 or len(set(names)) < len(names):
+            owner = datasets[0].plugin.name
+            raise PluginError(
+                f"plugin {owner}: suite {name!r} must be one suite of different generators; it has {names}"
+            )
         if not datasets:
             raise UsageError(unknown("suite", name, {owned.spec.suite for owned in self.datasets}) + self._left_out())
         for owned in datasets:

@@ -4,8 +4,8 @@ The manifest of a suite is what a leaderboard knows of its data, without the dat
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,12 @@ from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
 
 MANIFEST_SCHEMA = 1
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
+
+
+@contextmanager
+def silent(title: str, total: int) -> Iterator[Tick]:
+    """Make progress without a bar."""
+    yield lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

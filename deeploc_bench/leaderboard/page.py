@@ -9,10 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from deeploc_bench.contract.errors import SubmissionError
+from deeploc_bench.data.suites import Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_cross, draw_gaps
 from deeploc_bench.leaderboard.ranking import Ranked, rank, trust
-from deeploc_bench.leaderboard.verify import Progress, read_manifests, review, silent
+from deeploc_bench.leaderboard.verify import read_manifests, review
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
 from deeploc_bench.results.published import Publication, Published, published

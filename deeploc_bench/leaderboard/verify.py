@@ -1,7 +1,6 @@
 """Checks submissions against themselves, their suite and their neighbours: consistency, not honesty. Runs no code."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -9,7 +8,7 @@ from typing import TypeAlias
 from deeploc_bench.contract.errors import DataError, SubmissionError, UsageError
 from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest
+from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest, Progress, silent
 from deeploc_bench.leaderboard import checks
 from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of
@@ -17,7 +16,6 @@ from deeploc_bench.leaderboard.submission import Submission, parse, read
 from deeploc_bench.results.cells import grouped
 
 Manifests: TypeAlias = Mapping[str, Manifest]
-Progress: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[], object]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +40,6 @@ class Verdict:
     def warnings(self) -> list[Finding]:
         """Return what a reader should look at."""
         return [finding for finding in self.findings if not finding.is_error]
-
-
-@contextmanager
-def silent(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Show no progress."""
-    yield lambda: None
 
 
 def read_manifests(board: Path) -> dict[str, Manifest]:

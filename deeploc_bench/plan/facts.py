@@ -94,8 +94,8 @@ class Environment(Strict, frozen=True, kw_only=True):
 
     device: Text
     precision: Text
-    threads: Annotated[int, Meta(ge=1)]
-    processes: Annotated[int, Meta(ge=1)]
+    threads: Annotated[int, Meta(ge=1, le=10**6)]
+    processes: Annotated[int, Meta(ge=1, le=10**6)]
     wall_seconds: NotNegative = 0.0
     peak_memory_mib: NotNegative = 0.0
     parameters: Count = 0

@@ -57,11 +57,6 @@ class Cell:
         """Return the words for what was trained on, such as `w/o lama`."""
         return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
 
-    @property
-    def is_ranked(self) -> bool:
-        """Tell whether it is tested on a standard generator, as every mean is."""
-        return self.pair.test_generator in self.facts.standard_generators
-
 
 def read_cells(runs: Path) -> list[Cell]:
     """Return the cells of every tested training below a runs folder, in the tables' order; raises StoreError."""

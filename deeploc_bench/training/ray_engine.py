@@ -2,13 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import write
+from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Job, Prepared, portable, prepare
 from deeploc_bench.training import ranks
@@ -95,12 +95,6 @@ def _receive(folder: Path, files: Mapping[str, bytes]) -> None:
     for name in sorted(files, key=lambda name: (name == "model.safetensors", name.endswith(".csv"), name)):
         write(folder / name, files[name])
     (folder / "resume.safetensors").unlink(missing_ok=True)
-
-
-@contextmanager
-def silent(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Make progress without a bar."""
-    yield lambda: None
 
 
 def _silently(message: str) -> None:

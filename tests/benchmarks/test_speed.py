@@ -19,13 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
 from deeploc_bench.data.batches import as_packs, evaluation_batches, read_batch
-from deeploc_bench.data.suites import load_suite
+from deeploc_bench.data.suites import load_suite, silent
 from deeploc_bench.plan.facts import TrainingEnvironment
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.scoring.metrics import image_ious, iou
 from deeploc_bench.training.evaluate import Localizer, evaluate
 from deeploc_bench.training.fit import Fit
-from deeploc_bench.training.ray_engine import silent
 
 ENVIRONMENT = TrainingEnvironment(
     device="cpu",
