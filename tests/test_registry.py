@@ -135,8 +135,8 @@ def test_the_generators_of_a_suite_are_sorted_whether_listed_or_found(loaded, na
     [
         ("found-broken", r"plugin family: deeploc_find_suite\('found-broken'\) raised OSError: gone"),
         ("found-foreign", "deeploc_find_suite returned a str; expected GeneratorDataset"),
-        ("found-twice", "plugin family, suite 'found-twice': must be one suite of different generators; it has a, a"),
-        ("found-two", "plugin family, suite 'found-two': must be one suite of different generators; it has a, b"),
+        ("found-twice", "plugin family: suite 'found-twice' must be one suite of different generators"),
+        ("found-two", "plugin family: suite 'found-two' must be one suite of different generators"),
         ("found-number", "deeploc_find_suite returned int; expected a list of GeneratorDataset"),
     ],
 )
