@@ -222,9 +222,12 @@ def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) 
             with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
                 index = _pack_into(images, masks, samples, inverted, tick)
             (scratch / "index.json").write_bytes(to_json(index))
-            if _open(target) is None:  # else another process has packed the same in the meantime
-                shutil.rmtree(target, ignore_errors=True)
+            try:
                 scratch.rename(target)
+            except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
+                if _open(target) is None:
+                    shutil.rmtree(target, ignore_errors=True)
+                    scratch.rename(target)
     except OSError as error:
         raise DataError(f"cannot pack data into {target}: {error.strerror}. Set XDG_CACHE_HOME.") from None
 

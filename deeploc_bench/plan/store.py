@@ -136,7 +136,7 @@ def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
         return None
     try:
         return from_csv(table.read_text("utf-8"), str(table), histograms=arrays)
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{table} is damaged ({error}); delete it and run again") from None
 
 
