@@ -55,6 +55,16 @@ def test_a_training_on_one_generator_is_of_same_and_where_all_are_tested_of_cros
     assert ("cross", "b", "d") in found
 
 
+def test_of_two_generators_a_held_out_training_on_one_is_not_of_same_for_its_test_only_set(tmp_path):
+    facts = facts_of(("b",), standard_generators=("a", "b"), extra=("x",))
+    folder = write_training(tmp_path, facts, {"a": records_of([0.5]), "x": records_of([0.5])})
+    assert seen(read_cells(tmp_path)) == [("loo", "b", "a"), ("loo", "b", "x")]
+    (folder / "test-a.csv").rename(folder / "test-b.csv")
+    (folder / "test-a.hist.safetensors").unlink()
+    write_training(tmp_path, facts, {"b": records_of([0.5]), "x": records_of([0.5])})
+    assert seen(read_cells(tmp_path)) == [("same", "b", "b"), ("same", "b", "x")]
+
+
 RULES = {
     (("a",), "a"): ["same", "cross"],
     (("b",), "a"): ["loo", "cross"],

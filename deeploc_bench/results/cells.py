@@ -110,13 +110,18 @@ def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) 
 
 
 def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
-    standard, tests = facts.standard_generators, store.tested_in(folder)
-    is_crossed = set(standard) <= {tested.generator for tested in tests}
+    train, standard, tests = facts.train_generators, facts.standard_generators, store.tested_in(folder)
+    generators = {tested.generator for tested in tests}
+
+    def is_whole(protocol: str) -> bool:
+        """Tell whether all standard generators were tested that the protocol asks for after this training."""
+        own = [pair.test_generator for pair in PROTOCOLS[protocol](standard, ()) if pair.train_generators == train]
+        return set(own) <= generators
+
     for tested in tests:
-        pair = Pair(train_generators=facts.train_generators, test_generator=tested.generator)
-        protocols = protocols_of(pair, standard, [] if tested.generator in standard else [tested.generator])
-        if not is_crossed:
-            protocols = [protocol for protocol in protocols if protocol != "cross"]
+        pair = Pair(train_generators=train, test_generator=tested.generator)
+        known = protocols_of(pair, standard, [] if tested.generator in standard else [tested.generator])
+        protocols = [protocol for protocol in known if is_whole(protocol)]
         for protocol in protocols or (["score"] if facts.kind == "scored" else []):
             yield folder, facts, protocol, facts.budget if protocol == "loo" else "full", pair, tested
 
