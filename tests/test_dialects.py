@@ -62,7 +62,7 @@ def test_smp_imagewise_is_smps_iou_score(seed):
     stats = smp.metrics.get_stats(heatmaps, masks.long(), mode="binary", threshold=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # smp warns where a division by zero was settled
-        expected = float(smp.metrics.iou_score(*stats, reduction="micro-imagewise", zero_division=0))
+        expected = float(smp.metrics.iou_score(*stats, reduction="micro-imagewise"))
     assert score("smp-imagewise", heatmaps[:, 0], masks[:, 0]) == pytest.approx(expected, abs=1e-6)
 
 

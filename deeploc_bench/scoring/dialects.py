@@ -46,10 +46,10 @@ def smp_batch(records: Records, size: int = DEFAULT_BATCH) -> float:
 
 
 def smp_imagewise(records: Records) -> float:
-    """Return the mean over images of I / U at heatmap >= 0.5, 0 where U is 0."""
+    """Return the mean over images of I / U at heatmap >= 0.5; 1 where U is 0, smp's default of `zero_division`."""
     ties_in, ties_out = records.counts[:, 4], records.counts[:, 5]
     inter, union = records.tp + ties_in, records.tp + records.fp + records.fn + ties_out
-    return _mean(np.where(union > 0, inter / np.maximum(union, 1), 0.0))
+    return _mean(np.where(union > 0, inter / np.maximum(union, 1), 1.0))
 
 
 def imdlbenco(records: Records) -> float:
@@ -106,7 +106,8 @@ DIALECTS: Mapping[str, Dialect] = {
             name="smp-imagewise",
             score=smp_imagewise,
             counts_authentic=True,
-            what=f"{_MEAN} of I / U, heatmap >= 0.5, 0 where both masks are empty; authentic images as loaded",
+            what=f"{_MEAN} of I / U, heatmap >= 0.5, 1 where both masks are empty (smp's default); authentic images as "
+            "loaded",
         ),
         Dialect(
             name="imdlbenco",
