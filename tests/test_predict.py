@@ -33,6 +33,7 @@ def rows(file):
     return list(csv.DictReader(file.read_text().splitlines()))
 
 
+@pytest.mark.slow
 def test_predictions_score_back_to_the_same_records_and_numpy_counts_the_same(deeploc, trained, tmp_path):
     tree, training = trained
     images = tree / "celebahq/fake/lama/images/test"

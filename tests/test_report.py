@@ -489,6 +489,7 @@ def test_a_browser_opens_it_offline_and_keeps_it_within_a_narrow_screen(page, tm
     assert told["scrolling"] > 0 or width > NARROW  # wide tables scroll by themselves
 
 
+@pytest.mark.slow
 def test_a_report_of_a_real_run_shows_its_curves_examples_and_baselines(tmp_path, tiny):
     flags = ["--protocol", "loo", "--protocol", "cross", "--set", "epochs=2"]
     assert run_deeploc(tmp_path, "run", *tiny, *flags).returncode == 0

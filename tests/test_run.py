@@ -39,6 +39,7 @@ def test_protocols_share_their_trainings(deeploc, tiny):
     assert {cell["training"] for cell in cells if cell["protocol"] == "loo"} == {cell["training"] for cell in cells}
 
 
+@pytest.mark.slow
 def test_json_scores_equal_a_recomputation_from_the_csv(deeploc, tiny, tmp_path):
     printed = printed_json(deeploc("run", *tiny, "--set", "epochs=1", "--json"))
     for cell in printed["cells"]:
