@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
@@ -15,6 +16,7 @@ from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Code, TrainingFacts, identified
 from deeploc_bench.plan.job import Job, prepare_baselines
+from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.results.cells import cells_in
 from deeploc_bench.results.render import as_text
@@ -85,18 +87,8 @@ def _trained_on(text: str | None, suite: Suite) -> tuple[str, ...]:
 
 
 def _facts(suite: Suite, name: str, train_generators: tuple[str, ...]) -> TrainingFacts:
-    return identified(
-        TrainingFacts(
-            kind="scored",
-            suite=suite.name,
-            fingerprint=suite.fingerprint,
-            data=suite.standard_fingerprint,
-            test_data=suite.test_fingerprints,
-            standard_generators=suite.standard,
-            train_generators=train_generators,
-            model=Code(name=name, distribution=None, version=None, source=None),
-        )
-    )
+    facts = untrained_facts(suite, "scored", Code(name=name, distribution=None, version=None, source=None))
+    return identified(msgspec.structs.replace(facts, train_generators=train_generators))
 
 
 def _keep(runs: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:

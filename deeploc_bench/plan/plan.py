@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import asdict, replace
 
@@ -15,7 +15,7 @@ from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
-from deeploc_bench.plan.facts import Recipe, Term, TrainingFacts, code_of, identified
+from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
 from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
@@ -127,6 +127,19 @@ def make_test_plan(suite: Suite, request: Request, tests: Sequence[Tested]) -> P
     return Plan(trainings=trainings, tests=dict.fromkeys(trainings, tuple(tests)), cells=())
 
 
+def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code) -> TrainingFacts:
+    """Return the facts of a model that was not trained here, on a suite; they have no identity yet."""
+    return TrainingFacts(
+        kind=kind,
+        suite=suite.name,
+        fingerprint=suite.fingerprint,
+        data=suite.standard_fingerprint,
+        test_data=suite.test_fingerprints,
+        standard_generators=suite.standard,
+        model=model,
+    )
+
+
 class _Trainings:
     """Makes the trainings of a suite; each file is hashed, each subset drawn and each training made once."""
 
@@ -136,15 +149,7 @@ class _Trainings:
         self.subset = cache(self._subset)
         self.weights = cache(_file_hash)
         self.made: dict[Any, Training] = {}
-        self.about = TrainingFacts(
-            kind="tested",
-            suite=suite.name,
-            fingerprint=suite.fingerprint,
-            data=suite.standard_fingerprint,
-            test_data=suite.test_fingerprints,
-            standard_generators=suite.standard,
-            model=next(iter(self.codes.values())),
-        )
+        self.about = untrained_facts(suite, "tested", next(iter(self.codes.values())))
 
     def _plugins(self) -> list[Owned[Any]]:
         return [*self.request.models, *(owned for loss in self.request.losses for _, owned in loss.terms)]

@@ -22,11 +22,7 @@ class Pair:
 
 def same(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
     """Train on each generator, test on the same one (and on the test-only ones)."""
-    return [
-        Pair(train_generators=(generator,), test_generator=test)
-        for generator in standard
-        for test in (generator, *test_only)
-    ]
+    return [pair for one in standard for pair in _pairs([one], [one, *test_only])]
 
 
 def loo(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
@@ -37,19 +33,17 @@ def loo(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
     if len(standard) < 2:
         raise UsageError("protocol 'loo' needs a suite of two standard generators or more; use --protocol same")
     return [
-        Pair(train_generators=tuple(other for other in standard if other != generator), test_generator=test)
-        for generator in standard
-        for test in (generator, *test_only)
+        pair for one in standard for pair in _pairs([other for other in standard if other != one], [one, *test_only])
     ]
 
 
 def cross(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
     """Train on each generator, test on every one: the full matrix."""
-    return [
-        Pair(train_generators=(generator,), test_generator=test)
-        for generator in standard
-        for test in (*standard, *test_only)
-    ]
+    return [pair for one in standard for pair in _pairs([one], [*standard, *test_only])]
+
+
+def _pairs(train: Sequence[str], tests: Sequence[str]) -> list[Pair]:
+    return [Pair(train_generators=tuple(train), test_generator=test) for test in tests]
 
 
 PROTOCOLS: Mapping[str, Callable[[Sequence[str], Sequence[str]], list[Pair]]] = {

@@ -66,15 +66,8 @@ def fit(
                 store.write_epochs(folder, epochs)
                 on_epoch(finished)
     if ranks.is_leader():
-        environment = msgspec.structs.replace(
-            environment,
-            wall_seconds=round(sum(epoch.seconds for epoch in epochs), 3),
-            last_start_seconds=round(time.perf_counter() - started, 3),
-            peak_memory_mib=round(peak_bytes(run.device) / 2**20, 1),
-            parameters=sum(parameter.numel() for parameter in run.module.parameters()),
-        )
-        store.write_environment(folder, environment)
-        write(folder / "model.safetensors", save(_copied(best)))
+        store.write_environment(folder, _with_costs(environment, run, epochs, time.perf_counter() - started))
+        write(folder / "model.safetensors", save(_copied(best)))  # last: its existence means "trained"
         (folder / "resume.safetensors").unlink(missing_ok=True)
 
 
@@ -215,6 +208,17 @@ class Fit:
             precision=self.precision,
             input_size=self.recipe.input_size,
         )
+
+
+def _with_costs(environment: TrainingEnvironment, run: Fit, epochs: Epochs, seconds: float) -> TrainingEnvironment:
+    """Return where a training was done, with what it cost: `seconds` are those since it was started last."""
+    return msgspec.structs.replace(
+        environment,
+        wall_seconds=round(sum(epoch.seconds for epoch in epochs), 3),
+        last_start_seconds=round(seconds, 3),
+        peak_memory_mib=round(peak_bytes(run.device) / 2**20, 1),
+        parameters=sum(parameter.numel() for parameter in run.module.parameters()),
+    )
 
 
 def one_cycle(share: float, warm_up: float = 0.3) -> float:
