@@ -42,11 +42,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `images` and `masks` are templates of paths below the data root, with `{id}`, `{split}` and `*`; in `masks`, `{key}`
     is the first group of the regular expression `pair`, found in the id. `split` puts all in one split; `folders` says
     what `{split}` stands for; `lists` are files that list the images of a split, or one csv with a column `split`;
-    `columns` says what its columns are called. The generator `authentic` has no masks.
+    `columns` says what its columns are called. `method` is the generator it is made by, where that is another name's.
+    The generator `authentic` has no masks.
     """
 
     name: str
     role: Literal["standard", "test-only"] = "standard"
+    method: str | None = None
     images: str | None = None
     masks: str | None = None
     pair: str = "(.*)"
@@ -95,6 +97,7 @@ def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
                 role="test-only" if part.name == AUTHENTIC else part.role,
                 needs_data=f"the folder that {path} describes",
                 inverted_masks=part.inverted_masks,
+                method=part.method,
                 reference=part.reference,
                 license=part.license,
                 default_model="unetplusplus-resnet50",

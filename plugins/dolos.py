@@ -25,6 +25,8 @@ FOLDERS = {
 }
 """The folder of each generator dataset, as published and in the course copy, whose `repaint` is the set of 9,000."""
 TEST_ONLY = ("repaint-p2-full", "authentic")
+METHODS = {"repaint-p2-full": "repaint-p2"}
+"""The generator that a set is made by, where that is another's name."""
 
 
 def build(name: str, data: Path) -> dict[str, list[Sample]]:
@@ -71,6 +73,7 @@ def deeploc_datasets() -> list[GeneratorDataset]:
             role="test-only" if name in TEST_ONLY else "standard",
             needs_data="the folder that Dolos was unpacked to (wacv_data, or celebahq in it)",
             inverted_masks=True,
+            method=METHODS.get(name),
             reference="https://github.com/bit-ml/dolos",
             license="CC BY-NC-SA 4.0",
             default_model="unetplusplus-resnet50",

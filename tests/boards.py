@@ -64,7 +64,7 @@ def submission(name="entry", *, seed=0, images=12, seeds=(0, 1), generators=GENE
     }  # fmt: skip
     origin = {"name": "net", "distribution": "deeploc-bench", "version": "0.1.0", "source": "ab" * 8}
     values = {
-        "schema": 1,
+        "schema": 2,
         "name": name,
         "suite": "synthetic",
         "date": "2026-01-31",
@@ -118,7 +118,9 @@ def with_claims(values):
     """Return a submission's values with the claims that its records give."""
     rest = {key: value for key, value in values.items() if key != "claims"}
     evidence = msgspec.convert(rest, Evidence)
-    return {**rest, "claims": msgspec.to_builtins(claims.claims_of(evidence, claims.records_of(evidence)))}
+    records = claims.records_of(evidence)
+    found = claims.claims_of(claims.rows_of(evidence, records), claims.false_alarms(evidence, records))
+    return {**rest, "claims": msgspec.to_builtins(found)}
 
 
 def submission_of(values):
@@ -128,7 +130,8 @@ def submission_of(values):
 def entry_of(values):
     """Return what a board keeps of a submission."""
     whole = submission_of(values)
-    return claims.entry_of(whole, claims.records_of(whole))
+    records = claims.records_of(whole)
+    return claims.entry_of(whole, records, claims.rows_of(whole, records))
 
 
 def improved(name, share, **options):

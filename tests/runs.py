@@ -38,8 +38,9 @@ def facts_of(train=(), *, kind="trained", model="net", source="original", seed=0
             "loss": (Term(weight=1.0, **msgspec.structs.asdict(code("jaccard"))),),
             "loss_expression": "jaccard",
         }
+    if kind in ("trained", "fitted"):
         changes |= {"train": hash_of("train", train, data), "valid": hash_of("valid", train, data)}
-    if kind == "tested":
+    if kind in ("fitted", "tested"):
         changes.setdefault("testing", Testing(weights="none", precision="fp32"))
     tests = {name: hash_of(name, data) for name in (*standard, *extra)}
     return identified(
@@ -94,8 +95,8 @@ def cell(test, ious, *, train=None, protocol="loo", perturbation=None, authentic
     """Return a cell of a training, by default of the held-out one of its test generator."""
     if train is None:
         train = others(test, changes.get("standard_generators", STANDARD))
-    is_trained = changes.get("kind", "trained") == "trained"
-    facts = facts or facts_of(train if is_trained else (), **changes)
+    is_learned = changes.get("kind", "trained") in ("trained", "fitted")
+    facts = facts or facts_of(train if is_learned else (), **changes)
     return Cell(
         protocol=protocol,
         budget="full",
@@ -124,6 +125,7 @@ def write_training(runs, facts, tests, *, curve=(0.25, 0.5), authentic=None):
             Epoch(epoch=i, loss=0.5, valid_iou=value, lr=0.001, seconds=1.0) for i, value in enumerate(curve, start=1)
         ]
         store.write_epochs(folder, epochs)
+    if facts.is_learned:
         (folder / "model.safetensors").write_bytes(b"weights")
     for name, records in {**tests, **({"authentic": authentic} if authentic else {})}.items():
         tested = store.Tested(generator=name)

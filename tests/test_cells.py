@@ -7,7 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from runs import STANDARD, authentic_of, facts_of, others, records_of, write_training
+from runs import STANDARD, authentic_of, cell, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.data.perturb import Perturbation
@@ -79,6 +79,24 @@ def test_the_protocols_of_a_pair_are_those_whose_rule_makes_it(pair, protocols):
     assert protocols_of(Pair(train_generators=train, test_generator=test), ("a", "b"), ["x"]) == protocols
 
 
+SEEN = {
+    "a test-only set of a method that was trained on": (("b", "c"), "x", {"x": "b"}, True),
+    "one of the generator that was left out": (("b", "c"), "x", {"x": "a"}, False),
+    "one of no known generator": (("b", "c"), "x", {}, False),
+    "one of the method of a set that was trained on": (("b", "c"), "x", {"x": "m", "c": "m"}, True),
+    "the generator that was trained on": (("b",), "b", {}, False),
+    "a standard set of a method that was trained on": (("b", "c"), "a", {"a": "b"}, False),
+    "a set tested by what was trained on nothing known": ((), "x", {"x": "b"}, False),
+}
+
+
+@pytest.mark.parametrize("what", SEEN)
+def test_a_test_only_generator_is_seen_where_its_method_was_trained_on(what):
+    train, test, methods, is_seen = SEEN[what]
+    facts = facts_of(train, extra=("x",), methods=methods)
+    assert cell(test, [0.5], train=train, facts=facts).is_seen is is_seen
+
+
 def test_a_training_on_fewer_samples_than_there_are_has_the_matched_budget(tmp_path):
     written(tmp_path, train_samples=(4, 4, 4), available_samples=(12, 12, 12))
     assert [cell.budget for cell in read_cells(tmp_path)] == ["matched"]
@@ -148,6 +166,44 @@ def test_predictions_made_elsewhere_are_held_out_only_where_they_say_what_was_tr
     declared = facts_of(others("a"), kind="scored", model="declared")
     write_training(tmp_path, declared, {"a": records_of([0.5])})
     assert seen(read_cells(tmp_path)) == [("loo", "b+c+d", "a"), ("score", "", "a")]
+
+
+def fitted(runs, train, test, **changes):
+    facts = facts_of(train, kind="fitted", model="floor", baseline=True, **changes)
+    return write_training(runs, facts, {test: records_of([0.1])})
+
+
+def test_a_fitted_baseline_has_cells_of_its_own_and_a_recipe_of_that_name(tmp_path):
+    folder = fitted(tmp_path, others("a"), "a")
+    (cell,) = read_cells(tmp_path)
+    assert (seen([cell]), cell.train, cell.recipe) == ([("loo", "b+c+d", "a")], "w/o a", "fitted")
+    (folder / "model.safetensors").unlink()
+    assert read_cells(tmp_path) == []
+
+
+BESIDE = {
+    "what was trained on the same": (("b", "c"), ("b", "c"), True),
+    "what was trained on others": (("b", "d"), ("b", "c"), False),
+    "what tells of nothing, where the tested generator was held out": ((), ("b", "c", "d"), True),
+    "what tells of nothing, where it was not": ((), ("a",), False),
+    "what tells of nothing, where less than the others was fitted": ((), ("b", "c"), False),
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_a_fitted_baseline_stands_beside_predictions_made_elsewhere_by(tmp_path, what):
+    declared, train, is_beside = BESIDE[what]
+    write_training(tmp_path, facts_of(declared, kind="scored", model="closed"), {"a": records_of([0.5])})
+    fitted(tmp_path, train, "a")
+    found = [(cell.pair, cell.facts.model.name) for cell in read_cells(tmp_path) if cell.protocol == "score"]
+    pair = Pair(train_generators=declared, test_generator="a")
+    assert found == [(pair, "closed"), *([(pair, "floor")] if is_beside else [])]
+
+
+def test_a_baseline_fitted_on_fewer_samples_does_not_stand_beside_predictions_made_elsewhere(tmp_path):
+    write_training(tmp_path, facts_of(kind="scored", model="closed"), {"a": records_of([0.5])})
+    fitted(tmp_path, others("a"), "a", train_samples=(4, 4, 4), available_samples=(12, 12, 12))
+    assert [(cell.protocol, cell.budget) for cell in read_cells(tmp_path)] == [("score", "full"), ("loo", "matched")]
 
 
 def test_some_folders_can_be_read_alone(tmp_path):
@@ -225,6 +281,7 @@ def test_curves_are_gathered_by_what_was_trained_on_once_a_training(tmp_path):
         write_training(tmp_path, facts, {"a": records_of([0.2]), "x": records_of([0.2])}, curve=curve)
     write_training(tmp_path, facts_of(("b",)), {"b": records_of([0.9])}, curve=[0.9])
     write_training(tmp_path, facts_of(kind="tested", model="floor"), {"a": records_of([0.1])})
+    fitted(tmp_path, others("a"), "a")
     assert curves_of(read_cells(tmp_path)) == {"b": [[0.9]], "w/o a": [[0.1, 0.2], [0.3, 0.4]]}
 
 

@@ -116,5 +116,5 @@ def test_results_of_no_runs_folder_is_one_message(deeploc):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(deeploc, tmp_path):
     done = deeploc("run", "--protocol", "same", "--protocol", "cross", "--protocol", "loo", "--dry-run")
-    assert done.stdout.splitlines()[-1] == "8 trainings and 38 tests to do"
+    assert done.stdout.splitlines()[-1] == "8 trainings, 16 fits of baselines and 89 tests to do"
     assert not (tmp_path / "runs").exists()

@@ -7,10 +7,12 @@ import json
 import re
 
 import pytest
+from boards import board, improved, submission, submission_of
 from msgspec.structs import replace
 from runs import authentic_of, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
+from deeploc_bench.contract.files import to_json
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save
 from deeploc_bench.leaderboard.submission import read
 from deeploc_bench.leaderboard.verify import review
@@ -199,6 +201,17 @@ def test_a_model_that_is_never_trained_stands_for_every_training(tmp_path, is_ba
     assert save(found, tmp_path / "entry.json").about.is_baseline == is_baseline
 
 
+def test_a_fitted_baseline_is_submitted_with_the_trainings_that_it_has(tmp_path):
+    for test in ABC:
+        facts = facts_of(others(test, ABC), kind="fitted", model="floor", baseline=True, standard_generators=ABC)
+        write_training(tmp_path / "runs", facts, {test: records_of(IOUS)})
+    found = collect(tmp_path / "runs", wish(model="floor", loss=None), said())
+    assert (found.loss, found.recipe, found.loss_expression, found.seeds) == ((), None, "fitted", (0,))
+    assert (found.is_baseline, found.division, len(found.trainings)) == (True, "open", 3)
+    assert (found.claims.same, found.claims.cross) == (None, None)
+    assert save(found, tmp_path / "entry.json").about.is_baseline
+
+
 def test_predictions_made_elsewhere_and_perturbed_tests_are_not_submitted(tmp_path):
     facts = facts_of(("b", "c"), kind="scored", standard_generators=ABC, model="elsewhere")
     write_training(tmp_path, facts, {"a": records_of(IOUS)})
@@ -242,7 +255,8 @@ def test_the_command_tells_of_candidates_writes_one_and_overwrites_nothing(deepl
     hash = choices(several.stderr)[0][0]
     done = deeploc(*flags, "--experiment", hash, "--date", "2026-01-31")
     assert done.returncode == 0, done.stderr
-    assert "| net + jaccard | 0.51" in re.sub(" +", " ", done.stdout) and "wrote entry.json" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if "[entry]" in line)
+    assert re.split(r" *\| *", line)[1:4:2] == ["1", "0.505 (0.000 to 1.000)"] and "wrote entry.json" in done.stdout
     again = deeploc(*flags, "--experiment", hash)
     assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
     (tmp_path / "leaderboard").mkdir()
@@ -251,3 +265,46 @@ def test_the_command_tells_of_candidates_writes_one_and_overwrites_nothing(deepl
         wrong = deeploc(*flags[:-1], "other.json", "--experiment", hash, flag, value)
         assert (wrong.returncode, words in wrong.stderr, "Traceback" in wrong.stderr) == (2, True, False)
     assert not (tmp_path / "other.json").exists()
+
+
+def test_refreshing_makes_claims_anew_and_leaves_the_records_as_they_are(deeploc, tmp_path):
+    folder = board(tmp_path / "leaderboard", [submission("other", seed=1)])
+    values = submission("entry")
+    old = {**values, "schema": 1, "claims": {"loo": {"iou": 0.9, "low": 0.1, "high": 1.0}}}
+    file = folder / "submissions/synthetic/entry.json"
+    file.write_text(json.dumps(old))
+    refused = deeploc("verify", file)
+    assert f"deeploc-bench submit --refresh {file}" in refused.stdout and refused.returncode == 1
+    done = deeploc("submit", "--refresh", file)
+    assert done.returncode == 0, done.stderr
+    assert "[entry](submissions/synthetic/entry.json)" in done.stdout
+    assert json.loads(file.read_bytes()) == json.loads(to_json(submission_of(values)))
+
+
+def test_what_verify_would_refuse_is_not_refreshed(deeploc, tmp_path):
+    folder = board(tmp_path / "leaderboard", [])
+    values = submission("entry") | {"schema": 1, "fingerprint": "0" * 32}
+    values["trainings"][0]["tests"].popitem()
+    file = folder / "submissions/synthetic/entry.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(values))
+    before = file.read_bytes()
+    done = deeploc("submit", "--refresh", file)
+    assert (done.returncode, "[fingerprint]" in done.stderr, "[cells]" in done.stderr) == (2, True, True)
+    assert file.read_bytes() == before and "Traceback" not in done.stderr
+    both = deeploc("submit", "net+jaccard", "--refresh", file)
+    assert (both.returncode, "takes no MODEL+LOSS" in both.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("flags", "words"), [([], "MODEL+LOSS"), (["net+jaccard"], "--contact TEXT")])
+def test_what_submit_needs_is_asked_for(deeploc, flags, words):
+    done = deeploc("submit", *flags)
+    assert (done.returncode, words in done.stderr) == (2, True)
+
+
+def test_the_preview_stands_among_the_submissions_of_the_leaderboard(deeploc, tmp_path):
+    board(tmp_path / "leaderboard", [improved("better", 0.9, seed=1, images=60)], images=60)
+    file = tmp_path / "leaderboard/submissions/synthetic/entry.json"
+    file.write_text(json.dumps(submission("entry", seed=2, images=60)))
+    line = next(line for line in deeploc("submit", "--refresh", file).stdout.splitlines() if "[entry]" in line)
+    assert line.split("|")[1].strip() == "2"

@@ -41,8 +41,9 @@ def test_a_described_suite_is_run_like_the_posters(described, tmp_path):
 
 def test_what_is_said_of_a_generator_is_in_its_spec(described):
     keys = 'role = "test-only"\ninverted_masks = true\nlicense = "CC0"\nreference = "https://example.org"\n'
+    keys += 'method = "lama"\n'
     (edited,) = described(EDITED + keys)
-    assert (edited.role, edited.inverted_masks) == ("test-only", True)
+    assert (edited.role, edited.inverted_masks, edited.method) == ("test-only", True, "lama")
     assert (edited.license, edited.reference) == ("CC0", "https://example.org")
 
 
@@ -64,6 +65,11 @@ def test_a_mistake_is_told_with_the_file_and_the_key(described, tmp_path, text, 
 def test_a_suite_of_a_forbidden_name_is_told_with_what_is_allowed(described, tmp_path):
     with pytest.raises(DataError, match=rf"{tmp_path}/suite.toml: .*'Some Suite'; expected lower-case letters"):
         described(EDITED, suite="Some Suite")
+
+
+def test_a_method_of_a_forbidden_name_is_told_with_what_is_allowed(described, tmp_path):
+    with pytest.raises(DataError, match=rf"{tmp_path}/suite.toml: method of .* 'edited' is 'La Ma'; expected lower-"):
+        described(EDITED + 'method = "La Ma"')
 
 
 def test_a_list_that_is_not_there_is_told(described, tmp_path):

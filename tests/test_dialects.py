@@ -126,6 +126,17 @@ def test_one_prediction_set_has_several_ious():
     assert len({round(score(name, heatmaps, masks), 6) for name in DIALECTS}) >= 4
 
 
+def test_smp_batch_says_its_order_its_batch_size_and_what_a_short_last_batch_weighs():
+    for text, size in (("smp-batch", 16), ("smp-batch:4", 4)):
+        what = find_dialect(text).what
+        assert f"batches of {size} images, sorted by id (a shuffled loader makes other batches)" in what
+        assert "each batch of weight 1, a short last one too" in what
+
+
+def test_photoholmes_says_by_which_of_its_options_authentic_images_are_left_out():
+    assert "as by its option tampered_only=True (its default, False," in find_dialect("photoholmes").what
+
+
 def test_a_dialect_is_called_by_its_name_and_its_batch_size():
     assert find_dialect("smp-batch").name == "smp-batch:16"
     assert find_dialect("smp-batch:4").name == "smp-batch:4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from reference import read_mask
 from trees import dolos_tree
 
 from deeploc_bench import DataError
+from deeploc_bench.plan.recipe import load_recipe
 
 STANDARD = ("lama", "ldm", "pluralistic", "repaint-p2")
 
@@ -57,6 +59,11 @@ def test_the_9k_set_is_repaint_p2_and_the_full_one_is_tested_only_where_it_is_th
     assert "repaint-p2-9k" in str(dolos.build("repaint-p2", copy)["train"][0].image)
 
 
+def test_the_full_set_is_of_the_same_method_as_the_9k_set():
+    methods = {dataset.name: dataset.method for dataset in dolos.deeploc_datasets()}
+    assert {name: method for name, method in methods.items() if method} == {"repaint-p2-full": "repaint-p2"}
+
+
 def test_black_is_manipulated(tree):
     sample = dolos.build("lama", tree)["test"][1]
     levels = np.asarray(Image.open(sample.mask))[..., 0]
@@ -70,3 +77,28 @@ def test_a_folder_without_dolos_and_one_without_a_generator_are_named(tree, tmp_
     shutil.rmtree(copy / "celebahq/fake/ldm")
     with pytest.raises(DataError, match="there is no folder .*celebahq/fake/ldm"):
         dolos.build("ldm", copy)
+
+
+DOCS = Path(__file__).parents[1] / "docs/dolos.md"
+POSTER = load_recipe("poster")
+
+
+@pytest.mark.parametrize(
+    ("choice", "value", "words"),
+    [
+        ("batch size", POSTER.batch_size == 16, "16, "),
+        ("optimizer", POSTER.optimizer == "adam", "Adam "),
+        ("schedule", POSTER.schedule == "constant", "constant learning rate"),
+        ("input size", (POSTER.size, POSTER.fit) == (256, "crop"), "256 x 256, "),
+        ("flips", not POSTER.flip, "none; "),
+        ("encoder weights", POSTER.weights == "default", "ImageNet, "),
+        ("precision", POSTER.precision == "auto", "bf16 where the hardware has it, else fp32"),
+    ],
+)
+def test_the_list_of_what_the_poster_leaves_unsaid_says_what_the_recipe_holds(choice, value, words):
+    assert value and f"\n| {choice} | {words}" in DOCS.read_text("utf-8")
+
+
+def test_the_list_of_what_the_poster_leaves_unsaid_names_the_recipes_file():
+    (named,) = (word for word in DOCS.read_text("utf-8").split("`") if word.endswith("poster.toml"))
+    assert (DOCS.parents[1] / named).is_file()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import environment, printed_json, records_of
+from msgspec.structs import replace
+from runs import facts_of, write_training
+
+from deeploc_bench.training.engines import current_facts
 
 
 @pytest.mark.slow
@@ -23,6 +28,8 @@ def test_ray_ends_in_the_same_records_as_a_local_run_and_tells_of_failures(deepl
     there = deeploc("run", *tiny, *flags, "--runs", "there", "--engine", "ray")
     assert there.stdout.replace("there", "here") == here.stdout, there.stderr
     assert records_of(tmp_path / "there") == records_of(tmp_path / "here")
+    fits = [sorted((tmp_path / runs / "tiny/local-noise").rglob("model.safetensors")) for runs in ("here", "there")]
+    assert len(fits[0]) == 2 and [one.read_bytes() for one in fits[0]] == [one.read_bytes() for one in fits[1]]
     failing = deeploc("run", *tiny, *flags, "--loss", "nan-loss", "--runs", "there", "--engine", "ray")
     assert failing.returncode == 1
     assert failing.stderr.count("the loss is nan in epoch 1") == 2
@@ -68,6 +75,13 @@ def test_a_training_of_two_processes_goes_on_with_two_and_not_with_one(deeploc, 
     again = torchrun(tmp_path, 2, *flags)
     assert again.returncode == 0, again.stderr
     assert records_of(tmp_path / "runs") == records_of(tmp_path / "whole")
+
+
+def test_what_is_known_of_a_suite_today_replaces_what_was_recorded_when_a_training_was_made(tmp_path):
+    recorded = facts_of(("b",), extra=("x",))
+    today = replace(recorded, fingerprint="0" * 32, methods={"x": "b"})
+    folder = write_training(tmp_path, recorded, {})
+    assert current_facts(SimpleNamespace(facts=today), folder) == today
 
 
 def test_ray_under_torchrun_is_refused(deeploc):

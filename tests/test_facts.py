@@ -18,6 +18,7 @@ from deeploc_bench.contract.files import parse_json, to_json
 from deeploc_bench.plan.facts import ARITHMETIC, Recipe, Term, Testing, TrainingFacts, code_of, identified
 
 TRAINED = facts_of(("a", "b", "c"))
+FITTED = facts_of(("a", "b", "c"), kind="fitted")
 TESTED = facts_of(kind="tested")
 SCORED = facts_of(("a", "b", "c"), kind="scored")
 TERM = TRAINED.loss[0]
@@ -74,6 +75,7 @@ NOTHING = {
     "counts of samples": {"train_samples": (1,), "available_samples": (2,)},
     "declared pretraining": {"pretraining": "imagenet"},
     "baseline": {"baseline": True},
+    "methods of the generators": {"methods": {"x": "a"}},
 }
 
 
@@ -127,9 +129,21 @@ def test_predictions_made_elsewhere_are_told_by_name_suite_and_what_is_declared(
     assert identified(replace(SCORED, **changes)).identity != SCORED.identity
 
 
-def test_what_was_trained_tested_and_scored_never_meet():
-    alike = [replace(TRAINED, kind=kind, recipe=None, loss=()) for kind in ("trained", "tested", "scored")]
-    assert len({identified(one).identity for one in alike}) == 3
+@pytest.mark.parametrize("what", [*TRAININGS, "testing", "model's code"])
+def test_a_fitted_baseline_is_told_by_its_code_its_samples_and_how_it_is_tested(what):
+    testing = {"testing": Testing(weights="none", precision="bf16")}
+    changes = METHODS | TRAININGS | {"testing": testing}
+    assert identified(replace(FITTED, **changes[what])).identity != FITTED.identity
+    assert (replace(FITTED, **changes[what]).experiment == FITTED.experiment) is (what in TRAININGS)
+
+
+def test_what_was_trained_fitted_tested_and_scored_never_meet():
+    alike = [replace(TRAINED, kind=kind, recipe=None, loss=()) for kind in ("trained", "fitted", "tested", "scored")]
+    assert len({identified(one).identity for one in alike}) == 4
+
+
+def test_only_what_was_trained_or_fitted_here_is_learned():
+    assert [one.is_learned for one in (TRAINED, FITTED, TESTED, SCORED)] == [True, True, False, False]
 
 
 def test_the_code_behind_a_spec_is_its_name_distribution_version_and_source(registry):
@@ -143,12 +157,14 @@ def test_the_budget_is_matched_where_not_all_samples_were_trained_on(drawn, budg
     assert replace(TRAINED, train_samples=drawn, available_samples=(9, 9)).budget == budget
 
 
-@pytest.mark.parametrize(("facts", "what"), [(TRAINED, "net + jaccard"), (TESTED, "net"), (SCORED, "net")])
+@pytest.mark.parametrize(
+    ("facts", "what"), [(TRAINED, "net + jaccard"), (FITTED, "net"), (TESTED, "net"), (SCORED, "net")]
+)
 def test_tables_name_a_model_with_its_loss_where_it_has_one(facts, what):
     assert facts.what == what
 
 
-@pytest.mark.parametrize("facts", [TRAINED, TESTED, SCORED])
+@pytest.mark.parametrize("facts", [TRAINED, FITTED, TESTED, SCORED])
 def test_facts_are_read_back_from_json(facts):
     assert parse_json(to_json(facts), TrainingFacts, "training", StoreError) == facts
 
@@ -183,7 +199,7 @@ COMPUTING = (
     "training/fit.py",
 )
 """The files that a training's records come out of."""
-HELD = (1, "936ed2042b8b822d")
+HELD = (2, "ef13197ee5d73a1d")
 """ARITHMETIC, and the digest of those files that it stands for."""
 
 

@@ -44,7 +44,7 @@ def test_a_summary_counts_each_check_errors_first_and_shows_the_first_few():
         "    mask 0.png",
         "    mask 1.png",
         "    and 3 more",
-        "error [leak] 1 sources are both trained on and tested on",
+        "error [leak] 1 sources or images are both trained on and tested on",
         "    source 'a' stands on both sides",
         "warning [levels] 1 masks have levels other than 0 and 255",
         "    mask 2.png",
@@ -65,7 +65,7 @@ def test_errors_are_refused_with_the_first_of_each_check_and_without_the_warning
     assert str(caught.value) == (
         "suite 'x': 2 errors in its data; 'deeploc-bench data check' lists all.\n"
         "  error [gray] 1 masks are gray\n      mask 1.png\n"
-        "  error [leak] 1 sources are both trained on and tested on\n      source 'a' stands on both sides"
+        "  error [leak] 1 sources or images are both trained on and tested on\n      source 'a' stands on both sides"
     )
 
 

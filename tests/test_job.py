@@ -67,8 +67,8 @@ def test_the_embedded_suite_has_its_own_model_and_recipe(photos):
 
 
 def test_baselines_stand_beside_every_run(photos, registry):
-    untrained = {one.model.spec.name for one in photos.plan.trainings.values() if not one.loss}
-    assert untrained == set(registry.baselines) and {"all-manipulated", "centre-prior"} <= untrained
+    found = {one.model.spec.name for one in photos.plan.trainings.values() if not one.loss}
+    assert found == set(registry.baselines) and {"all-manipulated", "local-noise", "position-prior"} <= found
 
 
 def test_another_suite_has_the_posters_best_model_and_recipe(registry, dolos):
@@ -155,14 +155,33 @@ def test_a_weights_file_is_for_the_models_that_take_it(plan, tmp_path):
     }
 
 
+def baselines(registry, generator, trained_on=()):
+    return prepare_baselines(Job(suite="tiny"), registry, silent, generator=generator, trained_on=trained_on)
+
+
 def test_baselines_can_be_tested_on_one_generator_alone(tiny_registry):
-    prepared = prepare_baselines(Job(suite="tiny"), "dark", silent, tiny_registry)
+    prepared = baselines(tiny_registry, "dark")
     assert {one.model.spec.name for one in prepared.plan.trainings.values()} == set(tiny_registry.baselines)
     assert [[one.name for one in tests] for tests in prepared.plan.tests.values()] == [["dark"]] * len(
         tiny_registry.baselines
     )
     with pytest.raises(UsageError, match=r"unknown generator 'darc'. Did you mean 'dark'\? Known: bright, dark."):
-        prepare_baselines(Job(suite="tiny"), "darc", silent, tiny_registry)
+        baselines(tiny_registry, "darc")
+    with pytest.raises(UsageError, match=r"--trained-on: unknown generator 'brigt'. Did you mean 'bright'\?"):
+        baselines(tiny_registry, "dark", ["brigt"])
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "fitted"), [([], ("bright",)), (["dark"], ("dark",)), (["dark", "bright"], ("bright", "dark"))]
+)
+def test_baselines_of_a_score_are_fitted_on_what_is_declared_or_on_all_but_the_tested(
+    tiny_registry, trained_on, fitted
+):
+    found = {
+        one.model.spec.name: one.facts.train_generators
+        for one in baselines(tiny_registry, "dark", trained_on).plan.trainings.values()
+    }
+    assert found["all-manipulated"] == () and found["local-noise"] == found["position-prior"] == fitted
 
 
 def test_a_job_for_workers_elsewhere_has_absolute_paths_and_keeps_its_names(tmp_path, monkeypatch):

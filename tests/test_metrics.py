@@ -20,7 +20,7 @@ from torchmetrics.classification import (
 )
 
 from deeploc_bench.scoring import metrics
-from deeploc_bench.scoring.records import from_csv, to_csv
+from deeploc_bench.scoring.records import from_csv, merge, to_csv
 
 TORCHMETRICS = {
     "pooled_iou": BinaryJaccardIndex(),
@@ -29,6 +29,7 @@ TORCHMETRICS = {
     "precision": BinaryPrecision(),
     "recall": BinaryRecall(),
 }
+SIXTEENTHS = st.lists(st.sampled_from([k / 16 for k in range(17)]), min_size=1, max_size=8)  # so that some are equal
 few = settings(max_examples=25, deadline=None)
 
 
@@ -180,3 +181,65 @@ def test_without_histograms_only_their_scores_are_undefined():
 def test_every_score_of_no_image_is_undefined():
     records = records_of(np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
     assert all(math.isnan(score) for score in [*metrics.scores(records).values(), metrics.false_alarm_area(records)])
+
+
+def middles(levels):
+    """The middle of the bin of each of 256 levels, of which `levels_of` is the upper end."""
+    return (levels.astype(float) - 0.5) / 256
+
+
+@pytest.mark.parametrize("pixels", [42, 100, 101, 250])
+def test_the_score_of_an_image_is_the_mean_of_its_highest_hundredth(pixels):
+    heatmap = np.random.default_rng(pixels).random((1, 1, pixels)).astype(np.float32)
+    highest = np.sort(middles(levels_of(heatmap)))[::-1][: math.ceil(pixels / 100)]
+    found = metrics.image_scores(records_of(heatmap, np.zeros(heatmap.shape)))
+    np.testing.assert_allclose(found, [highest.mean()], rtol=1e-12)
+
+
+def test_the_score_of_an_image_does_not_ask_which_pixels_are_manipulated():
+    heatmap = np.random.default_rng(0).random((1, 10, 30)).astype(np.float32)
+    masks = [np.zeros(heatmap.shape), np.ones(heatmap.shape), heatmap > 0.9]
+    assert len({float(metrics.image_scores(records_of(heatmap, mask))[0]) for mask in masks}) == 1
+
+
+def test_images_of_two_sizes_are_each_scored_by_a_hundredth_of_their_own():
+    heatmaps = [np.float32([[[1.0, 0.5] + [0.0] * rest]]) for rest in (98, 198)]
+    parts = [count([id], ["one"], heatmap, heatmap > 2) for id, heatmap in zip("ab", heatmaps, strict=True)]
+    found = metrics.image_scores(merge(parts))
+    np.testing.assert_allclose(found, [255.5 / 256, (255.5 + 127.5) / 2 / 256], rtol=1e-12)
+
+
+def images_of(scores):
+    """Records of authentic images of four pixels, the highest of which have these scores."""
+    heatmaps = np.array([[[score, 0, 0, 0]] for score in scores])
+    return records_of(heatmaps, np.zeros(heatmaps.shape))
+
+
+@few
+@given(edited=SIXTEENTHS, authentic=SIXTEENTHS)
+def test_image_auc_equals_scikit_learn(edited, authentic):
+    truth = [1] * len(edited) + [0] * len(authentic)
+    expected = roc_auc_score(truth, [*edited, *authentic])
+    assert metrics.image_auc(images_of(edited), images_of(authentic)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_image_false_positives_are_authentic_images_that_look_edited():
+    assert metrics.image_false_positives(images_of([0.1, 0.5, 0.5625, 1.0])) == 0.5
+
+
+def test_without_histograms_and_without_images_no_image_is_judged():
+    known, bare = images_of([0.1, 0.9]), from_csv(to_csv(images_of([0.1, 0.9])), "test.csv")
+    none = records_of(np.zeros((0, 1, 4)), np.zeros((0, 1, 4)))
+    assert np.isnan(metrics.image_scores(bare)).all() and len(metrics.image_scores(bare)) == 2
+    for edited, authentic in [(known, bare), (bare, known), (known, none), (none, known)]:
+        assert math.isnan(metrics.image_auc(edited, authentic))
+    assert math.isnan(metrics.image_false_positives(bare)) and math.isnan(metrics.image_false_positives(none))
+
+
+def test_a_mask_belongs_to_the_class_of_its_share_of_the_image_bounds_to_the_middle_one():
+    shares = [0, 9, 10, 20, 30, 31, 100]
+    masks = np.array([np.arange(100) < share for share in shares])[:, None]
+    found = metrics.area_classes(records_of(np.random.default_rng(0).random(masks.shape), masks))
+    assert [metrics.AREAS[place] for place in found] == [
+        *["under 10 %"] * 2, *["10 to 30 %"] * 3, *["over 30 %"] * 2
+    ]  # fmt: skip

@@ -13,10 +13,9 @@ from boards import entry_of, improved, submission, untrained, with_claims
 from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import SubmissionError
-from deeploc_bench.leaderboard.page import command, figures, render
-from deeploc_bench.leaderboard.ranking import rank
+from deeploc_bench.leaderboard.page import command, figures, render, standings_of
 from deeploc_bench.leaderboard.submission import parse
-from deeploc_bench.results.published import Publication, Published, published
+from deeploc_bench.results.published import Publication, Published, PublishedRow, published
 
 
 def entry(name="entry", **options):
@@ -27,10 +26,13 @@ def about(one, **changes):
     return dataclasses.replace(one, about=replace(one.about, **changes))
 
 
+def page_of(entries, published=None, suites=()):
+    return render(standings_of(entries), published or {}, suites)
+
+
 def table(page, heading):
-    """Return the table below a heading, its cells by place."""
-    lines = page.split(f"### {heading}\n\n")[1].split("\n\n")
-    rows = next(part for part in lines if part.startswith("|")).splitlines()
+    """Return the table below a heading (of the suite, a section or folded), its cells by place."""
+    rows = next(part for part in page.split(heading, 1)[1].split("\n\n") if part.startswith("|")).splitlines()
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in (rows[0], *rows[2:])]
 
 
@@ -39,9 +41,18 @@ def column(page, heading, place):
     return [row[header.index(place) if isinstance(place, str) else place] for row in rows]
 
 
+SUITE, GENERATORS, SAME, ABOUT = (
+    "## synthetic",
+    "### Held-out IoU by generator",
+    "Same generator:",
+    "What the entries are",
+)
+MATCHED, CROSS = "Matched budget:", "Trained on one (rows)"
+
+
 def test_the_order_of_the_files_does_not_matter():
     entries = [entry(name, seed=seed) for seed, name in enumerate("abc")]
-    assert render(entries, {}, ["synthetic"]) == render(entries[::-1], {}, ["synthetic"])
+    assert page_of(entries, suites=["synthetic"]) == page_of(entries[::-1], suites=["synthetic"])
 
 
 def turned(value):
@@ -54,97 +65,128 @@ def test_the_order_of_keys_and_trainings_in_a_file_does_not_matter():
     values = submission("a")
     other = turned(values)
     other["trainings"] = other["trainings"][::-1]
-    assert render([entry_of(values)], {}, []) == render([entry_of(other)], {}, [])
-    assert figures([entry_of(values)]) == figures([entry_of(other)])
+    one, two = (standings_of([entry_of(each)]) for each in (values, other))
+    assert render(one, {}, []) == render(two, {}, []) and figures(one) == figures(two)
 
 
-@pytest.mark.parametrize("name", ["gap", "worst", "date", "rank", "link", "model"])
+def test_suites_that_have_submissions_stand_first_and_a_table_has_at_most_eight_columns():
+    page = page_of([entry("a")], published(), ["aaa"])
+    assert re.findall("^## (.*)$", page, re.MULTILINE) == ["synthetic", "aaa", "dolos", "Columns"]
+    assert table(page, SUITE)[0] == [
+        *("rank", "entry", "IoU", "above best baseline", "false alarm", "seeds", "trust", "code")
+    ]
+    assert all(line.count("|") <= 9 for line in page.splitlines() if line.startswith("|"))
+
+
+def test_the_main_table_says_what_the_records_say():
+    trivial = entry_of(untrained(submission("trivial", seed=1)))
+    one = entry_of(improved("good", 0.8, seed=2))
+    page = page_of([one, trivial])
+    rank, name, iou, above, alarm, seeds, trusted, code = table(page, SUITE)[1]
+    claims, row = one.claims, standings_of([one, trivial])["synthetic"].rows[0]
+    assert (rank, name) == ("1", "[good](submissions/synthetic/good.json)")
+    assert iou == f"{claims.loo.iou:.3f} ({row.interval.low:.3f} to {row.interval.high:.3f})"
+    assert above == f"{row.above.difference:+.3f}, {row.above.low:+.3f} to {row.above.high:+.3f}"
+    assert (alarm, seeds) == (f"{claims.false_alarm_area:.3f}", "2")
+    assert (trusted, code) == ("self-reported", "[code](https://example.org/code)")
+
+
+@pytest.mark.parametrize("name", ["gap", "worst", "date", "rank", "link", "model", "entry", "iou"])
 def test_a_generator_called_like_a_column_keeps_its_numbers(name):
     one = entry("a", generators=("alpha", name))
-    page = render([one], {}, [])
-    place = 6 + list(one.about.generators).index(name)
-    assert column(page, "Held-out generator (loo)", place) == [f"{one.claims.loo.by_generator[name]:.2f}"]
-    header = table(page, "Held-out generator (loo)")[0]
-    assert header[6:8] == list(one.about.generators)
-    later = {title: place for place, title in enumerate(header) if place > 7}
-    assert column(page, "Held-out generator (loo)", later["worst"]) == [f"{one.claims.worst:.2f}"]
-    assert column(page, "Held-out generator (loo)", later["gap"]) == [f"{one.claims.gap:.2f}"]
-    assert column(page, "Held-out generator (loo)", later["date"]) == ["2026-01-31"]
-    assert column(page, "Same generator", 4 + place - 6) == [f"{one.claims.same.by_generator[name]:.2f}"]
+    page = page_of([one])
+    place = list(one.about.generators).index(name)
+    assert column(page, GENERATORS, 1 + place) == [f"{one.claims.loo.by_generator[name]:.3f}"]
+    assert column(page, GENERATORS, 3) == [f"{one.claims.worst:.3f}"]
+    assert table(page, GENERATORS)[0] == ["entry", *one.about.generators, "worst"]
+    assert column(page, SAME, 2 + place) == [f"{one.claims.same.by_generator[name]:.3f}"]
 
 
-def test_an_entry_of_one_seed_shares_its_rank_and_its_spread_is_unknown():
-    best = entry_of(improved("best", 0.8, seed=1, images=60, seeds=(0,)))
-    page = render([best, entry("one", seed=2, images=60)], {}, [])
-    assert column(page, "Held-out generator (loo)", "rank") == ["1", "1"]
-    assert column(page, "Held-out generator (loo)", "sd")[0] == "?"
+def test_a_cell_below_the_best_baseline_has_a_star_that_is_explained():
+    trivial = entry_of(improved("trivial", 0.9, seed=1) | {"baseline": True})
+    page = html.unescape(page_of([entry("weak", seed=2), trivial]))
+    rows = {row[0]: row[1:-1] for row in table(page, GENERATORS)[1:]}
+    assert all(field.endswith("*") for field in rows["weak"])
+    assert not any(field.endswith("*") for field in rows["trivial"])
+    assert "* below the best baseline of the line" in page
+    assert "Not surely above the best baseline, so that they find nothing: weak." in page
 
 
-def test_a_matched_budget_is_shown_beside_its_row_and_not_ranked():
+def test_what_can_and_cannot_be_told_apart_is_said_in_words():
+    entries = [entry(name, seed=seed) for seed, name in enumerate("ab", start=1)]
+    page = page_of(entries)
+    standing = standings_of(entries)["synthetic"]
+    first, second = (row.entry.name for row in standing.rows)
+    assert f"Not told apart from the best: {second}." in page
+    assert f"Two rows of 3 seeds each that differ by {standing.smallest:.3f} are told apart in 80 % of cases." in page
+    assert "over 6 sources and over seeds (sd between seeds 0.0" in page
+
+
+def test_a_page_without_several_seeds_ranks_nothing_and_says_what_its_intervals_lack():
+    page = page_of([entry("one", seed=2, seeds=(0,))])
+    assert column(page, SUITE, "rank") == ["one seed"]
+    assert "Intervals: sources only; another seed or machine may fall outside" in page
+    assert "Reproduce the first row" not in page and figures(standings_of([entry("one", seeds=(0,))])) == {}
+
+
+def test_a_matched_budget_is_shown_beside_its_method_and_not_ranked():
     matched = entry_of(with_claims(submission("small", seed=4) | {"budget": "matched"}))
-    page = render([entry("full", seed=5), matched], {}, [])
-    rows = dict(
-        zip(column(page, "Held-out generator (loo)", "rank"), table(page, "Held-out generator (loo)")[1:], strict=True)
-    )
-    place = table(page, "Held-out generator (loo)")[0].index("matched")
-    assert rows["1"][place] == f"{matched.claims.loo.iou:.2f}"
-    assert "[small]" in rows["-"][1]
+    full = entry("full", seed=5)
+    page = page_of([full, matched])
+    assert table(page, MATCHED)[1] == ["small", f"{matched.claims.loo.iou:.3f}", f"{full.claims.loo.iou:.3f}"]
+    assert dict(zip(column(page, SUITE, "entry"), column(page, SUITE, "rank"), strict=True)) == {
+        "[full](submissions/synthetic/full.json)": "1",
+        "[small](submissions/synthetic/small.json)": "matched",
+    }
 
 
-def test_only_baselines_are_called_trivial_and_a_tested_detector_is_ranked():
+def test_only_baselines_are_called_so_and_a_tested_detector_is_ranked():
     trivial = entry_of(untrained(submission("trivial", seed=1)))
     detector = entry_of(untrained(submission("detector", seed=2), baseline=False))
-    page = html.unescape(render([trivial, detector], {}, []))
-    what = column(page, "Held-out generator (loo)", "model + loss")
-    division = column(page, "Held-out generator (loo)", "division")
-    rows = dict(zip(what, zip(column(page, "Held-out generator (loo)", "rank"), division, strict=True), strict=True))
-    assert rows == {"net (trivial baseline)": ("-", "baseline"), "net (only tested)": ("1", "open")}
-    assert column(page, "Held-out generator (loo)", "sd") == ["-", "-"]
+    page = html.unescape(page_of([trivial, detector]))
+    what = zip(column(page, ABOUT, "model + loss"), column(page, ABOUT, "division"), strict=True)
+    assert set(what) == {("net (baseline)", "-"), ("net (only tested)", "open")}
+    assert sorted(column(page, SUITE, "rank")) == ["1", "baseline"]
+    assert column(page, SUITE, "seeds") == ["-", "-"]
     assert "- detector: `deeploc-bench run --suite synthetic" in page and "- trivial: `" not in page
 
 
-def test_the_matrix_and_its_drawing_are_of_the_same_entry_and_never_of_a_baseline():
+def test_the_matrix_is_never_of_a_baseline():
     trivial = entry_of(improved("trivial", 0.9) | {"baseline": True})
-    entries = [trivial, entry("net", seed=1)]
-    page = render(entries, {}, [])
-    assert rank(entries)[0].entry is trivial
-    assert "net, the first row above that has it:" in page and "![train x test, net]" in page
-    assert ">net</text>" in figures(entries)["synthetic-cross.svg"]
+    net = entry("net", seed=1)
+    page = page_of([trivial, net])
+    assert table(page, CROSS)[0] == ["net", *net.about.generators]
+    assert table(page, CROSS)[1][1:] == [f"{value:.3f}" for value in net.claims.cross["lama"].values()]
 
 
-def test_figures_are_drawn_of_what_was_submitted():
-    drawn = figures([entry("a"), entry("b", seed=1)])
-    assert sorted(drawn) == ["synthetic-cross.svg", "synthetic-gap.svg"]
-    best = rank([entry("a"), entry("b", seed=1)])[0].entry
-    assert all(f">{value:.2f}<" in drawn["synthetic-cross.svg"] for value in best.claims.cross["lama"].values())
+def test_the_figure_is_of_the_ranked_entries_alone():
+    trivial = entry_of(improved("trivial", 0.9) | {"baseline": True})
+    drawn = figures(standings_of([entry("a"), entry("b", seed=1), trivial]))
+    assert list(drawn) == ["synthetic-gap.svg"]
+    assert ">a</text>" in drawn["synthetic-gap.svg"] and ">trivial</text>" not in drawn["synthetic-gap.svg"]
 
 
-def test_the_command_of_a_row_reproduces_its_trainings():
+def test_the_command_of_a_row_reproduces_its_trainings_and_is_shown_in_lines_that_fit():
     values = copy.deepcopy(submission())
     values["recipe"] |= {"lr": 0.001}
-    assert command(entry_of(values)) == (
+    whole = (
         "deeploc-bench run --suite synthetic --protocol loo --protocol same --protocol cross "
         "--model net --loss jaccard --recipe quick --set lr=0.001 --seed 0 --seed 1"
     )
+    assert command(entry_of(values)) == whole
+    shown = page_of([entry_of(values)]).split("```")[1].strip().splitlines()
+    first = next(place for place, line in enumerate(shown) if not line.endswith("\\"))
+    assert " ".join(line.rstrip("\\").strip() for line in shown[: first + 1]) == whole
+    assert all(len(line) <= 100 for line in shown) and not any(line.endswith(" --set \\") for line in shown)
 
 
-def test_published_rows_stand_apart_with_their_dialect():
-    page = render([], published(), [])
+def test_published_rows_stand_apart_with_their_dialect_and_the_place_they_were_read_from():
+    page = page_of([], published())
     assert "### Published, not recomputed" in page and "Be the first" in page
-    rows = table(page, "Published, not recomputed")[1:]
-    poster = next(
-        row for row in rows if row[:2] == ["Deepfake Localization: Unet++ with ResNet-50, Jaccard loss", "same"]
-    )
-    assert poster[2:8] == ["0.76", "0.90", "0.51", "0.90", "0.74", "not stated; most likely smp-batch"]
-
-
-def test_a_published_row_that_lacks_generators_has_no_mean():
-    rows = {
-        "full": Publication(name="full", title="full", citation="c", dialect="d", loo={"a": 0.2, "b": 0.4}),
-        "half": Publication(name="half", title="half", citation="c", dialect="d", loo={"a": 0.5}),
-    }
-    page = render([], {"s": Published(suite="s", entry=tuple(rows.values()))}, [])
-    assert column(page, "Published, not recomputed", "IoU") == ["0.30", "1 of 2"]
+    rows = table(page, "### Published, not recomputed")[1:]
+    poster = [row for row in rows if "Unet++ with ResNet-50" in row[0]]
+    assert poster[0][2:] == ["0.763", "0.900", "0.510", "0.900", "0.740", "not stated"]
+    assert "table 2" in page.split("Where they were read")[1]
 
 
 HOSTILE = [
@@ -165,7 +207,6 @@ SHOWN = {
     "model": lambda text: about(entry(), model=replace(entry().about.model, name=text)),
     "loss expression": lambda text: about(entry(), loss_expression=text),
     "division": lambda text: about(entry(), division=text),
-    "budget": lambda text: about(entry(), budget=text),
     "generators": lambda text: about(entry(), generators=("lama", text)),
 }
 
@@ -173,7 +214,7 @@ SHOWN = {
 def assert_harmless(page, text, calm):
     """The text is shown, word for word, and the page has the same marks as with a calm text in its place."""
     assert " ".join(text.split()) in html.unescape(page)
-    for mark in ("<", ">", "|", "[", "]", "(", "`", "\n", "#", "*", "_", "{", "~", "\\"):
+    for mark in ("<", ">", "|", "[", "]", "](", "`", "\n", "#", "*", "_", "{", "~", "\\"):
         count = (page.replace("&#", "").count(mark), calm.replace("&#", "").count(mark))
         assert count[0] == count[1], mark
 
@@ -181,7 +222,7 @@ def assert_harmless(page, text, calm):
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", SHOWN)
 def test_no_text_of_a_submission_can_break_or_script_the_page(field, text):
-    page, calm = (render([SHOWN[field](value)], {}, []) for value in (text, "calm"))
+    page, calm = (page_of([SHOWN[field](value)]) for value in (text, "calm"))
     assert_harmless(without_commands(page), text, without_commands(calm))
 
 
@@ -192,24 +233,26 @@ def without_commands(page):
     return re.sub(r" +|-{2,}", " ", page)  # columns are as wide as their widest text
 
 
+WORDS = ("title", "citation", "conditions", "dialect", "model", "place")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("field", ["title", "citation", "dialect", "generator", "trained on"])
+@pytest.mark.parametrize("field", [*WORDS, "generator", "trained on"])
 def test_no_published_text_can_break_or_script_the_page(field, text):
     def page_with(value):
-        words = {"title": "t", "citation": "c", "dialect": "d"} | (
-            {field: value} if field in ("title", "citation", "dialect") else {}
-        )
+        words = dict.fromkeys(WORDS, "w") | ({field: value} if field in WORDS else {})
         test, train = (value if field == place else "lama" for place in ("generator", "trained on"))
-        one = Publication(name="n", reference=None, loo={test: 0.5}, cross={train: {"lama": 0.25}}, **words)
-        return without_commands(render([], {"s": Published(suite="s", entry=(one,))}, []))
+        row = PublishedRow(model=words.pop("model"), trained_on=train, place=words.pop("place"), iou={test: 0.5})
+        one = Publication(name="n", reference=None, row=(row,), **words)
+        return without_commands(page_of([], {"s": Published(suite="s", entry=(one,))}))
 
     assert_harmless(page_with(text), text, page_with("calm"))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_suite_name_can_break_the_page(text):
-    page = render([], {text: Published(suite=text, entry=())}, [])
-    (heading,) = re.findall("^## .*$", page, re.MULTILINE)
+    page = page_of([], {text: Published(suite=text, entry=())})
+    heading, _ = re.findall("^## .*$", page, re.MULTILINE)
     assert re.fullmatch(r"## [A-Za-z0-9._-]*", heading)
     assert "<" not in page and "javascript:" not in page and "{{" not in page and "{%" not in page
 
@@ -222,23 +265,24 @@ def test_no_recipe_can_break_out_of_a_command(text):
     assert re.fullmatch(r"[A-Za-z0-9 .*+=_-]+", command(hostile))
 
 
+ROW = PublishedRow(model="m", trained_on="all", place="table 1", iou={"a": 0.5})
+
+
 @pytest.mark.parametrize(
     "target", ["javascript:alert(1)", "http://example.org", "data:text/html,x", "//x.org", " https://x"]
 )
 def test_only_https_addresses_become_links(target):
-    publication = Publication(name="n", title="title", citation="c", dialect="d", reference=target, loo={"a": 0.5})
-    page = render([about(entry(), code=target)], {"s": Published(suite="s", entry=(publication,))}, [])
-    assert "[title]" not in page and "[code]" not in page and target.strip() not in page.replace("&#40;", "(")
+    publication = Publication(name="n", title="title", citation="c", dialect="d", reference=target, row=(ROW,))
+    page = page_of([about(entry(), code=target)], {"s": Published(suite="s", entry=(publication,))})
+    assert "[title" not in page and "[code]" not in page and target.strip() not in page
     values = submission() | {"code": target}
     with pytest.raises(SubmissionError, match="code"):
         parse(json.dumps(values).encode(), "entry.json")
 
 
 def test_an_address_cannot_end_its_link_early():
-    page = render([about(entry(), code="https://example.org/a)(b|c<d>`e`\n[f]")], {}, [])
-    assert column(page, "Held-out generator (loo)", "link") == [
-        "[code](https://example.org/a%29%28b%7Cc%3Cd%3E%60e%60%0A%5Bf%5D)"
-    ]
+    page = page_of([about(entry(), code="https://example.org/a)(b|c<d>`e`\n[f]")])
+    assert column(page, SUITE, "code") == ["[code](https://example.org/a%29%28b%7Cc%3Cd%3E%60e%60%0A%5Bf%5D)"]
 
 
 NOT_SHOWN = ("contact", "license", "reference")
@@ -246,4 +290,4 @@ NOT_SHOWN = ("contact", "license", "reference")
 
 @pytest.mark.parametrize("field", NOT_SHOWN)
 def test_what_is_only_for_the_file_is_not_on_the_page(field):
-    assert "planted-text" not in render([about(entry(), **{field: "planted-text"})], {}, [])
+    assert "planted-text" not in page_of([about(entry(), **{field: "planted-text"})])

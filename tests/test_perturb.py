@@ -6,11 +6,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from conftest import printed_json, records_of
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.data.augment import blur_some, to_float
 from deeploc_bench.data.perturb import parse_perturbation
 
 
@@ -30,6 +32,11 @@ def test_jpeg_is_pillows():
 def test_blur_is_scipys():
     expected = gaussian_filter(IMAGES[0].astype(np.float64), (2, 2, 0), mode="mirror", truncate=3)
     assert np.abs(perturbed(IMAGES, "ab", "blur:2")[0] - expected).max() <= 0.51
+
+
+def test_a_test_image_is_blurred_exactly_as_a_training_image_is():
+    pixels = blur_some(to_float(torch.from_numpy(IMAGES)), torch.tensor([1.2, 1.2]))
+    assert np.array_equal(perturbed(IMAGES, "ab", "blur:1.2"), (255 * pixels).round().permute(0, 2, 3, 1).numpy())
 
 
 def test_noise_depends_on_the_id_alone_and_has_the_strength_asked_for():

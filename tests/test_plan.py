@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_same_loo_and_cross_of_four_generators_are_eight_trainings(suite, ask):
     assert Counter(cell.protocol for cell in plan.cells) == {"same": 8, "loo": 8, "cross": 20}
 
 
+def test_the_facts_of_each_training_say_by_which_method_a_generator_dataset_is_made(suite, ask):
+    made = {**suite.generators, "x": replace(suite.generators["x"], method="a")}
+    plan, before = make_plan(replace(suite, generators=made), ask()), make_plan(suite, ask())
+    assert [training.facts.methods for training in plan.trainings.values()] == 4 * [{"x": "a"}]
+    assert list(plan.trainings) == list(before.trainings)
+
+
 def test_every_cell_reads_the_training_of_its_pair(suite, ask):
     plan = make_plan(suite, ask(protocols=("same", "loo", "cross")))
     for cell in plan.cells:
@@ -107,6 +115,31 @@ def test_a_model_that_is_never_trained_is_tested_once_for_all_cells(suite, ask, 
     (training,) = plan.trainings.values()
     assert (training.loss, training.facts.kind, training.facts.train_generators) == (None, "tested", ())
     assert [one.name for one in plan.tests[training.facts.identity]] == ["a", AUTHENTIC, "b", "c", "d", "x"]
+
+
+def test_a_baseline_that_fits_itself_is_fitted_once_a_set_of_generators_without_loss_recipe_and_seeds(
+    suite, ask, registry
+):
+    floor = owned(registry, "floor", baseline=True)
+    plan = make_plan(suite, ask(floor, protocols=("same", "loo"), losses=["jaccard", "dice"], seeds=(1, 2)))
+    assert len(plan.trainings) == len(set(trained_on(plan))) == 8
+    for training in plan.trainings.values():
+        facts = training.facts
+        assert (facts.kind, facts.seed, facts.loss, facts.loss_expression, facts.recipe) == (
+            "fitted",
+            0,
+            (),
+            None,
+            None,
+        )
+        assert (facts.train, facts.valid) == (training.train.fingerprint, training.valid.fingerprint)
+        assert training.place.startswith(f"made/floor/{'+'.join(facts.train_generators)}/seed0-")
+
+
+def test_a_baseline_that_fits_itself_has_the_budget_of_the_run(suite, ask, registry):
+    plan = make_plan(suite, ask(owned(registry, "floor", baseline=True), protocols=("same", "loo"), budget="matched"))
+    sizes = {len(one.facts.train_generators): sum(one.facts.train_samples) for one in plan.trainings.values()}
+    assert sizes == {1: 6, 3: 6} and {one.facts.budget for one in plan.trainings.values()} == {"full", "matched"}
 
 
 def test_a_matched_budget_changes_leave_one_out_alone(suite, ask):
@@ -245,10 +278,21 @@ def test_one_standard_generator_cannot_be_left_out(suite, ask):
 
 def test_models_that_are_never_trained_can_be_tested_alone(suite, ask, registry):
     models = [owned(registry, "net"), owned(registry, "detector", trainable=False)]
-    plan = make_test_plan(suite, ask(*models), [Tested(generator="b")])
+    plan = make_test_plan(suite, ask(*models), [Tested(generator="b")], ("a",))
     (training,) = plan.trainings.values()
     assert plan.tests == {training.facts.identity: (Tested(generator="b"),)} and plan.cells == ()
     assert training.facts.identity in make_plan(suite, ask(*models)).trainings
+
+
+@pytest.mark.parametrize("generators", [("a", "c"), ()])
+def test_baselines_can_be_fitted_to_be_tested_alone_where_there_is_something_to_fit_them_on(
+    suite, ask, registry, generators
+):
+    models = [owned(registry, "net"), owned(registry, "floor", baseline=True)]
+    plan = make_test_plan(suite, ask(*models), [Tested(generator="b")], generators)
+    assert [(t.model.spec.name, t.facts.train_generators) for t in plan.trainings.values()] == (
+        [("floor", generators)] if generators else []
+    )
 
 
 def test_a_place_is_the_slug_of_its_facts(suite, ask):

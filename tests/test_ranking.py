@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
+import pytest
 from boards import entry_of, improved, submission, untrained, with_claims
 from msgspec.structs import replace
 
-from deeploc_bench.leaderboard.ranking import rank, trust
-from deeploc_bench.scoring.statistics import is_separable
+from deeploc_bench.leaderboard.ranking import party, rank, trust
 
 
 def entry(name="entry", **options):
@@ -24,15 +23,31 @@ def about(one, **changes):
     return dataclasses.replace(one, about=replace(one.about, **changes))
 
 
+def flooded(values, share):
+    """Return a submission's values with this share of each untouched image predicted as manipulated."""
+    for training in values["trainings"]:
+        training["tests"]["authentic"]["fp"] = [int(4096 * share)] * len(training["tests"]["authentic"]["fp"])
+    return with_claims(values)
+
+
+def places(entries):
+    return {row.entry.name: row.place for row in rank(entries).rows}
+
+
 def test_a_clearly_better_entry_ranks_alone_and_like_ones_share_a_rank():
     entries = [better("best", 0.8, seed=1, images=60), entry("one", seed=2, images=60), entry("two", seed=3, images=60)]
-    assert [(one.rank, one.entry.name) for one in rank(entries)][0] == (1, "best")
-    assert sorted(one.rank for one in rank(entries)) == [1, 2, 2]
+    assert places(entries) == {"best": "1", "one": "2", "two": "2"}
 
 
-def test_an_entry_of_one_seed_never_splits_a_group():
-    entries = [better("best", 0.8, seed=1, images=60, seeds=(0,)), entry("one", seed=2, images=60)]
-    assert [one.rank for one in rank(entries)] == [1, 1]
+def test_an_entry_of_one_seed_is_ranked_by_the_variance_between_the_seeds_of_others():
+    best = better("best", 0.8, seed=1, images=60, seeds=(0,))
+    assert places([best, entry("one", seed=2, images=60)]) == {"best": "1", "one": "2"}
+
+
+def test_where_nobody_has_several_seeds_nothing_trained_is_ranked():
+    entries = [better("best", 0.8, seed=1, seeds=(0,)), entry("one", seed=2, seeds=(0,))]
+    detector = entry_of(untrained(submission("detector", seed=7), baseline=False))
+    assert places([*entries, detector]) == {"best": "one seed", "one": "one seed", "detector": "1"}
 
 
 def test_a_matched_budget_and_a_baseline_are_not_ranked_but_a_tested_detector_is():
@@ -43,26 +58,68 @@ def test_a_matched_budget_and_a_baseline_are_not_ranked_but_a_tested_detector_is
         entry_of(untrained(submission("detector", seed=7), baseline=False)),
         entry_of(submission("prior", seed=8) | {"baseline": True}),
     ]
-    ranks = {one.entry.name: one.rank for one in rank(entries)}
-    assert ranks == {"full": 1, "small": None, "trivial": None, "detector": 1, "prior": None}
+    assert places(entries) == {
+        "full": "1",
+        "small": "matched",
+        "trivial": "baseline",
+        "detector": "1",
+        "prior": "baseline",
+    }
 
 
-def test_separability_is_rare_where_there_is_no_difference_and_sure_where_there_is():
-    random = np.random.default_rng(0)
-    sources = [f"p{i // 2}" for i in range(80)]
+@pytest.mark.parametrize(("share", "place"), [(0.19, "1"), (0.21, "floods")])
+def test_what_takes_more_than_a_fifth_of_untouched_images_for_manipulated_is_not_ranked(share, place):
+    assert places([entry_of(flooded(improved("flood", 0.9), share)), entry("honest", seed=2)])["flood"] == place
 
-    def row(level):
-        noise = np.repeat(random.normal(0, 0.1, 40), 2)
-        return [(sources, {k: np.clip(level + noise + random.normal(0, 0.05, 80), 0, 1) for k in range(3)})]
 
-    assert sum(is_separable(row(0.5), row(0.5)) for _ in range(100)) <= 12
-    assert all(is_separable(row(0.65), row(0.5)) for _ in range(10))
+def test_a_row_is_held_against_the_best_baseline_and_finds_something_only_if_surely_above_it():
+    low, high = (entry_of(untrained(submission(name, seed=seed))) for name, seed in (("low", 6), ("high", 7)))
+    rows = {
+        row.entry.name: row for row in rank([better("good", 0.9, images=12), entry("fair", seed=3), low, high]).rows
+    }
+    best = max(low.claims.loo.iou, high.claims.loo.iou)
+    for name in ("good", "fair"):
+        found = rows[name]
+        assert found.above.difference == pytest.approx(found.entry.claims.loo.iou - best, abs=2e-6)
+        assert found.finds is (found.above.low > 0)
+    assert rows["good"].finds and rows["low"].above is None
+
+
+def test_a_gap_is_told_only_where_the_same_generator_row_beats_the_baselines():
+    trivial = entry_of(untrained(submission("trivial", seed=6, images=60)))
+    rows = {
+        row.entry.name: row
+        for row in rank([better("good", 0.9, images=60), entry("idle", seed=6, images=60), trivial]).rows
+    }
+    assert rows["good"].gap == rows["good"].entry.claims.gap is not None
+    assert rows["idle"].entry.claims.gap is not None and rows["idle"].gap is None
 
 
 def test_trust_needs_another_party_that_agrees():
     first = entry("first")
-    again = entry_of(submission("again") | {"reproduces": "first", "contact": "another party"})
+    again = about(entry("again", seed=9), reproduces="first", contact="another party", date=first.about.date)
     assert trust(first, [again]) == "reproduced"
-    assert trust(first, [about(again, contact=first.about.contact)]) == "self-reported"
     far = about(better("far", 0.9), reproduces="first", contact="another party")
     assert trust(first, [far]) == "self-reported"
+
+
+@pytest.mark.parametrize(
+    "contact", ["somebody 0", " Somebody  0", "SOMEBODY-0", "mailto:somebody0", "ｓｏｍｅｂｏｄｙ 0"]
+)
+def test_the_same_party_is_known_however_it_writes_its_contact(contact):
+    first = entry("first")
+    again = about(entry("again", seed=9), reproduces="first", contact=contact)
+    assert party(again) == party(first) and trust(first, [again]) == "self-reported"
+
+
+def test_a_byte_copy_and_an_earlier_run_are_no_reproduction():
+    first = entry("first")
+    copy = about(entry("copy"), reproduces="first", contact="another party")
+    earlier = about(entry("earlier", seed=9), reproduces="first", contact="b", date=first.about.date.replace(year=2025))
+    assert trust(first, [copy]) == trust(first, [earlier]) == "self-reported"
+
+
+def test_a_reviewer_may_mark_a_row_as_confirmed_and_a_reproduction_counts_for_more():
+    first = about(entry("first"), confirmed="by its authors")
+    again = about(entry("again", seed=9), reproduces="first", contact="another party")
+    assert trust(first, []) == "confirmed" and trust(first, [again]) == "reproduced"

@@ -105,6 +105,14 @@ def test_a_model_from_scratch_takes_no_weights_whatever_is_set(weights):
     assert resolved(f"weights={weights}", pretraining="none").weights == "none"
 
 
+@pytest.mark.parametrize(("own", "expected"), [({}, None), ({"input_size": 96}, 96)])
+def test_a_baseline_keeps_its_own_weights_and_input_size_and_is_the_same_beside_every_row(own, expected):
+    asked = load_recipe("poster"), {"input_size": 64, "weights": "none", "precision": "bf16"}
+    spec = Model(name="floor", build=object, reference=None, pretraining="imagenet", baseline=True, recipe=own)
+    found = resolve(replace(asked[0], input_size=32), spec, asked[1])
+    assert (found.input_size, found.weights, found.precision) == (expected, "default", "bf16")
+
+
 def test_a_file_of_weights_is_taken_where_it_is(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"")
     assert resolved(f"weights={tmp_path}/w.safetensors").weights == f"{tmp_path}/w.safetensors"

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import html
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeploc_bench.results.render import Link, Table, as_markdown, as_text, escape, link, number
+from deeploc_bench.results.render import (
+    FORMATS,
+    Link,
+    Table,
+    as_csv,
+    as_latex,
+    as_markdown,
+    as_text,
+    escape,
+    interval_of,
+    link,
+    number,
+    starred,
+)
 
 TABLE = Table(
     caption="loo · made",
@@ -30,11 +44,24 @@ HOSTILE = [
     "&lt;b&gt;",
     "\N{LINE SEPARATOR}next",
 ]
-SPECIAL = set("\\`*_{}[]()!|~<>\n\r")
+SPECIAL = set("\\`*_{}[]!|~<>\n\r")
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.5, "0.50"), (0.0, "0.00"), (1.0, "1.00"), (0.999, "1.00"), (float("nan"), "-"), (None, "-")]
+    ("value", "text"),
+    [
+        (0.5, "0.500"),
+        (0.0, "0.000"),
+        (-0.0, "0.000"),
+        (-0.0001, "0.000"),
+        (1.0, "1.000"),
+        (0.9996, "1.000"),
+        (0.0625, "0.063"),  # half up, as on paper: a float's own rounding gives 0.062
+        (0.4345, "0.435"),
+        (-0.0625, "-0.063"),
+        (float("nan"), "-"),
+        (None, "-"),
+    ],
 )
 def test_a_fraction_is_printed_and_a_dash_where_it_is_undefined(value, text):
     assert number(value) == text
@@ -105,3 +132,47 @@ def test_no_text_changes_the_shape_of_a_markdown_table(text):
 )
 def test_the_target_of_a_link_cannot_end_it(target, found):
     assert link(Link(text="x", target=target)) == f"[x]({found})"
+
+
+def test_a_difference_has_its_sign_and_an_interval_its_words():
+    assert [number(value, "+") for value in (0.1, -0.1, 0.0, float("nan"))] == ["+0.100", "-0.100", "+0.000", "-"]
+    assert interval_of(-0.05, 0.1, "+") == "-0.050 to +0.100" and interval_of(None, 0.1) == "-"
+
+
+def test_csv_has_the_caption_in_its_first_column_and_numbers_without_a_star():
+    first = Table(
+        caption="a, b\nmore", headers=("on", "IoU"), lines=(("x", starred("0.500")), (Link(text="y", target="z"), "-"))
+    )
+    other = Table(caption="c", headers=("on", "IoU"), lines=(("x", "0.700"),))
+    third = Table(caption="d", headers=("on",), lines=(("x",),))
+    assert list(csv.reader(as_csv(first, other, third).splitlines())) == [
+        ["table", "on", "IoU"],
+        ["a, b", "x", "0.500"],
+        ["a, b", "y", "-"],
+        ["c", "x", "0.700"],
+        [],
+        ["table", "on"],
+        ["d", "x"],
+    ]
+
+
+def test_latex_is_a_booktabs_table_whose_texts_are_escaped():
+    text = as_latex(Table(caption="a & b", headers=("95 % interval", "m_1"), lines=(("a&b", "$x$"),), notes=("n",)))
+    assert text.splitlines()[:2] == ["% a & b", "% n"]
+    assert (
+        "\\toprule" in text and "95 \\% interval" in text and "m\\_1" in text and "a\\&b" in text and "\\$x\\$" in text
+    )
+
+
+def test_a_markdown_page_has_captions_and_notes_that_no_text_breaks():
+    page = FORMATS["markdown"](Table(caption="a|b", headers=("x",), lines=((starred("0.1"),),), notes=("<i>", "two")))
+    assert page.splitlines() == [
+        "a&#124;b",
+        "",
+        "| x        |",
+        "|----------|",
+        "| 0.1&#42; |",
+        "",
+        "- &lt;i&gt;",
+        "- two",
+    ]

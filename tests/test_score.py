@@ -132,9 +132,11 @@ def test_what_it_was_trained_on_decides_the_row(score, tmp_path):
         for flags in [(), ("--trained-on", "bright"), ("--trained-on", "dark"), ("--trained-on", "dark,bright")]
     }
     assert [found[0] for found in protocols.values()] == ["score", "loo", "same", "score"]
+    models = [cell["model"] for cell in printed_json(score(folder, "--trained-on", "dark,bright", "--json"))["cells"]]
+    assert models == ["elsewhere", "all-manipulated", "local-noise", "position-prior"]
     table = score(folder, "--trained-on", "bright").stdout
     assert "loo · tiny · elsewhere · made elsewhere · seed 0" in table and "w/o dark" in table
-    assert "| all-manipulated   | centre-prior   |" in table
+    assert "| all-manipulated   | local-noise   | position-prior   |" in table
 
 
 @pytest.mark.slow

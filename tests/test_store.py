@@ -19,7 +19,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch
 from deeploc_bench.plan.store import Tested
 
-TRAINS = {"trained": ("b", "c", "d"), "tested": (), "scored": ("b", "c", "d")}
+TRAINS = {"trained": ("b", "c", "d"), "fitted": ("b", "c", "d"), "tested": (), "scored": ("b", "c", "d")}
 FACTS = {kind: facts_of(train, kind=kind) for kind, train in TRAINS.items()}
 TRAINED = FACTS["trained"]
 RECORDS = records_of([0.25, 0.5, 0.75, 1.0])
@@ -195,6 +195,15 @@ def test_a_training_is_finished_when_its_model_is_there(tmp_path):
     assert store.is_trained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_ready"), [("trained", False), ("fitted", False), ("tested", True), ("scored", True)]
+)
+def test_only_what_is_learned_waits_for_its_model(tmp_path, kind, is_ready):
+    assert store.is_ready(tmp_path, FACTS[kind]) is is_ready
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert store.is_ready(tmp_path, FACTS[kind])
+
+
 @pytest.mark.parametrize("expression", ["jaccard", "0.5*dice+0.5*focal"])
 def test_a_place_holds_no_star(expression):
     facts = msgspec.structs.replace(TRAINED, loss_expression=expression)
@@ -202,8 +211,9 @@ def test_a_place_holds_no_star(expression):
     assert store.place_of(facts) == f"made/{what}/b+c+d/seed0-{TRAINED.identity[:8]}"
 
 
-def test_what_is_not_trained_here_says_so_in_its_place():
+def test_what_has_no_loss_says_in_its_place_what_it_was_made_of():
     assert store.place_of(FACTS["tested"]) == f"made/net/untrained/seed0-{FACTS['tested'].identity[:8]}"
+    assert store.place_of(FACTS["fitted"]) == f"made/net/b+c+d/seed0-{FACTS['fitted'].identity[:8]}"
     assert store.place_of(FACTS["scored"]) == f"made/net/b+c+d/seed0-{FACTS['scored'].identity[:8]}"
     nobody = facts_of(kind="scored")
     assert store.place_of(nobody) == f"made/net/undeclared/seed0-{nobody.identity[:8]}"

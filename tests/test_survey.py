@@ -11,6 +11,13 @@ from conftest import printed_json
 from PIL import Image
 from trees import dolos_tree
 
+from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.findings import refuse
+from deeploc_bench.contract.specs import AUTHENTIC, Sample
+from deeploc_bench.data.packs import pack
+from deeploc_bench.data.suites import Generator, Suite
+from deeploc_bench.data.survey import survey
+
 ROOT = "celebahq/fake"
 
 
@@ -66,6 +73,18 @@ PLANTED = {
     "a gray mask": (mask_of(lambda m: np.full_like(m, 128)), "gray", "error", "masks/test/test0001-1.png"),
     "an empty mask": (mask_of(lambda m: np.full_like(m, 255)), "empty", "error", "its levels are all 255"),
     "a source on both sides": (leak, "leak", "error", "source 'test0001' stands in"),
+    "an image on both sides": (
+        lambda f: shutil.copy(f / "lama/images/valid/valid0000-0.png", f / "ldm/images/test/test0001-1.png"),
+        "leak",
+        "error",
+        "ldm/images/test/test0001-1.png",
+    ),
+    "an authentic test image that is trained on": (
+        lambda f: shutil.copy(f / "ldm/images/train/train0002-0.png", f.parent / "real/test/test0001.png"),
+        "leak",
+        "error",
+        "real/test/test0001.png",
+    ),
     "the wrong polarity": (invert_all, "polarity", "warning", "lama/test: masks cover"),
     "soft mask levels": (mask_of(lambda m: np.where(m > 0, 250, 4).astype(np.uint8)), "levels", "warning", "images/test/test0001-1.png"),
     "stems that differ": (
@@ -110,7 +129,10 @@ def test_everything_is_listed_at_once_counts_first_and_run_refuses_before_traini
         plant(tree / ROOT)
     flags = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     told = deeploc("data", "check", "dolos", "--data", tree, **flags).stdout
-    for line in ("error [missing] 1 files are missing", "error [leak] 1 sources are both trained on and tested on"):
+    for line in (
+        "error [missing] 1 files are missing",
+        "error [leak] 1 sources or images are both trained on and tested on",
+    ):
         assert line in told
     assert told.index("error [missing]") < told.index("error [leak]") < told.index("warning [stems]")
     refused = deeploc("run", "--suite", "dolos", "--data", tree, "--model", "residual-unet", **flags)
@@ -126,3 +148,71 @@ def test_warnings_are_told_and_the_run_goes_on(deeploc, tree, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "warning [stems] 2 ids do not stand in every generator" in done.stderr
     assert "| w/o lama        | lama        |" in done.stdout
+
+
+def suite_of(**splits):
+    """Return a suite out of (source, number of the image) for each sample of each `generator_split`."""
+    generators = {}
+    for place, samples in splits.items():
+        name, split = place.split("_")
+        made = [
+            Sample(
+                id=f"{split}-{i:04}",
+                source=source,
+                image=np.full((4, 4, 3), [number // 256, number % 256, 0], np.uint8).copy,
+                mask=None if name == AUTHENTIC else np.eye(4, dtype=bool).copy,
+            )
+            for i, (source, number) in enumerate(samples)
+        ]
+        packed = pack(made, inverted=False, folder=None, tick=lambda: None)
+        generators.setdefault(name, {})[split] = packed
+    roles = {name: "standard" if "train" in packs else "test-only" for name, packs in generators.items()}
+    return Suite(
+        name="made",
+        generators={name: Generator(name=name, role=roles[name], splits=packs) for name, packs in generators.items()},
+    )
+
+
+def found(check, **splits):
+    return [str(finding) for finding in survey(suite_of(**splits)) if finding.check == check]
+
+
+def test_an_image_that_is_trained_on_and_tested_on_is_a_leak_of_both_files_and_no_duplicate():
+    splits = {"a_train": [("s1", 1), ("s2", 2)], "a_valid": [("s3", 3)], "b_test": [("t1", 2), ("t2", 3), ("t3", 4)]}
+    assert found("leak", **splits) == [
+        "one image stands in a/train: train-0001 and in b/test: test-0000",
+        "one image stands in a/valid: valid-0000 and in b/test: test-0001",
+    ]
+    assert found("duplicate", **splits) == []
+
+
+def test_an_authentic_test_image_that_is_trained_on_is_a_leak():
+    splits = {"a_train": [("s1", 1)], "authentic_test": [("t1", 1)]}
+    assert found("leak", **splits) == ["one image stands in a/train: train-0000 and in authentic/test: test-0000"]
+
+
+@pytest.mark.parametrize("place", ["a_train", "a_valid", "a_test"])
+def test_an_image_that_stands_twice_on_one_side_is_a_duplicate_and_no_leak(place):
+    split = place.partition("_")[2]
+    splits = {place: [("s1", 1)], f"b_{split}": [("s2", 1)]}
+    assert found("leak", **splits) == []
+    assert found("duplicate", **splits) == [f"b/{split}: {split}-0000 is a/{split}: {split}-0000"]
+
+
+def test_an_image_and_its_source_on_both_sides_are_one_leak():
+    splits = {"a_train": [("s1", 1)], "b_test": [("s1", 1)]}
+    assert found("leak", **splits) == ["source 's1' stands in a/train: train-0000 and in b/test: test-0000"]
+    assert found("leak", a_train=[("s1", 1)], b_test=[("s1", 1), ("t1", 1)])[1:] == [
+        "one image stands in a/train: train-0000 and in b/test: test-0001"
+    ]
+
+
+def test_thousands_of_leaking_images_are_one_message_of_a_few_lines():
+    suite = suite_of(
+        a_train=[(f"s{i}", i) for i in range(2000)], a_test=[(f"t{i}", i) for i in range(2000)], a_valid=[("v", 9999)]
+    )
+    with pytest.raises(DataError) as caught:
+        refuse("suite 'made'", survey(suite))
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  error [leak] 2000 sources or images are both trained on and tested on"
+    assert (len(lines), lines[-1].strip()) == (6, "and 1997 more")

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 from msgspec.structs import replace
 from runs import QUICK, authentic_of, cell, facts_of, others, row
 
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan.facts import Testing
-from deeploc_bench.results.tables import dialect_table, make_rows, score_tables, sections
+from deeploc_bench.results.rows import make_rows
+from deeploc_bench.results.sections import sections
+from deeploc_bench.results.tables import (
+    SOURCES_ONLY,
+    by_area,
+    by_generator,
+    by_seed,
+    cells_json,
+    dialect_table,
+    score_tables,
+    tables_of,
+)
 from deeploc_bench.scoring.dialects import find_dialect
 
 FIRST = {"a": [0.10, 0.30], "b": [0.40, 0.60], "c": [0.60, 0.60], "d": [0.80, 1.00]}
 SECOND = {"a": [0.30, 0.50], "b": [0.40, 0.40], "c": [0.40, 0.80], "d": [1.00, 1.00]}
 FLOOR = {"a": [0.10, 0.10], "b": [0.20, 0.20], "c": [0.30, 0.30], "d": [0.20, 0.20]}
 UNTRAINED = {"kind": "tested", "baseline": True, "model": "floor"}
+
+
+def title(table):
+    """Return the caption of a table without what it says of its intervals."""
+    return table.caption.partition("\n")[0]
 
 
 def column(table, header):
@@ -29,29 +48,29 @@ def held_out(table, header="IoU"):
 
 def test_a_row_says_what_was_left_out_and_its_mean_is_over_the_generators():
     (table,) = score_tables(row(FIRST))
-    assert table.caption == "loo · made · net + jaccard · quick · seed 0"
+    assert title(table) == "loo · made · net + jaccard · quick · seed 0"
     assert column(table, "IoU") == {
-        ("w/o a", "a"): "0.20",
-        ("w/o b", "b"): "0.50",
-        ("w/o c", "c"): "0.60",
-        ("w/o d", "d"): "0.90",
-        ("mean", ""): "0.55",
+        ("w/o a", "a"): "0.200",
+        ("w/o b", "b"): "0.500",
+        ("w/o c", "c"): "0.600",
+        ("w/o d", "d"): "0.900",
+        ("mean", ""): "0.550",
     }
 
 
 def test_seeds_are_averaged_image_by_image_and_paired_by_number():
     (table,) = score_tables([*row(SECOND, seed=7), *row(FIRST, seed=3)])
-    assert table.caption.endswith(" · seeds 3, 7")
-    assert held_out(table) == {"a": "0.30", "b": "0.45", "c": "0.60", "d": "0.95", "mean": "0.57"}
+    assert title(table).endswith(" · seeds 3, 7")
+    assert held_out(table) == {"a": "0.300", "b": "0.450", "c": "0.600", "d": "0.950", "mean": "0.575"}
     # of each seed: a .2 .4, b .5 .4, c .6 .6, d .9 1, mean .55 .6
-    assert held_out(table, "sd over seeds") == {"a": "0.14", "b": "0.07", "c": "0.00", "d": "0.07", "mean": "0.04"}
+    assert held_out(table, "sd over seeds") == {"a": "0.141", "b": "0.071", "c": "0.000", "d": "0.071", "mean": "0.035"}
 
 
 def test_only_seeds_that_every_cell_has_are_averaged():
     lacking = [cell for cell in row(SECOND, seed=1) if cell.pair.test_generator != "c"]
     (table,) = score_tables([*row(FIRST, seed=0), *lacking])
-    assert table.caption.endswith(" · seed 0 (incomplete, left out: 1)")
-    assert held_out(table) == {"a": "0.20", "b": "0.50", "c": "0.60", "d": "0.90", "mean": "0.55"}
+    assert title(table).endswith(" · seed 0 (incomplete, left out: 1)")
+    assert held_out(table) == {"a": "0.200", "b": "0.500", "c": "0.600", "d": "0.900", "mean": "0.550"}
 
 
 def test_seeds_of_equal_count_but_other_numbers_are_not_paired():
@@ -63,9 +82,9 @@ def test_seeds_of_equal_count_but_other_numbers_are_not_paired():
 
 def test_a_missing_cell_is_a_dash_and_the_mean_says_how_many_there_are():
     (table,) = score_tables(row({test: FIRST[test] for test in "abd"}))
-    assert held_out(table) == {"a": "0.20", "b": "0.50", "c": "-", "d": "0.90", "mean": "3 of 4"}
+    assert held_out(table) == {"a": "0.200", "b": "0.500", "c": "-", "d": "0.900", "mean": "3 of 4"}
     assert column(table, "95 % interval (1 sources)")[("w/o c", "c")] == "-"
-    assert make_rows(row({test: FIRST[test] for test in "abd"})).mean.summary is None
+    assert make_rows(row({test: FIRST[test] for test in "abd"})).mean.score is None
 
 
 def test_a_baseline_stands_beside_each_pair_and_its_mean_covers_the_same_generators():
@@ -73,14 +92,14 @@ def test_a_baseline_stands_beside_each_pair_and_its_mean_covers_the_same_generat
     floor_extra = cell("x", [1.0, 1.0], train=others("a"), extra=("x",), **UNTRAINED)
     (table,) = score_tables([*row(FIRST, extra=("x",)), extra, *row(FLOOR, **UNTRAINED, extra=("x",)), floor_extra])
     floors = column(table, "floor")
-    assert [floors[(f"w/o {test}", test)] for test in "abcd"] == ["0.10", "0.20", "0.30", "0.20"]
-    assert floors[("mean", "")] == "0.20" and floors[("w/o a", "x")] == "1.00"
-    assert column(table, "IoU")[("mean", "")] == "0.55"
+    assert [floors[(f"w/o {test}", test)] for test in "abcd"] == ["0.100", "0.200", "0.300", "0.200"]
+    assert floors[("mean", "")] == "0.200" and floors[("w/o a", "x")] == "1.000"
+    assert column(table, "IoU")[("mean", "")] == "0.550"
 
 
 def test_a_baseline_that_lacks_a_cell_has_no_mean():
     (table,) = score_tables([*row(FIRST), *row({"a": FLOOR["a"], "b": FLOOR["b"]}, **UNTRAINED)])
-    assert held_out(table, "floor") == {"a": "0.10", "b": "0.20", "c": "-", "d": "-", "mean": "2 of 4"}
+    assert held_out(table, "floor") == {"a": "0.100", "b": "0.200", "c": "-", "d": "-", "mean": "2 of 4"}
 
 
 def test_two_codes_of_a_baseline_are_two_columns_and_never_one():
@@ -105,15 +124,15 @@ def test_what_belongs_to_no_protocol_is_apart_by_what_it_was_trained_on_and_its_
         cell("a", SECOND["a"], train=("b", "c"), facts=facts_of(("b", "c"), kind="scored", model="closed"), **scored)
     ]
     first, second = score_tables([*one, *two])
-    assert held_out(first) == {"a": "0.20", "b": "0.50", "c": "-", "d": "-", "mean": "2 of 4"}
-    assert held_out(second) == {"a": "0.40", "b": "-", "c": "-", "d": "-", "mean": "1 of 4"}
+    assert held_out(first) == {"a": "0.200", "b": "0.500", "c": "-", "d": "-", "mean": "2 of 4"}
+    assert held_out(second) == {"a": "0.400", "b": "-", "c": "-", "d": "-", "mean": "1 of 4"}
     assert "trained on b+c" in second.caption and "trained on" not in first.caption
 
 
 def test_baselines_stand_alone_where_nothing_else_was_tested():
     (table,) = score_tables(row(FLOOR, **UNTRAINED))
-    assert table.caption == "loo · made · floor · never trained · seed 0"
-    assert held_out(table)["mean"] == "0.20" and "floor" not in table.headers
+    assert title(table) == "loo · made · floor · never trained · seed 0"
+    assert held_out(table)["mean"] == "0.200" and "floor" not in table.headers
 
 
 APART = {
@@ -127,16 +146,16 @@ APART = {
 @pytest.mark.parametrize("changes", APART.values(), ids=APART)
 def test_what_differs_in_more_than_the_seed_is_another_experiment(changes):
     one, other = score_tables([*row(FIRST, seed=0), *row(SECOND, seed=1, **changes)])
-    means = {table.caption.rpartition("seed ")[2]: held_out(table)["mean"] for table in (one, other)}
-    assert means == {"0": "0.55", "1": "0.60"}
+    means = {title(table).rpartition("seed ")[2]: held_out(table)["mean"] for table in (one, other)}
+    assert means == {"0": "0.550", "1": "0.600"}
     assert "sd over seeds" not in one.headers + other.headers
-    assert one.caption.replace("seed 0", "") != other.caption.replace("seed 1", "")
+    assert title(one).replace("seed 0", "") != title(other).replace("seed 1", "")
 
 
 def test_two_weights_files_are_two_experiments_told_apart_by_their_hash():
     files = [row(FIRST, recipe=replace(QUICK, weights="file"), weights=digit * 64) for digit in "12"]
     tables = score_tables([cell for cells in files for cell in cells])
-    assert sorted(table.caption for table in tables) == sorted(
+    assert sorted(title(table) for table in tables) == sorted(
         f"loo · made · net + jaccard · quick, weights=file · experiment {cells[0].facts.experiment[:8]} · seed 0"
         for cells in files
     )
@@ -144,7 +163,7 @@ def test_two_weights_files_are_two_experiments_told_apart_by_their_hash():
 
 def test_recipes_of_one_content_are_one_recipe_whatever_they_are_called():
     (table,) = score_tables([*row(FIRST, seed=0), *row(SECOND, seed=1, recipe=replace(QUICK, name="mine"))])
-    assert held_out(table)["mean"] == "0.57"
+    assert held_out(table)["mean"] == "0.575"
 
 
 def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row():
@@ -153,23 +172,23 @@ def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row
         changes = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
         cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **changes))
     (table,) = score_tables(cells)
-    assert column(table, "IoU")[("w/o a", "x")] == "-" and held_out(table)["mean"] == "0.57"
+    assert column(table, "IoU")[("w/o a", "x")] == "-" and held_out(table)["mean"] == "0.575"
 
 
 def test_a_detector_that_is_only_tested_has_a_table_of_its_own():
     detector = {"kind": "tested", "model": "detector"}
     own, trained = score_tables([*row(SECOND, **detector), *row(FIRST), *row(FLOOR, **UNTRAINED)])
-    assert own.caption == "loo · made · detector · never trained · seed 0"
-    assert held_out(own) == {"a": "0.40", "b": "0.40", "c": "0.60", "d": "1.00", "mean": "0.60"}
-    assert held_out(own, "floor")["mean"] == held_out(trained, "floor")["mean"] == "0.20"
+    assert title(own) == "loo · made · detector · never trained · seed 0"
+    assert held_out(own) == {"a": "0.400", "b": "0.400", "c": "0.600", "d": "1.000", "mean": "0.600"}
+    assert held_out(own, "floor")["mean"] == held_out(trained, "floor")["mean"] == "0.200"
     assert "detector" not in trained.headers
 
 
 def test_predictions_made_elsewhere_on_unknown_generators_have_a_table_without_claims():
     facts = facts_of(kind="scored", model="closed")
     (table,) = score_tables([cell("a", [0.2, 0.4], train=(), protocol="score", facts=facts)])
-    assert table.caption == "score · made · closed · made elsewhere · seed 0"
-    assert table.lines[0][:3] == ("not declared", "a", "0.30")
+    assert title(table) == "score · made · closed · made elsewhere · seed 0"
+    assert table.lines[0][:3] == ("not declared", "a", "0.300")
 
 
 def test_a_generator_called_gap_or_mean_keeps_its_numbers():
@@ -177,10 +196,10 @@ def test_a_generator_called_gap_or_mean_keeps_its_numbers():
     cells = row({"gap": [0.1], "mean": [0.2], "iou": [0.6]}, standard_generators=names)
     (table,) = score_tables(cells)
     assert [line[:3] for line in table.lines] == [
-        ("w/o gap", "gap", "0.10"),
-        ("w/o mean", "mean", "0.20"),
-        ("w/o iou", "iou", "0.60"),
-        ("mean", "", "0.30"),
+        ("w/o gap", "gap", "0.100"),
+        ("w/o mean", "mean", "0.200"),
+        ("w/o iou", "iou", "0.600"),
+        ("mean", "", "0.300"),
     ]
 
 
@@ -190,13 +209,13 @@ def test_a_perturbed_column_is_over_the_seeds_of_the_one_beside_it():
     (table,) = score_tables([*clean, *row(FLOOR, seed=0, **blurred)])
     assert set(held_out(table, "blur-2").values()) == {"-", "0 of 4"}
     (table,) = score_tables([*clean, *row(FLOOR, seed=0, **blurred), *row(FLOOR, seed=1, **blurred)])
-    assert held_out(table, "blur-2") == {"a": "0.10", "b": "0.20", "c": "0.30", "d": "0.20", "mean": "0.20"}
+    assert held_out(table, "blur-2") == {"a": "0.100", "b": "0.200", "c": "0.300", "d": "0.200", "mean": "0.200"}
 
 
 def test_a_table_of_perturbed_records_alone_says_so():
     (table,) = score_tables(row(FIRST, perturbation=Perturbation(kind="blur", value=2)))
-    assert table.caption == "loo · made · net + jaccard · quick · seed 0 · blur-2"
-    assert held_out(table)["mean"] == "0.55" and "blur-2" not in table.headers
+    assert title(table) == "loo · made · net + jaccard · quick · seed 0 · blur-2"
+    assert held_out(table)["mean"] == "0.550" and "blur-2" not in table.headers
 
 
 def test_a_matrix_has_a_dash_where_nothing_was_tested():
@@ -208,7 +227,7 @@ def test_a_matrix_has_a_dash_where_nothing_was_tested():
     ]
     (table,) = score_tables(cells)
     assert table.headers == ("train on \\ test on", "a", "b")
-    assert table.lines == (("a", "0.90", "0.40"), ("b", "-", "0.80"))
+    assert table.lines == (("a", "0.900", "0.400"), ("b", "-", "0.800"))
 
 
 def test_the_false_alarm_area_is_a_mean_over_seeds_and_over_the_trainings_of_a_row():
@@ -219,18 +238,18 @@ def test_the_false_alarm_area_is_a_mean_over_seeds_and_over_the_trainings_of_a_r
     ]
     (table,) = score_tables(cells)
     found = held_out(table, "false alarm area")
-    assert found == {"a": "0.15", "b": "0.25", "c": "0.35", "d": "0.85", "mean": "0.40"}
+    assert found == {"a": "0.150", "b": "0.250", "c": "0.350", "d": "0.850", "mean": "0.400"}
 
 
 def test_a_section_holds_the_cells_that_its_tables_are_made_of():
     one, other = row(FIRST), row(SECOND, recipe=replace(QUICK, lr=0.001))
     found = sections([*one, *other, *row(FLOOR, **UNTRAINED)])
-    assert [section.title for section in found] == [
+    assert [section.name for section in found] == [
         "loo · made · net + jaccard · quick",
         "loo · made · net + jaccard · quick, lr=0.001",
     ]
     assert [section.cells for section in found] == [tuple(one), tuple(other)]
-    assert [table for section in found for table in section.tables] == score_tables(
+    assert [table for section in found for table in tables_of(section)] == score_tables(
         [*one, *other, *row(FLOOR, **UNTRAINED)]
     )
 
@@ -243,3 +262,102 @@ def test_a_dialect_that_counts_authentic_images_has_a_column_with_and_one_withou
         ("net + jaccard", "0", "b+c+d", "a", "0.500", "0.500", "0.500", "0.500"),
         ("net + jaccard", "0", "a+c+d", "b", "0.500", "0.500", "0.500", "-"),
     ]
+
+
+def test_a_row_is_held_against_the_best_baseline_of_its_pair_and_one_below_it_has_a_star():
+    other = {"a": [0.0, 0.0], "b": [0.0, 0.0], "c": [0.9, 0.9], "d": [0.0, 0.0]}
+    (table,) = score_tables([*row(FIRST), *row(FLOOR, **UNTRAINED), *row(other, **UNTRAINED | {"model": "other"})])
+    found = held_out(table, "above best baseline")
+    assert {name: text.partition(",")[0] for name, text in found.items()} == {
+        "a": "+0.100",
+        "b": "+0.300",
+        "c": "-0.300",
+        "d": "+0.700",
+        "mean": "+0.325",  # of the two baselines' means, .2 and .225
+    }
+    assert held_out(table)["c"] == "0.600*" and "*" not in held_out(table)["mean"]
+    assert table.notes == ("* below the best baseline of the line",)
+
+
+def test_a_baseline_of_other_images_is_shown_and_not_compared_with():
+    floor = row({test: [0.1, 0.2, 0.3] for test in "abcd"}, **UNTRAINED)
+    (table,) = score_tables([*row(FIRST), *floor])
+    assert set(held_out(table, "above best baseline").values()) == {"-"}
+    assert held_out(table, "floor")["a"] == "0.200"
+
+
+FOUR = {test: [0.2, 0.4, 0.6, 0.8] for test in "abcd"}
+WIDE = {test: [0.4, 0.5, 0.6] * 4 for test in "abcd"}
+HIGHER = {test: [0.41, 0.51, 0.61] * 4 for test in "abcd"}
+
+
+def test_where_nobody_has_several_seeds_the_header_says_what_intervals_lack():
+    (table,) = score_tables(row(FOUR))
+    assert table.caption.endswith("\n" + SOURCES_ONLY) and table.headers[3] == "95 % interval (2 sources)"
+    detector = score_tables(row(FOUR, kind="tested", model="detector"))[0]
+    assert SOURCES_ONLY not in detector.caption  # it has no seed
+
+
+def test_the_variance_between_seeds_of_one_row_widens_the_intervals_of_all_beside_it():
+    slow = row(WIDE, recipe=replace(QUICK, lr=0.001))
+    (alone,) = score_tables(slow)
+    fast, beside = score_tables([*row(WIDE, seed=0), *row(HIGHER, seed=1), *slow])
+    assert SOURCES_ONLY not in beside.caption and beside.headers[3] == "95 % interval (6 sources and seeds)"
+    widths = []
+    for table in (alone, beside):
+        low, high = column(table, table.headers[3])["mean", ""].split(" to ")
+        widths.append(float(high) - float(low))
+    assert held_out(alone)["mean"] == held_out(beside)["mean"] == "0.500" and widths[1] > widths[0] > 0
+    assert held_out(fast)["mean"] == "0.505"
+
+
+def test_a_test_only_generator_of_a_method_that_was_trained_on_is_called_seen():
+    about = {"extra": ("x",), "methods": {"x": "b"}}
+    cells = [cell("x", [0.5], train=others(test), **about) for test in "abcd"]
+    (table,) = score_tables([*row(FIRST, **about), *cells])
+    shown = [line[:2] for line in table.lines if line[1].startswith("x")]
+    assert shown == [("w/o a", "x (seen)"), ("w/o b", "x"), ("w/o c", "x (seen)"), ("w/o d", "x (seen)")]
+    assert [value["seen"] for value in cells_json(cells)] == [True, False, True, True]
+
+
+def test_by_generator_has_a_line_a_method_and_its_baselines():
+    cells = [*row(FIRST), *row(SECOND, recipe=replace(QUICK, lr=0.001)), *row(FLOOR, **UNTRAINED)]
+    (table,) = by_generator(cells)
+    assert table.headers == ("model + loss", "recipe", "seeds", "a", "b", "c", "d", "mean")
+    assert table.lines == (
+        ("net + jaccard", "quick", "0", "0.200", "0.500", "0.600", "0.900", "0.550"),
+        ("net + jaccard", "quick, lr=0.001", "0", "0.400", "0.400", "0.600", "1.000", "0.600"),
+        ("floor", "-", "-", "0.100", "0.200", "0.300", "0.200", "0.200"),
+    )
+
+
+def test_by_seed_has_a_column_a_seed():
+    (table,) = by_seed([*row(FIRST, seed=3), *row(SECOND, seed=7)])
+    assert table.headers == ("train on", "test on", "seed 3", "seed 7", "IoU", "sd over seeds")
+    assert table.lines[0] == ("w/o a", "a", "0.200", "0.400", "0.300", "0.141")
+    assert table.lines[-1] == ("mean", "", "0.550", "0.600", "0.575", "0.035")
+
+
+def with_areas(one, areas):
+    """Return a cell whose masks have these areas out of 1,000 pixels, half of each found and nothing else."""
+    tp = np.array(areas) // 2
+    none = 0 * tp
+    counts = np.stack([tp, none, np.array(areas) - tp, 1000 - np.array(areas), none, none], axis=1)
+    return dataclasses.replace(one, records=dataclasses.replace(one.records, counts=counts, histograms=None))
+
+
+def test_by_area_has_the_iou_of_small_middle_and_large_masks():
+    cells = [with_areas(one, [98, 100, 300, 302]) for one in row(FOUR)]
+    (table,) = by_area(cells)
+    assert table.headers[2:] == ("under 10 %", "images", "10 to 30 %", "images", "over 30 %", "images")
+    assert table.lines[0] == ("w/o a", "a", "0.500", "1", "0.500", "2", "0.500", "1")
+    assert table.lines[-1] == ("mean", "", "0.500", "4", "0.500", "8", "0.500", "4")
+    (table,) = by_area([with_areas(one, [50, 60, 70, 80]) for one in row(FOUR)])
+    assert table.lines[0] == ("w/o a", "a", "0.500", "4", "-", "0", "-", "0")
+
+
+def test_the_interval_of_a_cell_as_json_holds_the_seeds_of_all_cells():
+    one = row(WIDE, seed=0)
+    alone, together = cells_json(one)[0], cells_json([*one, *row(HIGHER, seed=1)])[0]
+    assert alone["iou"] == together["iou"] == 0.5 and alone["interval"] != together["interval"]
+    assert (alone["sources"], alone["image_auc"], alone["seen"]) == (6, None, False)

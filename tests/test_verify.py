@@ -170,8 +170,12 @@ TAMPERED = {
     "a count as text": (lambda v: held_out(v)["tp"].__setitem__(0, "9"), "schema"),
     "a huge count": (lambda v: held_out(v)["tp"].__setitem__(0, 10**30), "schema"),
     "a claimed mean": (put("claims", "loo", "iou", value=0.99), "claims"),
-    "a claim off by the last digit": (lambda v: v["claims"]["loo"].update(iou=v["claims"]["loo"]["iou"] + 2e-16), "claims"),
-    "a claimed interval": (put("claims", "loo", "low", value=0.4), "claims"),
+    "a claim off by the last digit": (lambda v: v["claims"]["loo"].update(iou=v["claims"]["loo"]["iou"] + 1e-6), "claims"),
+    "a claimed standard error": (put("claims", "loo", "standard_error", value=0.0), "claims"),
+    "more decimals than a claim has": (lambda v: v["claims"]["loo"].update(iou=v["claims"]["loo"]["iou"] + 1e-9), "claims"),
+    "a day that is still to come": (put("date", value="2999-01-01"), "date"),
+    "a reproduction of nothing": (put("reproduces", value="nobody"), "reproduces"),
+    "a reproduction of itself": (put("reproduces", value="entry"), "reproduces"),
     "a claimed spread": (put("claims", "loo", "spread", value=0.0), "claims"),
     "a claimed gap": (put("claims", "gap", value=0.0), "claims"),
     "a claim of a generator that is not there": (put("claims", "loo", "by_generator", "dalle", value=0.5), "claims"),
@@ -210,7 +214,8 @@ TAMPERED = {
     "a link with blanks and pipes": (put("code", value="https://example.org/a b|c"), "schema"),
     "an unknown field": (put("rank", value=1), "schema"),
     "a field left out": (without(["seeds"]), "schema"),
-    "another schema version": (put("schema", value=2), "version"),
+    "an earlier schema version": (put("schema", value=1), "version"),
+    "another schema version": (put("schema", value=3), "version"),
     "no schema version": (without(["schema"]), "version"),
     "a day that is not in the calendar": (put("date", value="2026-02-30"), "schema"),
     "a trained model without a recipe": (put("recipe", value=None), "recipe"),
@@ -245,7 +250,7 @@ def test_what_is_tampered_with_is_refused_by_its_check(folder, what):
     verdict = checked(folder, values)
     found = [finding.check for finding in verdict.failures]
     assert check in found, found
-    assert verdict.entry is None or check == "area"
+    assert verdict.entry is None or check in ("area", "reproduces")
 
 
 RAW = {
@@ -253,10 +258,10 @@ RAW = {
     "an empty file": (b"", "json"),
     "no object": (b"[]", "schema"),
     "binary": (b"\xff\xfe\x00", "json"),
-    "NaN": (json.dumps({**GOOD, "schema": 1, "claims": {"worst": float("nan")}}).encode(), "nan"),
-    "infinity": (b'{"schema": 1, "seeds": [Infinity]}', "nan"),
-    "a key twice": (b'{"schema": 1, "name": "a", "name": "b"}', "duplicate-key"),
-    "deep nesting": (b'{"schema": 1, "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nesting"),
+    "NaN": (json.dumps({**GOOD, "schema": 2, "claims": {"worst": float("nan")}}).encode(), "nan"),
+    "infinity": (b'{"schema": 2, "seeds": [Infinity]}', "nan"),
+    "a key twice": (b'{"schema": 2, "name": "a", "name": "b"}', "duplicate-key"),
+    "deep nesting": (b'{"schema": 2, "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nesting"),
     "too large": (b" " * (MOST_BYTES + 1), "size"),
 }
 
@@ -283,12 +288,53 @@ def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):
     assert {finding.check for finding in checked(base, other, base=base).failures} == {"base"}
 
 
-def test_a_copied_entry_is_flagged_and_a_declared_reproduction_is_not(tmp_path):
+def test_a_copied_entry_is_flagged_and_is_no_reproduction_either(tmp_path):
     folder = board(tmp_path / "board", [GOOD])
-    copied = {**copy.deepcopy(GOOD), "name": "copied"}
+    copied = {**copy.deepcopy(GOOD), "name": "copied", "contact": "another party"}
     assert "copy" in [finding.check for finding in checked(folder, copied, "copied").warnings]
-    told = {**copied, "reproduces": "entry"}
-    assert "copy" not in [finding.check for finding in checked(folder, told, "copied").warnings]
+    told = {
+        finding.check: str(finding) for finding in checked(folder, {**copied, "reproduces": "entry"}, "copied").warnings
+    }
+    assert told["reproduces"] == "it is no reproduction of 'entry': its predictions are copies" and "copy" in told
+
+
+NO_REPRODUCTION = {
+    "the contact is the same party's": {"contact": "  SOMEBODY  0. "},
+    "it is older, of 2025-12-31": {"date": "2025-12-31"},
+}
+
+
+@pytest.mark.parametrize("reason", NO_REPRODUCTION)
+def test_what_is_no_reproduction_is_told(tmp_path, reason):
+    folder = board(tmp_path / "board", [GOOD])
+    again = {**submission("again", seed=1), "reproduces": "entry", **NO_REPRODUCTION[reason]}
+    verdict = checked(folder, again, "again")
+    assert verdict.is_ok and reason in " ".join(str(finding) for finding in verdict.warnings)
+
+
+def test_a_mark_of_confirmation_and_a_baseline_are_shown_to_the_reviewer(folder):
+    marked = {**GOOD, "confirmed": "by mail of the authors, 2026-02-01"}
+    assert "by mail of the authors" in " ".join(map(str, checked(folder, marked).warnings))
+    assert "baseline" in [finding.check for finding in checked(folder, {**GOOD, "baseline": True}).warnings]
+
+
+def test_predictions_that_fill_a_tenth_of_the_images_are_flagged(folder):
+    values = copy.deepcopy(GOOD)
+    part = held_out(values)
+    for place in (0, 1):
+        whole = part["tp"][place] + part["fn"][place]
+        part["tp"][place], part["fn"][place], part["fp"][place] = whole, 0, 4096 - whole
+    found = [str(finding) for finding in checked(folder, with_claims(values)).warnings]
+    assert any("predictions are full on 17% of the images" in text for text in found)
+
+
+def test_a_file_accepted_under_an_earlier_schema_may_be_refreshed_and_nothing_else(tmp_path):
+    base = board(tmp_path / "base", [GOOD])
+    file = base / "submissions/synthetic/entry.json"
+    file.write_text(json.dumps({**GOOD, "schema": 1, "claims": {"loo": {"low": 0.1}}}))
+    new = board(tmp_path / "new", [GOOD])
+    assert not checked(new, GOOD, base=base).failures
+    assert {finding.check for finding in checked(new, submission("entry", seed=3), base=base).failures} == {"base"}
 
 
 def test_no_spread_and_trivial_predictions_are_flagged(folder):

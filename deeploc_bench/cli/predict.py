@@ -43,11 +43,11 @@ def command(
     owned = common.load(plugins).model(facts.model.name)
     if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
-    if facts.loss and not store.is_trained(folder):
+    if not store.is_ready(folder, facts):
         raise UsageError(f"{training} is not finished; run its command again first")
     environment = store.read_environment(folder)
     set_arithmetic(threads or environment.threads)
-    weights = folder / "model.safetensors" if facts.loss else None
+    weights = folder / "model.safetensors" if facts.is_learned else None
     localizer = open_localizer(
         owned, settings, weights=weights, device=resolve_device(device), precision=environment.precision
     )

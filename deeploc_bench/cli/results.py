@@ -1,4 +1,4 @@
-"""`deeploc-bench results`: the tables of a runs folder again, from its records alone."""
+"""`deeploc-bench results`: the tables of runs folders again, from their records alone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,40 +7,58 @@ from typing import Any
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import Cell, grouped, read_cells
 from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
-from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, dialect_ious, dialect_table, score_tables, title
+from deeploc_bench.results.render import FORMATS
+from deeploc_bench.results.sections import title
+from deeploc_bench.results.tables import VIEWS, cells_json, dialect_ious, dialect_table, score_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
+
+JSON = "json"
 
 
 @click.command("results")
-@click.argument("runs", default="runs")
+@click.argument("runs", nargs=-1)
 @click.option("--dialect", "dialects", multiple=True, metavar="NAME|all", help="IoU as others define it (repeatable).")
 @click.option("--published", metavar="NAME", help="Beside published numbers: poster, declip, ...")
+@click.option("--by", metavar="area|generator|seed", help="IoU by mask area, or a line a method, or a column a seed.")
+@click.option("--format", "form", default="text", metavar="|".join([*FORMATS, JSON]), show_default=True, help="Form.")
 @click.option("--curves", metavar="DIR", help="Draw validation IoU by epoch into this folder, as SVG and PNG.")
 @common.json_option
-def command(runs: str, dialects: tuple[str, ...], published: str | None, curves: str | None, as_json: bool) -> None:
-    """Print the tables of a runs folder again; needs no data and no plugin."""
+def command(
+    *,
+    runs: tuple[str, ...],
+    dialects: tuple[str, ...],
+    published: str | None,
+    by: str | None,
+    form: str,
+    curves: str | None,
+    as_json: bool,
+) -> None:
+    """Print the tables of runs folders [runs] again; several are read as one. Needs no data and no plugin."""
+    if by is not None and by not in VIEWS:
+        raise UsageError(f"--by: {unknown('view', by, VIEWS)}")
+    if form not in (*FORMATS, JSON):
+        raise UsageError(f"--format: {unknown('format', form, [*FORMATS, JSON])}")
     chosen = _dialects(dialects)
     suite, entry = find_publication(published) if published else (None, None)
-    suites = grouped(read_cells(Path(runs)), lambda cell: cell.facts.suite)
+    suites = grouped(read_cells(*map(Path, runs or ["runs"])), lambda cell: cell.facts.suite)
     if suite and suite not in suites:
-        raise UsageError(f"--published {published} is of suite {suite!r}; {runs} holds {', '.join(suites)}")
+        raise UsageError(f"--published {published} is of suite {suite!r}; the runs hold: {', '.join(suites) or 'none'}")
     if curves:
         _draw(suites, Path(curves))
-    if as_json:
-        found = {name: [_cell_json(cell, chosen, entry) for cell in cells] for name, cells in suites.items()}
-        common.print_json([{"suite": name, "cells": cells} for name, cells in found.items()])
+    if as_json or form == JSON:
+        common.print_json([{"suite": name, "cells": _json(cells, chosen, entry)} for name, cells in suites.items()])
         return
     tables = []
     for cells in suites.values():
-        tables += score_tables(cells) + ([dialect_table(cells, chosen)] if chosen else [])
+        tables += VIEWS[by](cells) if by else score_tables(cells)
+        tables += [dialect_table(cells, chosen)] if chosen else []
         tables += published_tables(cells, entry) if entry else []
     if tables:
-        print(as_text(*tables))
+        print(FORMATS[form](*tables))
 
 
 def _dialects(names: Sequence[str]) -> list[Dialect]:
@@ -48,10 +66,12 @@ def _dialects(names: Sequence[str]) -> list[Dialect]:
     return [find_dialect(name) for name in dict.fromkeys(every)]
 
 
-def _cell_json(cell: Cell, dialects: Sequence[Dialect], entry: Publication | None) -> dict[str, Any]:
-    value = cell_json(cell)
-    value |= {"dialects": dialect_ious(cell, dialects)} if dialects else {}
-    return value | ({"published": published_of(cell, entry)} if entry else {})
+def _json(cells: Sequence[Cell], dialects: Sequence[Dialect], entry: Publication | None) -> list[dict[str, Any]]:
+    values = cells_json(cells)
+    for value, cell in zip(values, cells, strict=True):
+        value |= {"dialects": dialect_ious(cell, dialects)} if dialects else {}
+        value |= {"published": published_of(cell, entry)} if entry else {}
+    return values
 
 
 def _draw(suites: Mapping[str, Sequence[Cell]], folder: Path) -> None:

@@ -14,7 +14,7 @@ from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.plan.recipe import division, label
 from deeploc_bench.results.cells import planned_cells
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, score_tables
+from deeploc_bench.results.tables import cells_json, score_tables
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import Outcome, Workplace, run_local, to_do
 from deeploc_bench.training.ray_engine import run_ray
@@ -83,7 +83,7 @@ def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> N
     cells = planned_cells(runs, prepared.plan)
     trained, reused, failed = len(outcome.trained), len(outcome.reused), len(outcome.failed)
     if as_json:
-        found = {"suite": prepared.suite.name, "cells": [cell_json(cell) for cell in cells]}
+        found = {"suite": prepared.suite.name, "cells": cells_json(cells)}
         lacking = _failed_json(prepared, outcome.failed)
         common.print_json({**found, "trained": trained, "reused": reused, "failed": lacking})
     else:
@@ -113,16 +113,19 @@ def _plan_text(prepared: Prepared, place: Workplace) -> str:
     lines, states = [], Counter[str]()
     for identity, training in prepared.plan.trainings.items():
         folder, epochs = place.runs / training.place, training.recipe.epochs
-        if training.loss is None:
+        if not training.facts.is_learned:
             state = "never trained"
         elif store.is_trained(folder):
-            state = "trained"
+            state = training.facts.kind
+        elif training.loss is None:
+            state = f"to fit, {len(training.train)} samples"
         else:
             state = f"to train, {store.finished_epochs(folder)} of {epochs} epochs done, {len(training.train)} samples"
         left = remaining.get(identity, [])
-        states.update(trainings=state.startswith("to train"), tests=len(left))
+        states.update(trainings=state.startswith("to train"), fits=state.startswith("to fit"), tests=len(left))
         rating = division(training.facts.recipe, training.facts.pretraining)
         lines.append(f"{training.place}\n    {label(training.recipe)} ({rating} division) · {state}")
         tests = prepared.plan.tests[identity]
         lines += [f"    test on {tested.name}: {'to do' if tested in left else 'done'}" for tested in tests]
-    return "\n".join([*lines, f"{states['trainings']} trainings and {states['tests']} tests to do"])
+    totals = f"{states['trainings']} trainings, {states['fits']} fits of baselines and {states['tests']} tests to do"
+    return "\n".join([*lines, totals])

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import StoreError, UsageError, unknown
+from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN, NAME_RULE
 from deeploc_bench.data.suites import Suite
@@ -20,7 +21,7 @@ from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.results.cells import cells_in
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, score_tables
+from deeploc_bench.results.tables import cells_json, score_tables
 from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records, to_csv
 
@@ -47,8 +48,9 @@ def command(
 
     registry = common.load(asked["plugins"])
     _check_name(name, registry)
-    prepared = prepare_baselines(Job(**asked), generator, common.progress, registry)
-    facts = _facts(prepared.suite, name, _trained_on(trained_on, prepared.suite))
+    train = {one.strip() for one in (trained_on or "").split(",") if one.strip()}
+    prepared = prepare_baselines(Job(**asked), registry, common.progress, generator=generator, trained_on=train)
+    facts = _facts(prepared.suite, name, train)
     pack = prepared.suite.generators[generator].splits["test"]
     with common.progress(f"score {generator}", len(pack)) as tick:
         records = score_predictions(Path(predictions), pack, tick)
@@ -60,12 +62,14 @@ def command(
         place = Workplace(
             runs=Path(scratch), device="cpu", threads=common.cores(), progress=common.progress, say=common.say
         )
-        run_local(prepared, place)
+        for identity, reason in run_local(prepared, place).failed.items():
+            common.say(f"failed: {prepared.plan.trainings[identity].title}: {reason}")
         folders = [place.runs / training.place for training in prepared.plan.trainings.values()]
         found = cells_in([Path(runs) / store.place_of(facts), *folders])
-    cells = [cell for cell in found if cell.pair.test_generator == generator]
+    own = {(cell.protocol, cell.pair) for cell in found if cell.facts.identity == facts.identity}
+    cells = [c for c in found if c.pair.test_generator == generator and (c.protocol, c.pair) in own]
     if as_json:
-        values = [cell_json(cell) for cell in cells]
+        values = cells_json(cells)
         common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
     else:
         print(as_text(*score_tables(cells)))
@@ -78,17 +82,10 @@ def _check_name(name: str, registry: Registry) -> None:
         raise UsageError(f"--name {name!r} is a model of plugin {registry.models[name].plugin.name!r}; choose another")
 
 
-def _trained_on(text: str | None, suite: Suite) -> tuple[str, ...]:
-    names = {name.strip() for name in (text or "").split(",") if name.strip()}
-    for name in sorted(names):
-        if name not in suite.standard:
-            raise UsageError(f"--trained-on: {unknown('generator', name, suite.standard)}")
-    return tuple(name for name in suite.standard if name in names)
-
-
-def _facts(suite: Suite, name: str, train_generators: tuple[str, ...]) -> TrainingFacts:
+def _facts(suite: Suite, name: str, trained_on: Collection[str]) -> TrainingFacts:
     facts = untrained_facts(suite, "scored", Code(name=name, distribution=None, version=None, source=None))
-    return identified(msgspec.structs.replace(facts, train_generators=train_generators))
+    train = tuple(one for one in suite.standard if one in trained_on)
+    return identified(msgspec.structs.replace(facts, train_generators=train))
 
 
 def _keep(runs: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:

@@ -8,9 +8,10 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
-from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save
+from deeploc_bench.leaderboard.claims import Entry
+from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save, standing_with
+from deeploc_bench.leaderboard.collect import refresh as recompute
 from deeploc_bench.leaderboard.page import held_out_table
-from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.results.render import as_markdown
 
@@ -22,14 +23,14 @@ NEXT = """next:
 
 
 @click.command("submit")
-@click.argument("what", metavar="MODEL[+LOSS]")
+@click.argument("what", required=False, metavar="MODEL[+LOSS]")
 @click.option("--suite", default=DEFAULT_SUITE, show_default=True, metavar="NAME", help="Suite of the trainings.")
 @click.option("--recipe", metavar="NAME", help="Recipe, where trainings of several are there.")
 @click.option("--experiment", default="", metavar="HASH", help="Beginning of the experiment's hash, always enough.")
 @click.option("--budget", metavar="full|matched", help="Budget of loo, where both are there.")
 @click.option("--seed", "seeds", multiple=True, type=click.IntRange(0), help="Seed (repeatable). [all complete ones]")
 @click.option("--name", metavar="NAME", help="Name of the submission. [the output file's]")
-@click.option("--contact", required=True, metavar="TEXT", help="Whom to ask: a name, an address, a handle.")
+@click.option("--contact", metavar="TEXT", help="Whom to ask: a name, an address, a handle (required).")
 @click.option("--reference", metavar="LINK", help="Paper or page, https.")
 @click.option("--code", metavar="LINK", help="Where the code is, https.")
 @click.option("--license", metavar="TEXT", help="Licence of the code.")
@@ -39,15 +40,18 @@ NEXT = """next:
 )
 @click.option("--speed", "speed_file", metavar="FILE", help="Output of deeploc-bench speed MODEL --json.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Date of the submission. [today]")
+@click.option("--refresh", metavar="FILE", help="Recompute the claims of a submission, of an earlier version too.")
 @common.runs_option
 @click.option("-o", "--output", metavar="FILE", help="File. [leaderboard/submissions/SUITE/NAME.json]")
 def command(
     *,
-    what: str,
+    what: str | None,
     name: str | None,
+    contact: str | None,
     seen: tuple[str, ...],
     speed_file: str | None,
     date: datetime.datetime | None,
+    refresh: str | None,
     runs: str,
     output: str | None,
     **asked: Any,
@@ -56,6 +60,18 @@ def command(
 
     Nothing goes over a network, and nothing is written that verify would refuse.
     """
+    if refresh:
+        if what:
+            raise UsageError(
+                f"--refresh {refresh} takes no MODEL+LOSS: its records are in the file. Leave {what!r} out."
+            )
+        _show(recompute(Path(refresh)), Path(refresh))
+        return
+    if not what or not contact:
+        lacking = (
+            "--contact TEXT (a name, an address, a handle)" if what else "MODEL+LOSS, such as residual-unet+jaccard"
+        )
+        raise UsageError(f"submit needs {lacking}")
     model, _, loss = what.replace(" ", "").partition("+")
     name = name or (Path(output).stem if output else what.replace("+", "-").replace("*", "x"))
     keys = ("suite", "recipe", "experiment", "budget", "seeds")
@@ -67,11 +83,16 @@ def command(
         raise StoreError(f"{target} is there already; nothing is overwritten. Choose another --name.")
     declaration = Declaration(
         name=name,
+        contact=contact,
         date=date.date() if date else datetime.date.today(),
         pretraining_generators=tuple(sorted(set(seen))),
         speed=read_speed(Path(speed_file), model) if speed_file else None,
         **asked,
     )
-    entry = save(collect(Path(runs), selection, declaration), target)
-    print(as_markdown(held_out_table(rank([entry]))))
-    print(f"\nwrote {target}\n{NEXT.format(file=target, name=name)}")
+    _show(save(collect(Path(runs), selection, declaration), target), target)
+    print(NEXT.format(file=target, name=name))
+
+
+def _show(entry: Entry, file: Path) -> None:
+    print(as_markdown(held_out_table([standing_with(entry, file, common.progress)])))
+    print(f"\nwrote {file}")

@@ -15,7 +15,7 @@ DATA_ERRORS = {
     "size": "masks differ in size from their image",
     "gray": "masks are gray",
     "empty": "masks are empty",
-    "leak": "sources are both trained on and tested on",
+    "leak": "sources or images are both trained on and tested on",
 }
 DATA_WARNINGS = {
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",

@@ -58,8 +58,10 @@ class GeneratorDataset:
     `build` returns the samples of each split: `build()`, or `build(data)` with the folder given by `--data` where
     `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
-    suite's authentic images, whose samples have no mask. `default_model` and `default_recipe` are what `run` takes for
-    the suite where it is asked for nothing else; one dataset of a suite that names them is enough.
+    suite's authentic images, whose samples have no mask. `method` is the generator it is made by, where that is another
+    name's; by default its own name: a test-only dataset of a method that was trained on is seen, not held out.
+    `default_model` and `default_recipe` are what `run` takes for the suite where it is asked for nothing else; one
+    dataset of a suite that names them is enough.
     """
 
     name: str
@@ -68,6 +70,7 @@ class GeneratorDataset:
     role: Role = "standard"
     needs_data: str | None = None
     inverted_masks: bool = False
+    method: str | None = None
     reference: str | None = None
     license: str | None = None
     default_model: str | None = None
@@ -76,6 +79,8 @@ class GeneratorDataset:
     def __post_init__(self) -> None:
         _check_common(self, "generator dataset")
         _check_name(self.suite, f"suite of generator dataset {self.name!r}")
+        if self.method is not None:
+            _check_name(self.method, f"method of generator dataset {self.name!r}")
         if self.role not in ("standard", "test-only"):
             raise PluginError(f"generator dataset {self.name!r} has role {self.role!r}; allowed: standard, test-only")
         if self.name == AUTHENTIC and self.role != "test-only":
@@ -90,7 +95,10 @@ class Model:
     such as `"imagenet"` (then `build(weights)` gets `"default"`, the path of a safetensors file, or None), or None =
     unknown. `recipe` overrides recipe keys out of batch_size, input_size, lr and optimizer. `trainable=False` is a
     detector that is only tested. `baseline=True` is a model that tells how much can be had without looking for edits:
-    it stands beside every row, and is never ranked.
+    it stands beside every row, and is never ranked. A baseline that is trainable fits itself, without loss or recipe:
+    what its `build` returns has a method `fit(train, valid)`. Both are batches of (images, masks), in a fixed order,
+    which can be gone through again and again; images are float32 (N, 3, H, W) in [0, 1] of native size, masks float32
+    (N, 1, H, W), 1 = manipulated. What it learns must lie in parameters or buffers that `build` makes, of their shape.
     """
 
     name: str
@@ -110,6 +118,11 @@ class Model:
             raise PluginError(
                 f"model {self.name!r} has recipe {self.recipe!r}; a model may set only {', '.join(MODEL_OVERRIDES)}"
             )
+
+    @property
+    def fits_itself(self) -> bool:
+        """Tell whether it is a baseline that its own method `fit` fits, without loss or recipe."""
+        return self.baseline and self.trainable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

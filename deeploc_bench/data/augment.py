@@ -30,12 +30,17 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def blur_some(images: Tensor, sigmas: Tensor) -> Tensor:
-    """Blur the images (N, C, H, W) whose sigma (N,) is above zero; `sigmas` lies on the CPU."""
+    """Blur the images (N, C, H, W) in [0, 1] whose sigma (N,) is above zero; `sigmas` lies on the CPU.
+
+    What is blurred is rounded to the nearest k/255, the levels that every image file has: a blur of finer levels would
+    be known by them alone.
+    """
     chosen = sigmas.nonzero()[:, 0]
     if len(chosen) == 0:
         return images
     where = chosen.to(images.device)
-    return images.index_copy(0, where, gaussian_blur(images[where], sigmas[chosen].to(images.device)))
+    blurred = gaussian_blur(images[where], sigmas[chosen].to(images.device))
+    return images.index_copy(0, where, blurred.mul(255).round_().div_(255))
 
 
 def _kernels(sigmas: Tensor, radii: Tensor, reach: int) -> Tensor:

@@ -26,11 +26,10 @@ def blur(image: Image, value: float, id: str) -> Image:
     """Blur by a Gaussian of sigma `value` pixels, as the augmentation does."""
     import torch
 
-    from deeploc_bench.data.augment import gaussian_blur
+    from deeploc_bench.data.augment import blur_some, to_float
 
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    blurred = gaussian_blur(pixels, torch.tensor([value]))[0].permute(1, 2, 0)
-    return blurred.round().clamp(0, 255).to(torch.uint8).numpy()
+    blurred = blur_some(to_float(torch.from_numpy(image)[None]), torch.tensor([value]))  # (1, 3, H, W)
+    return blurred[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
 
 
 def noise(image: Image, value: float, id: str) -> Image:

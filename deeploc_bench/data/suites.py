@@ -35,6 +35,8 @@ class Generator:
     name: str
     role: Role
     splits: Mapping[Split, Pack]
+    method: str | None = None
+    """The generator it is made by, where that is another name's."""
 
     @property
     def lines(self) -> list[str]:
@@ -64,6 +66,11 @@ class Suite:
     def test_only(self) -> tuple[str, ...]:
         """Return the generators that every training is tested on beside its cells, authentic images left out."""
         return tuple(name for name in self.generators if name not in (*self.standard, AUTHENTIC))
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Return the method of each generator that declares one."""
+        return {name: generator.method for name, generator in self.generators.items() if generator.method}
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +140,7 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
                 packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
                 findings += packs[split].findings
             if packs:
-                generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs)
+                generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 

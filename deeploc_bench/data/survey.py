@@ -1,11 +1,14 @@
 """Looks over a packed suite: do its generators belong together, and do its samples look like what they claim to be?"""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple, TypeAlias
 
 from deeploc_bench.contract.findings import Finding, data_finding, refuse
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
-from deeploc_bench.data.packs import Pack
+from deeploc_bench.data.packs import Entry, Pack
 from deeploc_bench.data.suites import Progress, Suite, load_suite
 
 LARGEST_SHARE = 0.5
@@ -27,15 +30,58 @@ def load_sound(
 
 def survey(suite: Suite) -> list[Finding]:
     """Return everything that is wrong with a suite: what was found while packing, and what only the whole shows."""
+    images = _equal_images(suite)
     return [
         *suite.findings,
         *_on_both_sides(suite, "leak", {"train": "training", "valid": "training", "test": "test"}),
+        *_leaking_images(images),
         *_polarity(suite),
         *_soft_masks(suite),
         *_ids(suite),
         *_on_both_sides(suite, "valid", {"train": "train", "valid": "valid"}),
-        *_duplicates(suite),
+        *_duplicates(images),
     ]
+
+
+class _Place(NamedTuple):
+    """Where an image stands in a suite."""
+
+    generator: str
+    split: Split
+    entry: Entry
+
+    def __str__(self) -> str:
+        return f"{self.generator}/{self.split}: {self.entry.file}"
+
+
+_Sides: TypeAlias = tuple[list[_Place], list[_Place]]
+"""Where one image stands in the splits that are trained on (validation among them), and where in those tested on."""
+
+
+def _equal_images(suite: Suite) -> Mapping[str, _Sides]:
+    """Return where the images stand, by the hash of their pixels."""
+    images: dict[str, _Sides] = defaultdict(lambda: ([], []))
+    for name, split, pack in _splits(suite):
+        for entry in pack.entries:
+            images[entry.image_hash][split == "test"].append(_Place(name, split, entry))
+    return images
+
+
+def _leaking_images(images: Mapping[str, _Sides]) -> Iterator[Finding]:
+    """Find the images on both sides, one finding each; a pair of one source is its source's leak already."""
+    for trained, tested in images.values():
+        pairs = (pair for pair in product(trained, tested) if pair[0].entry.source != pair[1].entry.source)
+        pair = next(pairs, None)
+        if pair:
+            yield data_finding("leak", f"one image stands in {pair[0]} and in {pair[1]}")
+
+
+def _duplicates(images: Mapping[str, _Sides]) -> Iterator[Finding]:
+    """Find the images that stand twice on one side."""
+    for first, *others in (side for sides in images.values() for side in sides if side):
+        for other in others:
+            if str(other) != str(first):
+                yield data_finding("duplicate", f"{other} is {first}")
 
 
 def _splits(suite: Suite) -> Iterator[tuple[str, Split, Pack]]:
@@ -81,12 +127,3 @@ def _ids(suite: Suite) -> Iterator[Finding]:
         for id in sorted(anywhere - everywhere):
             lacking = ", ".join(f"{name}/{split}" for name, own in shared.items() if id not in own)
             yield data_finding("stems", f"{id} is lacking in {lacking}")
-
-
-def _duplicates(suite: Suite) -> Iterator[Finding]:
-    first: dict[str, str] = {}
-    for name, split, pack in _splits(suite):
-        for entry in pack.entries:
-            where = f"{name}/{split}: {entry.file}"
-            if first.setdefault(entry.image_hash, where) != where:
-                yield data_finding("duplicate", f"{where} is {first[entry.image_hash]}")

@@ -3,9 +3,10 @@
 Checks of values trust the shape: they run only where the checks of shape, of cells and of the suite found nothing.
 """
 
+import datetime
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,24 +18,28 @@ from deeploc_bench.contract.errors import RecipeError, SubmissionError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.suites import Manifest
-from deeploc_bench.leaderboard.claims import PairRecords, claims_of, missing, pairs_of
-from deeploc_bench.leaderboard.submission import Submission, read, recipe_of
+from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, false_alarms, missing, pairs_of
+from deeploc_bench.leaderboard.submission import Claims, Evidence, read_evidence, recipe_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.scoring.records import Records
 
-CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "speed")
-"""What may change in an accepted file: words about it. A better run is another submission."""
+CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "confirmed", "speed", "schema")
+"""What may change in an accepted file: words about it. Claims follow from the rest; a better run is another file."""
+MOST_EMPTY, MOST_FULL = 0.5, 0.1
+"""The part of the edited images that a localizer may predict as empty, or as full, before a reader is told."""
 Findings: TypeAlias = Iterator[Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A submission of sound shape, its records, and the manifest of its suite, if there is one."""
+    """The evidence of a submission of sound shape, its records, and the manifest of its suite, if there is one."""
 
-    submission: Submission
+    evidence: Evidence
     records: PairRecords
     manifest: Manifest | None
+    rows: ProtocolRows = field(default_factory=dict)
+    """Its rows, once its cells are known to be complete."""
 
     def of_each_training(self) -> Iterator[tuple[str, Pair, Records]]:
         """Yield the words for each training and test, the pair, and its records."""
@@ -43,47 +48,54 @@ class Case:
                 yield _title(seed, pair), pair, found
 
 
-def check_place(submission: Submission, file: Path) -> Findings:
+def check_place(evidence: Evidence, file: Path) -> Findings:
     """Check that the file is called and lies as the submission says."""
-    if submission.name != file.stem:
-        yield Finding(check="name", message=f"name {submission.name!r} is not the file's, {file.stem!r}")
-    if file.parent.parent.name == "submissions" and submission.suite != file.parent.name:
-        yield Finding(check="place", message=f"suite {submission.suite!r} lies in the folder of {file.parent.name!r}")
+    if evidence.name != file.stem:
+        yield Finding(check="name", message=f"name {evidence.name!r} is not the file's, {file.stem!r}")
+    if file.parent.parent.name == "submissions" and evidence.suite != file.parent.name:
+        yield Finding(check="place", message=f"suite {evidence.suite!r} lies in the folder of {file.parent.name!r}")
 
 
-def check_order(submission: Submission) -> Findings:
+def check_date(evidence: Evidence) -> Findings:
+    """Check that its day has come, somewhere on earth."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    if evidence.date > today + datetime.timedelta(days=1):
+        yield Finding(check="date", message=f"date {evidence.date} is still to come; today is {today}")
+
+
+def check_order(evidence: Evidence) -> Findings:
     """Check that seeds and ids are sorted, that each appears once, and that there are some."""
-    named = {"seeds": submission.seeds} | {f"ids of {name}": ids for name, ids in submission.ids.items()}
+    named = {"seeds": evidence.seeds} | {f"ids of {name}": ids for name, ids in evidence.ids.items()}
     for what, values in named.items():
         yield from _sorted(what, values)
 
 
-def check_shape(submission: Submission) -> Findings:
+def check_shape(evidence: Evidence) -> Findings:
     """Check what all others rest on: two standard generators, ids of all that is tested, lists of one length."""
-    generators = submission.generators
+    generators = evidence.generators
     yield from _sorted("generators", generators)
     if len(generators) < 2:
         yield Finding(check="generators", message="loo needs a suite of two standard generators or more")
     if AUTHENTIC in generators:
         yield Finding(check="generators", message=f"{AUTHENTIC!r} is not a standard generator: it has no edits")
-    for name in sorted({*generators, *submission.sources, *submission.pixels} - {*submission.ids}):
+    for name in sorted({*generators, *evidence.sources, *evidence.pixels} - {*evidence.ids}):
         yield Finding(check="ids", message=f"{name!r} has no ids; list the ids of its test images, sorted")
-    yield from _lengths(submission)
+    yield from _lengths(evidence)
 
 
-def _lengths(submission: Submission) -> Findings:
-    for name, ids in submission.ids.items():
-        for what, columns in (("sources", submission.sources), ("pixels", submission.pixels)):
+def _lengths(evidence: Evidence) -> Findings:
+    for name, ids in evidence.ids.items():
+        for what, columns in (("sources", evidence.sources), ("pixels", evidence.pixels)):
             found = len(columns.get(name, ()))
             if found != len(ids):
                 yield Finding(check="lengths", message=f"{name} has {len(ids)} ids and {found} {what}; one each")
-    for training in submission.trainings:
+    for training in evidence.trainings:
         for test, counts in training.tests.items():
-            if test not in submission.ids:
+            if test not in evidence.ids:
                 message = f"{training.title}, is tested on {test!r}, which has no ids"
                 yield Finding(check="ids", message=message)
             for what in ("tp", "fp", "fn", "pred"):
-                found, ids = len(getattr(counts, what)), submission.ids.get(test, ())
+                found, ids = len(getattr(counts, what)), evidence.ids.get(test, ())
                 if found != len(ids):
                     message = f"{training.title}, test {test}: {found} values of {what} for {len(ids)} ids"
                     yield Finding(check="lengths", message=message)
@@ -91,13 +103,13 @@ def _lengths(submission: Submission) -> Findings:
 
 def check_cells(case: Case) -> Findings:
     """Check that `loo` is complete, `same` and `cross` complete or absent, and that no training is beside them."""
-    submission = case.submission
-    known = {pair.train_generators for name in ("loo", "same") for pair in pairs_of(name, submission.generators)}
-    titles = Counter((training.seed, training.train_generators) for training in submission.trainings)
-    for training in submission.trainings:
+    evidence = case.evidence
+    known = {pair.train_generators for name in ("loo", "same") for pair in pairs_of(name, evidence.generators)}
+    titles = Counter((training.seed, training.train_generators) for training in evidence.trainings)
+    for training in evidence.trainings:
         if training.train_generators not in known:
             yield Finding(check="cells", message=f"{training.title}: belongs to no protocol of the standard generators")
-        if training.seed not in submission.seeds:
+        if training.seed not in evidence.seeds:
             yield Finding(check="seeds", message=f"{training.title}: its seed is not among the declared ones")
         if titles.pop((training.seed, training.train_generators), 0) > 1:
             yield Finding(check="cells", message=f"{training.title}: appears twice")
@@ -105,10 +117,10 @@ def check_cells(case: Case) -> Findings:
 
 
 def _complete(case: Case) -> Findings:
-    submission, before = case.submission, set[Pair]()
+    evidence, before = case.evidence, set[Pair]()
     for protocol, rule in (("loo", "required"), ("same", "complete or absent"), ("cross", "complete or absent")):
-        pairs = set(pairs_of(protocol, submission.generators))
-        lacking = missing(submission, case.records, protocol)
+        pairs = set(pairs_of(protocol, evidence.generators))
+        lacking = missing(evidence, case.records, protocol)
         if lacking and (protocol == "loo" or case.records.keys() & (pairs - before)):
             message = f"{protocol} is {rule}: {len(lacking)} of its tests are missing, the first of"
             cure = f"run --protocol {protocol} to the end with every seed"
@@ -119,23 +131,23 @@ def _complete(case: Case) -> Findings:
 
 def _untouched(case: Case) -> Findings:
     """False alarms are told of all trainings or of none: of all, where the suite has authentic images."""
-    submission, manifest = case.submission, case.manifest
-    trained = {pair.train_generators for pair in pairs_of("loo", submission.generators)}
+    evidence, manifest = case.evidence, case.manifest
+    trained = {pair.train_generators for pair in pairs_of("loo", evidence.generators)}
     pairs = [Pair(train_generators=train, test_generator=AUTHENTIC) for train in sorted(trained)]
-    lacking = [(seed, pair) for pair in pairs for seed in submission.seeds if seed not in case.records.get(pair, ())]
+    lacking = [(seed, pair) for pair in pairs for seed in evidence.seeds if seed not in case.records.get(pair, ())]
     is_due = manifest is not None and AUTHENTIC in manifest.generators
-    if lacking and (is_due or len(lacking) < len(pairs) * len(submission.seeds)):
+    if lacking and (is_due or len(lacking) < len(pairs) * len(evidence.seeds)):
         message = f"{len(lacking)} tests on authentic images are missing, the first of {_title(*lacking[0])}"
         yield Finding(check="cells", message=f"{message}; every training of loo is tested on them, or none")
 
 
 def check_held_out(case: Case) -> Findings:
     """Check that no held-out generator was trained on, here or before."""
-    submission = case.submission
-    for name in sorted({*submission.pretraining_generators} & {*submission.generators}):
+    evidence = case.evidence
+    for name in sorted({*evidence.pretraining_generators} & {*evidence.generators}):
         yield Finding(check="held-out", message=f"{name} is held out, but the declared pretraining has seen it")
-    for training in submission.trainings:
-        strange = sorted({*training.train_generators} - {*submission.generators})
+    for training in evidence.trainings:
+        strange = sorted({*training.train_generators} - {*evidence.generators})
         if strange:
             message = f"{training.title}: {', '.join(strange):.200} are not among the standard generators"
             yield Finding(check="held-out", message=message)
@@ -143,24 +155,24 @@ def check_held_out(case: Case) -> Findings:
 
 def check_suite(case: Case) -> Findings:
     """Check that fingerprint, generators, ids, sources and pixels are those of the suite's manifest."""
-    submission, manifest = case.submission, case.manifest
+    evidence, manifest = case.evidence, case.manifest
     if manifest is None:
         return
-    cure = f"see 'deeploc-bench data manifest {submission.suite}'"
-    if submission.fingerprint != manifest.fingerprint:
-        message = f"trained on data {submission.fingerprint}, the suite's is {manifest.fingerprint}; {cure}"
+    cure = f"see 'deeploc-bench data manifest {evidence.suite}'"
+    if evidence.fingerprint != manifest.fingerprint:
+        message = f"trained on data {evidence.fingerprint}, the suite's is {manifest.fingerprint}; {cure}"
         yield Finding(check="fingerprint", message=message)
     standard = tuple(sorted(name for name, part in manifest.generators.items() if part.role == "standard"))
-    yield from _as_in_manifest("generators", "generators", submission.generators, standard, cure)
-    for name, ids in submission.ids.items():
+    yield from _as_in_manifest("generators", "generators", evidence.generators, standard, cure)
+    for name, ids in evidence.ids.items():
         if name not in manifest.generators:
-            yield Finding(check="generators", message=f"{name} is not a generator of suite {submission.suite}; {cure}")
+            yield Finding(check="generators", message=f"{name} is not a generator of suite {evidence.suite}; {cure}")
             continue
         images = manifest.generators[name].test
         for check, values, expected in (
             ("ids", ids, tuple(image.id for image in images)),
-            ("sources", submission.sources[name], tuple(image.source for image in images)),
-            ("pixels", submission.pixels[name], tuple(image.pixels for image in images)),
+            ("sources", evidence.sources[name], tuple(image.source for image in images)),
+            ("pixels", evidence.pixels[name], tuple(image.pixels for image in images)),
         ):
             yield from _as_in_manifest(check, f"{check} of {name}", values, expected, cure)
 
@@ -170,7 +182,7 @@ def check_areas(case: Case) -> Findings:
     areas = _mask_areas(case)
     for title, pair, found in case.of_each_training():
         test = pair.test_generator
-        ids, counted, pixels = case.submission.ids[test], (found.tp + found.fn).tolist(), found.pixels.tolist()
+        ids, counted, pixels = case.evidence.ids[test], (found.tp + found.fn).tolist(), found.pixels.tolist()
         if counted != areas[test]:
             wrong = [place for place, count in enumerate(counted) if count != areas[test][place]]
             first = f"{ids[wrong[0]]} is {counted[wrong[0]]}, its mask has {areas[test][wrong[0]]} pixels"
@@ -185,8 +197,8 @@ def _mask_areas(case: Case) -> Mapping[str, list[int]]:
     """Return the mask areas of the manifest, or without one those that the first training gives."""
     if case.manifest is not None:
         parts = case.manifest.generators
-        return {test: [image.mask_area for image in parts[test].test] for test in case.submission.ids}
-    areas = {AUTHENTIC: [0] * len(case.submission.ids.get(AUTHENTIC, ()))}
+        return {test: [image.mask_area for image in parts[test].test] for test in case.evidence.ids}
+    areas = {AUTHENTIC: [0] * len(case.evidence.ids.get(AUTHENTIC, ()))}
     for _, pair, found in case.of_each_training():
         if pair.test_generator not in areas:
             areas[pair.test_generator] = (found.tp + found.fn).tolist()
@@ -195,22 +207,23 @@ def _mask_areas(case: Case) -> Mapping[str, list[int]]:
 
 def check_division(case: Case) -> Findings:
     """Check that the division follows from the recipe and the declared facts alone."""
-    submission = case.submission
+    evidence = case.evidence
     try:
-        recipe = recipe_of(submission)
+        recipe = recipe_of(evidence)
     except RecipeError as error:
         yield Finding(check="recipe", message=str(error))
         return
-    expected = division(recipe, submission.pretraining) if submission.loss else "open"
-    if submission.division != expected:
-        message = f"division {submission.division!r}; by its recipe and pretraining it is {expected!r}"
+    expected = division(recipe, evidence.pretraining) if evidence.loss else "open"
+    if evidence.division != expected:
+        message = f"division {evidence.division!r}; by its recipe and pretraining it is {expected!r}"
         yield Finding(check="division", message=message)
 
 
-def check_claims(case: Case) -> Findings:
-    """Check that every claim equals what the records give, to the last digit."""
-    given = _leaves(msgspec.to_builtins(claims_of(case.submission, case.records)))
-    claimed = _leaves(msgspec.to_builtins(case.submission.claims))
+def check_claims(case: Case, claims: Claims) -> Findings:
+    """Check that every claim equals what the records give, to the last of its six decimals."""
+    found = claims_of(case.rows, false_alarms(case.evidence, case.records))
+    given = _leaves(msgspec.to_builtins(found))
+    claimed = _leaves(msgspec.to_builtins(claims))
     for path in sorted({*given, *claimed}):
         if given.get(path) != claimed.get(path):
             what = repr(".".join(path))  # a stranger's words, which may hold any character
@@ -219,40 +232,48 @@ def check_claims(case: Case) -> Findings:
 
 
 SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_suite)
-VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division, check_claims)
+VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
 
 
-def check_unchanged(submission: Submission, file: Path, base: Path) -> Findings:
+def check_unchanged(evidence: Evidence, file: Path, base: Path) -> Findings:
     """Check that nothing of a file that was accepted differs, but for words about it."""
-    before = base / "submissions" / submission.suite / file.name
+    before = base / "submissions" / evidence.suite / file.name
     if not before.exists():
         return
     try:
-        accepted = read(before)
+        accepted = read_evidence(before)
     except SubmissionError as error:
         yield Finding(check="base", message=f"the accepted file cannot be read: {error}")
         return
-    for name in submission.__struct_fields__:
-        if name not in CHANGEABLE and getattr(accepted, name) != getattr(submission, name):
+    for name in accepted.__struct_fields__:
+        if name not in CHANGEABLE and getattr(accepted, name) != getattr(evidence, name):
             message = f"{name} differs from the accepted file {before}; submit under another name"
             yield Finding(check="base", message=message)
 
 
 def warn_of_itself(case: Case) -> Findings:
     """Warn of what is strange for a model that looks for edits: no spread over seeds, predictions that are trivial."""
-    submission = case.submission
-    if submission.is_baseline:
+    evidence = case.evidence
+    if evidence.is_baseline:
+        message = "it is a baseline: it is never ranked, and every row of the suite is held against it"
+        yield Finding(check="baseline", message=message, level="warning")
         return
-    if len(submission.seeds) > 1 and submission.claims.loo.spread == 0:
-        message = f"no spread over {len(submission.seeds)} seeds: are they copies of one?"
+    if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
+        message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
         yield Finding(check="spread", message=message, level="warning")
-    held_out = set(pairs_of("loo", submission.generators))
+    held_out = set(pairs_of("loo", evidence.generators))
     for title, pair, found in case.of_each_training():
         predicted = found.tp + found.fp
-        trivial = float(np.mean((predicted == 0) | (predicted == found.pixels)))
-        if pair in held_out and trivial > 0.5:
-            message = f"{title}: predictions are empty or full on {trivial:.0%} of the images"
-            yield Finding(check="trivial", message=message, level="warning")
+        for word, trivial, most in (
+            ("empty", float(np.mean(predicted == 0)), MOST_EMPTY),
+            ("full", float(np.mean(predicted == found.pixels)), MOST_FULL),
+        ):
+            if pair in held_out and trivial > most:
+                message = f"{title}: predictions are {word} on {trivial:.0%} of the images"
+                yield Finding(check="trivial", message=message, level="warning")
+    if evidence.confirmed:
+        message = f"marked as confirmed, which is a reviewer's to say: {evidence.confirmed!r}"
+        yield Finding(check="confirmed", message=message, level="warning")
 
 
 def _title(seed: int, pair: Pair) -> str:

@@ -1,9 +1,8 @@
 """Every aggregate of a submission, made of its records alone, and what is kept of it to compare and to rank."""
 
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan, sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -13,12 +12,17 @@ from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.leaderboard.submission import About, Claim, Claims, Evidence, Submission, recipe_of
 from deeploc_bench.plan.facts import Recipe
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair
-from deeploc_bench.scoring.metrics import false_alarm_area, image_ious
+from deeploc_bench.results.comparison import Method
+from deeploc_bench.results.rows import Rows, make_row, mean_row
+from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records
-from deeploc_bench.scoring.statistics import SeedIous, seed_average, summary
 
+DIGITS = 6
+"""Decimals of a claim: few enough that no claim rests on the last bit of a machine's arithmetic."""
 PairRecords: TypeAlias = Mapping[Pair, Mapping[int, Records]]
 """The records of a submission by pair, then by seed."""
+ProtocolRows: TypeAlias = Mapping[str, Rows]
+"""The rows of the protocols that a submission has all pairs of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +30,7 @@ class Entry:
     """What is kept of a submission that passed: what the page shows of it, and what comparing and ranking need.
 
     `data` are hashes of what it was tested on, by what they are of, such as `ids of lama`. `preds` are hashes of whole
-    prediction sets. `seed_ious` are the held-out image IoUs, test generators in the order of the submission's.
+    prediction sets.
     """
 
     about: About
@@ -35,7 +39,7 @@ class Entry:
     parameters: int
     data: Mapping[str, str]
     preds: frozenset[str]
-    seed_ious: tuple[SeedIous, ...]
+    rows: ProtocolRows
 
     @property
     def name(self) -> str:
@@ -64,21 +68,36 @@ def missing(evidence: Evidence, records: PairRecords, protocol: str) -> list[tup
     return [(seed, pair) for seed in evidence.seeds for pair in pairs if seed not in records.get(pair, ())]
 
 
-def claims_of(evidence: Evidence, records: PairRecords) -> Claims:
-    """Return what may be claimed of records that have every pair of `loo`."""
-    loo = _row(evidence, records, "loo")
-    same = None if missing(evidence, records, "same") else _row(evidence, records, "same")
+def rows_of(evidence: Evidence, records: PairRecords) -> ProtocolRows:
+    """Return the rows of each protocol that a submission is complete in."""
+    complete = [name for name in PROTOCOLS if not missing(evidence, records, name)]
+    return {name: _rows(evidence, records, pairs_of(name, evidence.generators)) for name in complete}
+
+
+def claims_of(rows: ProtocolRows, alarm: float | None) -> Claims:
+    """Return what may be claimed of rows that have `loo`, and of the mean false alarm area of its trainings."""
+    loo, same = _claim(rows["loo"]), _claim(rows["same"]) if "same" in rows else None
     return Claims(
         loo=loo,
         same=same,
-        cross=None if missing(evidence, records, "cross") else _matrix(evidence, records),
+        cross=_matrix(rows["cross"]) if "cross" in rows else None,
         worst=min(loo.by_generator.values()),
-        gap=same.iou - loo.iou if same else None,
-        false_alarm_area=_false_alarm_area(evidence, records),
+        gap=_rounded(_iou(rows["same"]) - _iou(rows["loo"])) if same else None,
+        false_alarm_area=_rounded(alarm),
     )
 
 
-def entry_of(submission: Submission, records: PairRecords) -> Entry:
+def false_alarms(evidence: Evidence, records: PairRecords) -> float | None:
+    """Return the mean over the loo trainings of the share of an untouched image that is predicted as manipulated."""
+    untouched = [
+        Pair(train_generators=pair.train_generators, test_generator=AUTHENTIC)
+        for pair in pairs_of("loo", evidence.generators)
+    ]
+    alarms = [false_alarm_area(found) for pair in untouched for found in records.get(pair, {}).values()]
+    return float(np.mean(alarms)) if alarms else None
+
+
+def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -> Entry:
     """Return what is kept of a submission that passed its checks."""
     return Entry(
         about=About(**{key: getattr(submission, key) for key in About.__struct_fields__}),
@@ -92,9 +111,15 @@ def entry_of(submission: Submission, records: PairRecords) -> Entry:
             for test, counts in training.tests.items()
             if test != AUTHENTIC
         ),
-        # a board keeps a thousand entries of the same few sources
-        seed_ious=tuple((tuple(map(sys.intern, s)), ious) for s, ious in _seed_ious(submission, records, "loo")),
+        rows=rows,
     )
+
+
+def method_of(entry: Entry, protocol: str) -> Method:
+    """Return an entry as one of two methods that are compared; it has all pairs of the protocol."""
+    about = entry.about
+    rows = entry.rows[protocol]
+    return Method(name=about.name, suite=about.suite, protocol=protocol, rows=rows, standard=about.generators)
 
 
 def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
@@ -112,44 +137,37 @@ def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
     return found
 
 
-def _seed_ious(evidence: Evidence, records: PairRecords, protocol: str) -> list[SeedIous]:
-    return [
-        (evidence.sources[pair.test_generator], {seed: image_ious(records[pair][seed]) for seed in evidence.seeds})
-        for pair in pairs_of(protocol, evidence.generators)
-    ]
+def _rows(evidence: Evidence, records: PairRecords, pairs: Sequence[Pair]) -> Rows:
+    tests = {pair: {seed: records[pair][seed] for seed in evidence.seeds} for pair in pairs}
+    rows = [make_row(pair, found, seeded=bool(evidence.loss)) for pair, found in tests.items()]
+    return Rows(pairs=tuple(rows), mean=mean_row(rows, list(tests.values())), seeds=evidence.seeds)
 
 
-def _row(evidence: Evidence, records: PairRecords, protocol: str) -> Claim:
-    found = summary(_seed_ious(evidence, records, protocol))
-    tests = [pair.test_generator for pair in pairs_of(protocol, evidence.generators)]
+def _claim(rows: Rows) -> Claim:
+    found = rows.mean.score
+    assert found is not None  # a submission has all seeds of all pairs, on the same images
+    tests = [row.pair.test_generator for row in rows.pairs if row.pair]
     return Claim(
-        iou=found.iou,
-        low=_defined(found.interval.low),
-        high=_defined(found.interval.high),
-        spread=_defined(found.spread),
-        by_generator=dict(zip(tests, found.generator_ious, strict=True)),
+        iou=round(found.iou, DIGITS),
+        standard_error=_rounded(sqrt(found.source_variance)),
+        spread=_rounded(found.spread),
+        by_generator={test: round(iou, DIGITS) for test, iou in zip(tests, found.generator_ious, strict=True)},
     )
 
 
-def _matrix(evidence: Evidence, records: PairRecords) -> dict[str, dict[str, float]]:
+def _matrix(rows: Rows) -> dict[str, dict[str, float]]:
     """Return the IoU of each pair of `cross`, by train, then by test generator."""
     matrix: dict[str, dict[str, float]] = {}
-    cells = zip(pairs_of("cross", evidence.generators), _seed_ious(evidence, records, "cross"), strict=True)
-    for pair, (_, by_seed) in cells:
-        iou = float(seed_average(list(by_seed.values())).mean())
-        matrix.setdefault(pair.train_generators[0], {})[pair.test_generator] = iou
+    for row in rows.pairs:
+        assert row.pair is not None and row.score is not None
+        matrix.setdefault(row.pair.train_generators[0], {})[row.pair.test_generator] = round(row.score.iou, DIGITS)
     return matrix
 
 
-def _false_alarm_area(evidence: Evidence, records: PairRecords) -> float | None:
-    """Return the mean over the loo trainings of the share of an untouched image that is predicted as manipulated."""
-    untouched = [
-        Pair(train_generators=pair.train_generators, test_generator=AUTHENTIC)
-        for pair in pairs_of("loo", evidence.generators)
-    ]
-    alarms = [false_alarm_area(found) for pair in untouched for found in records.get(pair, {}).values()]
-    return _defined(float(np.mean(alarms))) if alarms else None
+def _iou(rows: Rows) -> float:
+    assert rows.mean.score is not None
+    return rows.mean.score.iou
 
 
-def _defined(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or isnan(value) else round(value, DIGITS)

@@ -1,10 +1,9 @@
-"""The two drawings of the page, as SVG text made by hand: a drawing library's bytes change with its version."""
+"""The drawing of the page, as SVG text made by hand: a drawing library's bytes change with its version."""
 
 import html
 from collections.abc import Sequence
 
 from deeploc_bench.leaderboard.claims import Entry
-from deeploc_bench.results.render import number
 
 BLUE = "#1f6feb"
 
@@ -35,35 +34,6 @@ def _gap(entry: Entry, left: int, width: int, y: int) -> str:
         f'<line x1="{x_held:.1f}" y1="{y}" x2="{x_same:.1f}" y2="{y}" stroke="#999" stroke-width="2"/>'
         f'<circle cx="{x_same:.1f}" cy="{y}" r="5" fill="#fff" stroke="{BLUE}" stroke-width="2"/>'
         f'<circle cx="{x_held:.1f}" cy="{y}" r="5" fill="{BLUE}"/>'
-    )
-
-
-def draw_cross(entry: Entry) -> str:
-    """Return a drawing of an entry's train x test matrix, the darker the higher the IoU."""
-    names, cell, left, top = entry.about.generators, 72, 130, 66
-    cross = entry.claims.cross or {}
-    parts = [
-        f'<text x="8" y="16">{html.escape(entry.name)}</text>',
-        '<text x="8" y="32">IoU, trained on (rows), tested on (columns)</text>',
-    ]
-    for row, train in enumerate(names):
-        y = top + cell * row
-        parts.append(f'<text x="{left - 8}" y="{y + cell / 2 + 4}" text-anchor="end">{html.escape(train)}</text>')
-        values = [cross.get(train, {}).get(test) for test in names]
-        parts += [_square(value, left + cell * column, y, cell) for column, value in enumerate(values)]
-    for column, test in enumerate(names):
-        x = left + cell * column + cell // 2
-        parts.append(f'<text x="{x}" y="{top - 8}" text-anchor="middle">{html.escape(test)}</text>')
-    return _svg(left + cell * len(names) + 20, top + cell * len(names) + 16, parts)
-
-
-def _square(value: float | None, x: int, y: int, side: int) -> str:
-    share = value or 0.0
-    ink = "#fff" if share > 0.55 else "#111"
-    return (
-        f'<rect x="{x}" y="{y}" width="{side}" height="{side}" fill="{BLUE}" fill-opacity="{share:.3f}" '
-        f'stroke="#ccc"/><text x="{x + side / 2}" y="{y + side / 2 + 4}" text-anchor="middle" fill="{ink}">'
-        f"{number(value)}</text>"
     )
 
 

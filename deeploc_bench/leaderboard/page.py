@@ -1,8 +1,10 @@
 """The leaderboard's markdown page and its drawings, made of submissions: the same bytes on any machine."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,26 +13,38 @@ from markupsafe import Markup
 from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.data.suites import Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
-from deeploc_bench.leaderboard.drawings import draw_cross, draw_gaps
-from deeploc_bench.leaderboard.ranking import Ranked, rank, trust
+from deeploc_bench.leaderboard.drawings import draw_gaps
+from deeploc_bench.leaderboard.ranking import MOST_FALSE_ALARM, Ranked, Standing, rank, trust
 from deeploc_bench.leaderboard.verify import read_manifests, review
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
-from deeploc_bench.results.published import Publication, Published, published
-from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, number
+from deeploc_bench.results.published import Published, published, published_table
+from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, interval_of, number, starred
+from deeploc_bench.results.rows import above
+from deeploc_bench.results.tables import BELOW, SOURCES_ONLY, difference_of
+from deeploc_bench.scoring.statistics import SEEDS, SeedVariance
 
 MOST_LINES = 40
 """The most entries that a drawing shows."""
+FOLDED = {
+    "same": "Same generator: trained and tested on one",
+    "matched": "Matched budget: as many training images as one generator has",
+    "cross": "Trained on one (rows), tested on each (columns)",
+    "about": "What the entries are",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteSection:
-    """What the page shows of one suite; what there is nothing of is None."""
+    """What the page shows of one suite; a suite without submissions has no `held_out`."""
 
     name: str
     held_out: Table | None = None
-    same: Table | None = None
-    cross: Table | None = None
+    sentences: Sequence[str] = ()
+    generators: Table | None = None
+    is_drawn: bool = False
+    reproduce: str = ""
+    folded: Sequence[tuple[str, Table]] = ()
     commands: Sequence[tuple[str, str]] = ()
     published: Table | None = None
 
@@ -45,9 +59,9 @@ def board_files(board: Path, progress: Progress = silent) -> dict[str, str]:
         for finding in verdict.failures[:1]:
             message = f"{verdict.file} is not accepted [{finding.check}]: {finding}"
             raise SubmissionError(f"{message}. Mend or remove it.", check=finding.check)
-    entries = [verdict.entry for verdict in verdicts if verdict.entry]
-    drawn = {f"figures/{name}": text for name, text in figures(entries).items()}
-    return {"README.md": render(entries, published(), read_manifests(board)), **drawn}
+    standings = standings_of(verdict.entry for verdict in verdicts if verdict.entry)
+    drawn = {f"figures/{name}": text for name, text in figures(standings).items()}
+    return {"README.md": render(standings, published(), read_manifests(board)), **drawn}
 
 
 def stale_files(board: Path, files: Mapping[str, str]) -> list[str]:
@@ -57,10 +71,15 @@ def stale_files(board: Path, files: Mapping[str, str]) -> list[str]:
     return stale + [name for name in drawn if name not in files]
 
 
-def render(entries: Iterable[Entry], published: Mapping[str, Published], suites: Iterable[str]) -> str:
-    """Return the whole page: a section for each suite that has entries, a manifest or published numbers."""
-    ranked = _ranked(entries)
-    names = sorted({*ranked, *suites, *published})
+def standings_of(entries: Iterable[Entry]) -> dict[str, Standing]:
+    """Return how the entries of each suite stand, by suite."""
+    by_suite = grouped(entries, lambda entry: entry.about.suite)
+    return {suite: rank(own) for suite, own in sorted(by_suite.items())}
+
+
+def render(standings: Mapping[str, Standing], published: Mapping[str, Published], suites: Iterable[str]) -> str:
+    """Return the whole page: each suite that has entries, then those that have a manifest or published numbers."""
+    names = [*standings, *sorted({*suites, *published} - {*standings})]
     # StrictUndefined: a misspelt name is an error, not an empty place on the page
     page = Environment(
         loader=PackageLoader("deeploc_bench.leaderboard", ""),
@@ -72,50 +91,21 @@ def render(entries: Iterable[Entry], published: Mapping[str, Published], suites:
     page.filters["table"] = lambda table: Markup(as_markdown(table))
     page.filters["text"] = lambda text: Markup(escape(text))
     page.filters["plain"] = lambda name: re.sub(r"[^A-Za-z0-9._-]", "", name)  # an entity is shown as such in code
-    sections = [_section(name, ranked.get(name, []), published.get(name)) for name in names]
-    return page.get_template("page.md.j2").render(suites=sections)
+    sections = [_section(name, standings.get(name), published.get(name)) for name in names]
+    return page.get_template("page.md.j2").render(suites=sections, most=number(MOST_FALSE_ALARM))
 
 
-def figures(entries: Iterable[Entry]) -> dict[str, str]:
-    """Return the drawings of each suite, SVG by file name."""
-    drawn = {}
-    for suite, ranked in _ranked(entries).items():
-        gaps = [one.entry for one in ranked if one.entry.claims.same]
-        if gaps:
-            drawn[f"{suite}-gap.svg"] = draw_gaps(gaps[:MOST_LINES])
-        crossed = _first_crossed(ranked)
-        if crossed:
-            drawn[f"{suite}-cross.svg"] = draw_cross(crossed)
-    return drawn
+def figures(standings: Mapping[str, Standing]) -> dict[str, str]:
+    """Return the drawing of each suite that has ranked entries of both protocols, SVG by file name."""
+    drawn = {suite: _drawn(standing) for suite, standing in standings.items()}
+    return {f"{suite}-gap.svg": draw_gaps(entries[:MOST_LINES]) for suite, entries in drawn.items() if entries}
 
 
-def held_out_table(ranked: Sequence[Ranked]) -> Table:
+def held_out_table(rows: Sequence[Ranked], reproductions: Sequence[Entry] = ()) -> Table:
     """Return the table that ranks the entries of one suite."""
-    entries = [one.entry for one in ranked]
-    generators = entries[0].about.generators
-    matched = {_method(entry): entry.claims.loo.iou for entry in reversed(entries) if entry.about.budget == "matched"}
-    reproductions = [entry for entry in entries if entry.about.reproduces]
-    return Table(
-        headers=(
-            *("rank", "submission", "model + loss", "IoU", "interval", "sd"),
-            *generators,
-            *("worst", "gap", "matched", "false alarm", "division", "budget", "trust"),
-            *("seeds", "parameters", "images/s", "date", "link"),
-        ),
-        lines=tuple(
-            (
-                "-" if one.rank is None else str(one.rank),
-                *_scores(one.entry, generators),
-                number(matched.get(_method(one.entry))),
-                number(one.entry.claims.false_alarm_area),
-                "baseline" if one.entry.about.is_baseline else one.entry.about.division,
-                one.entry.about.budget,
-                trust(one.entry, reproductions),
-                *_costs(one.entry),
-            )
-            for one in ranked
-        ),
-    )
+    headers = ("rank", "entry", "IoU", "above best baseline", "false alarm", "seeds", "trust", "code")
+    lines = tuple(_line(row, trust(row.entry, reproductions)) for row in rows)
+    return Table(headers=headers, lines=lines)
 
 
 def command(entry: Entry) -> str:
@@ -132,104 +122,142 @@ def command(entry: Entry) -> str:
     return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+", word))
 
 
+def _wrapped(text: str) -> str:
+    """Return a command in lines that a page shows without scrolling."""
+    whole = re.sub(r"(--\S+) (?!-)", "\\1\0", text)  # a flag stays with its value
+    lines = textwrap.wrap(whole, 96, break_long_words=False, break_on_hyphens=False)
+    return " \\\n    ".join(lines).replace("\0", " ")
+
+
 def _holds(file: Path, text: str) -> bool:
     return file.is_file() and file.read_bytes() == text.encode()  # bytes: a line end is not translated
 
 
-def _ranked(entries: Iterable[Entry]) -> dict[str, list[Ranked]]:
-    by_suite = grouped(entries, lambda entry: entry.about.suite)
-    return {suite: rank(own) for suite, own in sorted(by_suite.items())}
-
-
-def _section(name: str, ranked: Sequence[Ranked], published: Published | None) -> SuiteSection:
-    crossed = _first_crossed(ranked)
+def _section(name: str, standing: Standing | None, published: Published | None) -> SuiteSection:
+    shown = published_table(published) if published and published.entry else None
+    if standing is None:
+        return SuiteSection(name=name, published=shown)
+    rows, ranked = standing.rows, standing.ranked
+    folded = {
+        "same": _same_table(rows),
+        "matched": _matched_table(rows),
+        "cross": _cross_table(rows),
+        "about": _about_table(rows),
+    }
     return SuiteSection(
         name=name,
-        held_out=held_out_table(ranked) if ranked else None,
-        same=_same_table(ranked) if any(one.entry.claims.same for one in ranked) else None,
-        cross=_cross_table(crossed) if crossed else None,
-        commands=[(one.entry.name, command(one.entry)) for one in ranked if not one.entry.about.is_baseline],
-        published=_published_table(published) if published else None,
+        held_out=held_out_table(rows, [row.entry for row in rows if row.entry.about.reproduces]),
+        sentences=_sentences(standing),
+        generators=_generators_table(rows),
+        is_drawn=bool(_drawn(standing)),
+        reproduce=_wrapped(command(ranked[0].entry)) if ranked else "",
+        folded=[(FOLDED[key], table) for key, table in folded.items() if table.lines],
+        commands=[(row.entry.name, command(row.entry)) for row in rows if not row.entry.about.is_baseline],
+        published=shown,
     )
 
 
-def _scores(entry: Entry, generators: Sequence[str]) -> list[Field]:
-    """Return the fields from `submission` to `gap`."""
-    loo = entry.claims.loo
-    unknown = "?" if entry.about.loss else "-"
-    return [
+def _sentences(standing: Standing) -> list[str]:
+    """Return what can and cannot be told of a suite's rows, in words."""
+    rows, ranked = standing.rows, standing.ranked
+    sources = max(row.interval.sources for row in rows)
+    between = f"sd between seeds {number(sqrt(standing.seeds.variance))}, pooled over the rows that have several"
+    known = f"Intervals: 95 %, over {sources} sources and over seeds ({between})."
+    said = [known if standing.seeds.freedom else f"Intervals: 95 %, {sources} sources. {SOURCES_ONLY.capitalize()}."]
+    if len(ranked) > 1:
+        least = number(standing.smallest)
+        said.append(f"Two rows of {SEEDS} seeds each that differ by {least} are told apart in 80 % of cases.")
+        first = [row.entry.name for row in ranked if row.rank == 1]
+        said += [f"Not told apart from the best: {', '.join(first[1:])}."] if len(first) > 1 else []
+    nothing = [row.entry.name for row in rows if row.above and not row.finds and not row.entry.about.is_baseline]
+    said += [f"Not surely above the best baseline, so that they find nothing: {', '.join(nothing)}."] if nothing else []
+    return said
+
+
+def _line(row: Ranked, trusted: str) -> tuple[Field, ...]:
+    entry = row.entry
+    bounds = interval_of(row.interval.low, row.interval.high)
+    return (
+        row.place,
         Link(text=entry.name, target=f"submissions/{entry.about.suite}/{entry.name}.json"),
-        _what(entry),
-        number(loo.iou),
-        f"{number(loo.low)} to {number(loo.high)}",
-        number(loo.spread) if len(entry.about.seeds) > 1 else unknown,
-        *(number(loo.by_generator.get(name)) for name in generators),
-        number(entry.claims.worst),
-        number(entry.claims.gap),
-    ]
-
-
-def _costs(entry: Entry) -> list[Field]:
-    """Return the fields from `seeds` to `link`."""
-    return [
-        str(len(entry.about.seeds)),
-        f"{entry.parameters / 1e6:.2f} M" if entry.parameters else "-",
-        f"{speed.images_per_second:.0f}" if (speed := entry.about.speed) else "-",
-        entry.about.date.isoformat(),
+        number(entry.claims.loo.iou) + ("" if bounds == "-" else f" ({bounds})"),
+        difference_of(row.above),
+        number(entry.claims.false_alarm_area),
+        str(len(entry.about.seeds)) if entry.about.loss else "-",
+        trusted,
         _linked("code", entry.about.code) if entry.about.code else "",
-    ]
-
-
-def _same_table(ranked: Sequence[Ranked]) -> Table:
-    generators = ranked[0].entry.about.generators
-    rows = [(one.entry, one.entry.claims.same) for one in ranked]
-    found = sorted(((entry, row) for entry, row in rows if row), key=lambda pair: -pair[1].iou)
-    return Table(
-        headers=("submission", "model + loss", "IoU", "interval", *generators),
-        lines=tuple(
-            (
-                entry.name,
-                _what(entry),
-                number(row.iou),
-                f"{number(row.low)} to {number(row.high)}",
-                *(number(row.by_generator.get(name)) for name in generators),
-            )
-            for entry, row in found
-        ),
     )
 
 
-def _first_crossed(ranked: Sequence[Ranked]) -> Entry | None:
-    return next((one.entry for one in ranked if one.entry.claims.cross and not one.entry.about.is_baseline), None)
-
-
-def _cross_table(entry: Entry) -> Table:
-    cross, names = entry.claims.cross or {}, entry.about.generators
-    return Table(
-        caption=entry.name,
-        headers=("train on \\ test on", *names),
-        lines=tuple((train, *(number(cross.get(train, {}).get(test)) for test in names)) for train in names),
-    )
-
-
-def _published_table(published: Published) -> Table:
-    names = sorted({name for entry in published.entry for name in (*entry.same, *entry.loo, *entry.cross)})
+def _generators_table(rows: Sequence[Ranked]) -> Table:
+    """Return the held-out IoU by generator, a star where a row is below the best baseline."""
+    names = rows[0].entry.about.generators
+    baselines = [row.entry for row in rows if row.entry.about.is_baseline]
     lines: list[tuple[Field, ...]] = []
-    for entry in published.entry:
-        title = _linked(entry.title, entry.reference) if entry.reference else entry.title
-        source = (entry.dialect, entry.citation)
-        for protocol, row in _published_rows(entry):
-            mean = number(sum(row.values()) / len(row)) if row.keys() >= {*names} else f"{len(row)} of {len(names)}"
-            lines.append((title, protocol, mean, *(number(row.get(name)) for name in names), *source))
-        for protocol, value in (("same", entry.mean_same), ("cross, mean of the others", entry.mean_other)):
-            if value is not None:
-                lines.append((title, protocol, number(value), *("-" for _ in names), *source))
-    return Table(headers=("publication", "protocol", "IoU", *names, "dialect", "citation"), lines=tuple(lines))
+    for row in rows:
+        fields = []
+        for own in row.entry.rows["loo"].pairs:
+            others = [other.rows["loo"].row_of(own.pair) for other in baselines if other is not row.entry]
+            found = above(own, others, SeedVariance())
+            fields.append(starred(own.iou) if found and found.difference < 0 else own.iou)
+        lines.append((row.entry.name, *fields, number(row.entry.claims.worst)))
+    is_marked = any(str(field).endswith("*") for line in lines for field in line)
+    headers = ("entry", *names, "worst")
+    return Table(headers=headers, lines=tuple(lines), notes=(BELOW,) if is_marked else ())
 
 
-def _published_rows(entry: Publication) -> list[tuple[str, Mapping[str, float]]]:
-    rows = [("same", entry.same), ("loo", entry.loo)]
-    return [row for row in rows if row[1]] + [(f"cross, trained on {name}", row) for name, row in entry.cross.items()]
+def _same_table(rows: Sequence[Ranked]) -> Table:
+    names = rows[0].entry.about.generators
+    found = [(row, row.entry.claims.same) for row in rows]
+    held = sorted(((row, same) for row, same in found if same), key=lambda pair: (-pair[1].iou, pair[0].entry.name))
+    lines = tuple(
+        (row.entry.name, number(same.iou), *(number(same.by_generator.get(name)) for name in names), number(row.gap))
+        for row, same in held
+    )
+    note = "gap: same-generator minus held-out IoU, where the first is surely above the best baseline."
+    return Table(headers=("entry", "IoU", *names, "gap"), lines=lines, notes=(note,))
+
+
+def _matched_table(rows: Sequence[Ranked]) -> Table:
+    """Return each entry of a matched budget beside that of the same method with all samples."""
+    full = {_method(row.entry): row.entry for row in rows if row.entry.about.budget == "full"}
+    lines = tuple(
+        (entry.name, number(entry.claims.loo.iou), number(other.claims.loo.iou) if other else "-")
+        for entry in (row.entry for row in rows if row.entry.about.budget == "matched")
+        for other in [full.get(_method(entry))]
+    )
+    return Table(headers=("entry", "IoU", "IoU with all samples"), lines=lines)
+
+
+def _cross_table(rows: Sequence[Ranked]) -> Table:
+    """Return the matrix of the first entry that has one."""
+    entry = next((row.entry for row in rows if row.entry.claims.cross and not row.entry.about.is_baseline), None)
+    if entry is None:
+        return Table(headers=(), lines=())
+    cross, names = entry.claims.cross or {}, entry.about.generators
+    lines = tuple((train, *(number(cross.get(train, {}).get(test)) for test in names)) for train in names)
+    return Table(headers=(entry.name, *names), lines=lines)
+
+
+def _about_table(rows: Sequence[Ranked]) -> Table:
+    headers = ("entry", "model + loss", "division", "parameters", "images/s", "date")
+    return Table(headers=headers, lines=tuple(_about(row.entry) for row in rows))
+
+
+def _about(entry: Entry) -> tuple[Field, ...]:
+    about, speed = entry.about, entry.about.speed
+    return (
+        entry.name,
+        _what(entry),
+        "-" if about.is_baseline else about.division,
+        f"{entry.parameters / 1e6:.2f} M" if entry.parameters else "-",
+        f"{speed.images_per_second:.0f}" if speed else "-",
+        about.date.isoformat(),
+    )
+
+
+def _drawn(standing: Standing) -> list[Entry]:
+    return [row.entry for row in standing.ranked if row.entry.claims.same]
 
 
 def _linked(text: str, target: str) -> Field:
@@ -240,7 +268,7 @@ def _linked(text: str, target: str) -> Field:
 def _what(entry: Entry) -> str:
     name = entry.about.model.name
     if entry.about.is_baseline:
-        return f"{name} (trivial baseline)"
+        return f"{name} (baseline)"
     return f"{name} + {entry.about.loss_expression}" if entry.about.loss else f"{name} (only tested)"
 
 

@@ -1,49 +1,156 @@
-"""Which entry is how good, as far as their records can tell, and which of them a second party has reproduced."""
+"""Which entry is how good, as far as their records can tell, and which of them others vouch for."""
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 from deeploc_bench.leaderboard.claims import Entry
-from deeploc_bench.scoring.statistics import is_separable
+from deeploc_bench.results.rows import above
+from deeploc_bench.scoring.statistics import (
+    Comparison,
+    Interval,
+    Score,
+    SeedVariance,
+    interval,
+    pooled,
+    ranks,
+    smallest_difference,
+)
 
+MOST_FALSE_ALARM = 0.20
+"""A row that takes more of an untouched image for manipulated is not ranked: flooding is not finding."""
 SPREAD_REACH, LEAST_REACH = 2.0, 0.02
 """A reproduction agrees within this many spreads over seeds (of either), or within this IoU, whichever is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """An entry with its rank: the first place of its tie group; None for a baseline or a matched budget."""
+    """An entry with its rank, or the `reason` why it has none; its interval, and what it is above the best baseline.
 
-    rank: int | None
+    `finds` tells whether it is surely above that baseline; so does `finds_same` of the same generator.
+    """
+
     entry: Entry
+    rank: int | None = None
+    reason: str = ""
+    interval: Interval
+    above: Comparison | None
+    above_same: Comparison | None
+
+    @property
+    def place(self) -> str:
+        """Return the rank, or the word why there is none."""
+        return self.reason if self.rank is None else str(self.rank)
+
+    @property
+    def finds(self) -> bool:
+        """Tell whether the held-out row is significantly above the best baseline."""
+        return self.above is not None and self.above.low > 0
+
+    @property
+    def gap(self) -> float | None:
+        """Return same-generator minus held-out IoU, where the first beats the baselines; else there is no gap."""
+        beats = self.above_same is not None and self.above_same.low > 0
+        return self.entry.claims.gap if beats else None
 
 
-def rank(entries: Iterable[Entry]) -> list[Ranked]:
-    """Return the entries of one suite by held-out IoU, each with the first place of its tie group.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """The entries of one suite, the best first; the variance between their seeds; and what could be told apart.
 
-    They were tested on the same images, which verifying proves.
+    `smallest` is the difference that two rows of three seeds are told apart by with a probability of 0.8.
+    """
+
+    rows: tuple[Ranked, ...]
+    seeds: SeedVariance
+    smallest: float
+
+    @property
+    def ranked(self) -> list[Ranked]:
+        """Return the entries that have a rank."""
+        return [row for row in self.rows if row.rank is not None]
+
+
+def rank(entries: Iterable[Entry]) -> Standing:
+    """Return the entries of one suite by held-out IoU; they were tested on the same images, which verifying proves.
+
+    The variance between seeds is pooled over all rows that are trained. Where no row has several seeds, none that is
+    trained is ranked: nothing tells how far another seed of it would fall.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.claims.loo.iou, entry.name))
-    ranked: list[Ranked] = []
-    best, place, position = None, 1, 0
-    for entry in ordered:
-        if entry.about.is_baseline or entry.about.budget == "matched":
-            ranked.append(Ranked(rank=None, entry=entry))
-            continue
-        position += 1
-        if best is None or is_separable(best.seed_ious, entry.seed_ious):
-            best, place = entry, position
-        ranked.append(Ranked(rank=place, entry=entry))
-    return ranked
+    baselines = [entry for entry in ordered if entry.about.is_baseline]
+    seeds, seeds_same = (pooled(_scores(ordered, protocol)) for protocol in ("loo", "same"))
+    reasons = [_reason(entry, seeds) for entry in ordered]
+    ranked = [entry for entry, reason in zip(ordered, reasons, strict=True) if not reason]
+    scores = _scores(ranked, "loo")
+    alarms = [entry.claims.false_alarm_area for entry in ranked]
+    given = iter(ranks(scores, seeds, [nan if alarm is None else alarm for alarm in alarms]))
+    rows = [
+        Ranked(
+            entry=entry,
+            rank=None if reason else next(given),
+            reason=reason,
+            interval=interval(_score(entry, "loo"), seeds),
+            above=_above(entry, baselines, "loo", seeds),
+            above_same=_above(entry, baselines, "same", seeds_same),
+        )
+        for entry, reason in zip(ordered, reasons, strict=True)
+    ]
+    return Standing(rows=tuple(rows), seeds=seeds, smallest=smallest_difference(scores, seeds))
+
+
+def _reason(entry: Entry, seeds: SeedVariance) -> str:
+    """Return the word why an entry is not ranked; none where it is."""
+    if entry.about.is_baseline:
+        return "baseline"
+    if entry.about.budget == "matched":
+        return "matched"
+    if (entry.claims.false_alarm_area or 0.0) > MOST_FALSE_ALARM:
+        return "floods"
+    return "one seed" if entry.about.loss and not seeds.freedom else ""
+
+
+def _score(entry: Entry, protocol: str) -> Score:
+    found = entry.rows[protocol].mean.score
+    assert found is not None  # what passed has all seeds of all pairs
+    return found
+
+
+def _scores(entries: Sequence[Entry], protocol: str) -> list[Score]:
+    return [_score(entry, protocol) for entry in entries if protocol in entry.rows]
+
+
+def _above(entry: Entry, baselines: Sequence[Entry], protocol: str, seeds: SeedVariance) -> Comparison | None:
+    others = [other.rows[protocol].mean for other in baselines if other is not entry and protocol in other.rows]
+    if entry.about.is_baseline or protocol not in entry.rows:
+        return None
+    return above(entry.rows[protocol].mean, others, seeds)
 
 
 def trust(entry: Entry, others: Iterable[Entry]) -> str:
-    """Return `reproduced` where another party's submission names this one and agrees within the spread over seeds."""
+    """Return `reproduced` where another party's submission names this one and agrees within the spread over seeds.
+
+    Another party has another contact, other predictions, and a date that is not earlier. Else it is `confirmed`, where
+    a reviewer has noted that its authors stand behind it, or `self-reported`.
+    """
     repeated = (
-        other.about.reproduces == entry.name and other.about.contact != entry.about.contact and _agree(entry, other)
+        other.about.reproduces == entry.name
+        and party(other) != party(entry)
+        and other.preds.isdisjoint(entry.preds)
+        and other.about.date >= entry.about.date
+        and _agree(entry, other)
         for other in others
     )
-    return "reproduced" if any(repeated) else "self-reported"
+    if any(repeated):
+        return "reproduced"
+    return "confirmed" if entry.about.confirmed else "self-reported"
+
+
+def party(entry: Entry) -> str:
+    """Return whom a contact means, however it is written: letters and digits alone, in lower case."""
+    text = unicodedata.normalize("NFKC", entry.about.contact).casefold().removeprefix("mailto:")
+    return "".join(letter for letter in text if letter.isalnum())
 
 
 def _agree(one: Entry, other: Entry) -> bool:

@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta
@@ -14,7 +14,8 @@ from deeploc_bench.contract.specs import ID_PATTERN, ID_RULE
 from deeploc_bench.plan.facts import Code, Count, Environment, Hash, Name, NotNegative, Recipe, Size, Strict, Term, Text
 from deeploc_bench.scoring.records import Records
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: claims are rounded to six decimals, and hold a standard error in the place of an interval."""
 MOST_PIXELS = 10**10
 """More than any image has, and so few that no sum over a file's images leaves an int64."""
 
@@ -89,17 +90,19 @@ class TrainingRecords(Strict, frozen=True, kw_only=True):
 
 
 class Claim(Strict, frozen=True, kw_only=True):
-    """The claims of one protocol: the mean over test generators, its interval, and the spread over seeds."""
+    """The claims of one protocol: the mean over test generators, its standard error over sources, its sd over seeds.
+
+    An interval is not among them: it holds the variance between the seeds of all rows that it is shown with.
+    """
 
     iou: float
-    low: float | None
-    high: float | None
+    standard_error: float | None
     spread: float | None
     by_generator: Mapping[str, float]
 
 
 class Claims(Strict, frozen=True, kw_only=True):
-    """Every aggregate of a submission, at full precision; each is recomputed from the records."""
+    """Every aggregate of a submission, rounded to six decimals; each is recomputed from the records."""
 
     loo: Claim
     same: Claim | None = None
@@ -113,7 +116,8 @@ class About(Strict, frozen=True, kw_only=True):
     """What was submitted, by whom, and how it was made.
 
     `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
-    only tested; where it is null, what has no loss is a baseline.
+    only tested; where it is null, what has no loss is a baseline. `confirmed` is a reviewer's mark: how the authors of
+    the model have confirmed the row.
     """
 
     schema: int
@@ -125,6 +129,7 @@ class About(Strict, frozen=True, kw_only=True):
     reference: Link | None
     code: Link | None
     reproduces: Name | None = None
+    confirmed: Text | None = None
     model: Origin
     baseline: bool | None = None
     loss: tuple[LossTerm, ...]
@@ -178,9 +183,29 @@ class Submission(Evidence, frozen=True, kw_only=True):
     claims: Claims
 
 
+class _Unclaimed(Evidence, frozen=True, kw_only=True):
+    claims: Any = None
+
+
 def read(path: Path) -> Submission:
     """Read a submission file; raises SubmissionError, whose check is `file` or one of `parse`'s."""
-    return read_json(path, Submission, "submission", SubmissionError, schema=SCHEMA)
+    try:
+        return read_json(path, Submission, "submission", SubmissionError, schema=SCHEMA)
+    except SubmissionError as error:
+        if error.check != "version":
+            raise
+        cure = f"Recompute its claims from its records: deeploc-bench submit --refresh {path}"
+        raise SubmissionError(f"{error}. {cure}", check=error.check) from None
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read all but the claims of a submission file, of an earlier schema too; raises SubmissionError."""
+    found = read_json(path, _Unclaimed, "submission", SubmissionError)
+    if not 1 <= found.schema <= SCHEMA:
+        message = f"submission {path} has schema {found.schema}; this version reads 1 to {SCHEMA}"
+        raise SubmissionError(message, check="version")
+    values = {key: getattr(found, key) for key in Evidence.__struct_fields__}
+    return Evidence(**values | {"schema": SCHEMA})
 
 
 def parse(content: bytes, where: str) -> Submission:

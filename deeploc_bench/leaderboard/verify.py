@@ -11,8 +11,9 @@ from deeploc_bench.contract.findings import Finding
 from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest, Progress, silent
 from deeploc_bench.leaderboard import checks
 from deeploc_bench.leaderboard.checks import Case, Findings
-from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of
-from deeploc_bench.leaderboard.submission import Submission, parse, read
+from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
+from deeploc_bench.leaderboard.ranking import party
+from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
 from deeploc_bench.results.cells import grouped
 
 Manifests: TypeAlias = Mapping[str, Manifest]
@@ -99,29 +100,66 @@ def examine(file: Path, manifests: Manifests, base: Path | None = None) -> Verdi
     return _judged(submission, file, manifests, base)
 
 
+def entries_beside(file: Path) -> list[Entry]:
+    """Return the entry of a submission file, then those of the others of its suite in its leaderboard folder.
+
+    Raises SubmissionError with all that is wrong with the file; what is wrong with others leaves them out.
+    """
+    is_inside = file.parent.parent.name == "submissions"
+    manifests = read_manifests(file.parent.parent.parent) if is_inside else {}
+    verdict = examine(file, manifests)
+    if verdict.entry is None:
+        lines = "\n  ".join(finding.line for finding in verdict.failures)
+        raise SubmissionError(f"{file} is not a sound submission.\n  {lines}")
+    others = sorted(other for other in file.parent.glob("*.json") if other != file) if is_inside else []
+    found = [examine(other, manifests).entry for other in others]
+    return [verdict.entry, *(entry for entry in found if entry)]
+
+
 def verified(content: bytes, file: Path, manifests: Manifests) -> Entry:
     """Return what is kept of a file of this content; raises SubmissionError with all that `examine` finds in it."""
     verdict = _judged(parse(content, f"submission {file}"), file, manifests)
-    if verdict.entry is None:
-        lines = "\n  ".join(finding.line for finding in verdict.failures)
-        raise SubmissionError(f"{file} is not written: 'deeploc-bench verify' would refuse it.\n  {lines}")
+    refuse_all(file, verdict.failures)
+    assert verdict.entry is not None  # nothing failed
     return verdict.entry
 
 
-def _judged(submission: Submission, file: Path, manifests: Manifests, base: Path | None = None) -> Verdict:
-    findings = [*checks.check_place(submission, file), *checks.check_order(submission)]
-    findings += checks.check_unchanged(submission, file, base) if base else ()
-    misshapen = list(checks.check_shape(submission))
+def refuse_all(file: Path, findings: Sequence[Finding]) -> None:
+    """Raise SubmissionError with all that was found, if anything was: the file is not to be written."""
+    if findings:
+        lines = "\n  ".join(finding.line for finding in findings)
+        raise SubmissionError(f"{file} is not written: 'deeploc-bench verify' would refuse it.\n  {lines}")
+
+
+def weigh(
+    evidence: Evidence, file: Path, manifests: Manifests, base: Path | None = None
+) -> tuple[list[Finding], Case | None]:
+    """Run every check but that of the claims; returns what was found, and the case where its shape is sound."""
+    findings = [
+        *checks.check_place(evidence, file),
+        *checks.check_date(evidence),
+        *checks.check_order(evidence),
+    ]
+    findings += checks.check_unchanged(evidence, file, base) if base else ()
+    misshapen = list(checks.check_shape(evidence))
     if misshapen:
-        return Verdict(file=file, findings=(*findings, *misshapen))
-    records = records_of(submission)
-    case = Case(submission=submission, records=records, manifest=manifests.get(submission.suite))
+        return [*findings, *misshapen], None
+    case = Case(evidence=evidence, records=records_of(evidence), manifest=manifests.get(evidence.suite))
     findings += [finding for check in checks.SHAPED for finding in check(case)]
     if not findings:
+        case = replace(case, rows=rows_of(evidence, case.records))
         findings += [finding for check in checks.VALUES for finding in check(case)]
-    if findings:
+    return findings, case
+
+
+def _judged(submission: Submission, file: Path, manifests: Manifests, base: Path | None = None) -> Verdict:
+    findings, case = weigh(submission, file, manifests, base)
+    if case and case.rows:
+        findings += checks.check_claims(case, submission.claims)
+    if findings or case is None:
         return Verdict(file=file, findings=tuple(findings))
-    return Verdict(file=file, findings=tuple(checks.warn_of_itself(case)), entry=entry_of(submission, records))
+    entry = entry_of(submission, case.records, case.rows)
+    return Verdict(file=file, findings=tuple(checks.warn_of_itself(case)), entry=entry)
 
 
 def compare(verdicts: Sequence[Verdict], others: Sequence[Entry] = ()) -> list[Verdict]:
@@ -139,7 +177,7 @@ def _compared(verdict: Verdict, by_suite: Mapping[str, Sequence[Entry]]) -> Verd
         return verdict
     entries = by_suite[entry.about.suite]
     rivals = [rival for rival in entries if rival is not entry]
-    found = [*_other_data(entry, entries[0]), *_better(entry, rivals), *_alike(entry, rivals)]
+    found = [*_other_data(entry, entries[0]), *_repeats(entry, rivals), *_better(entry, rivals), *_alike(entry, rivals)]
     return replace(verdict, findings=(*verdict.findings, *found))
 
 
@@ -160,8 +198,28 @@ def _better(entry: Entry, rivals: Sequence[Entry]) -> Findings:
             yield Finding(check="best", message=message, level="warning")
 
 
+def _repeats(entry: Entry, rivals: Sequence[Entry]) -> Findings:
+    """What a submission says it reproduces must be there, and be another; whether it agrees is told by its trust."""
+    name = entry.about.reproduces
+    if name is None:
+        return
+    known = {rival.name: rival for rival in rivals}
+    if name not in known:
+        message = f"reproduces {name!r}, which is no other submission of suite {entry.about.suite!r}"
+        yield Finding(check="reproduces", message=message)
+        return
+    for is_none, reason in (
+        (party(known[name]) == party(entry), "the contact is the same party's"),
+        (not known[name].preds.isdisjoint(entry.preds), "its predictions are copies"),
+        (known[name].about.date > entry.about.date, f"it is older, of {entry.about.date}"),
+    ):
+        if is_none:
+            message = f"it is no reproduction of {name!r}: {reason}"
+            yield Finding(check="reproduces", message=message, level="warning")
+
+
 def _alike(entry: Entry, rivals: Sequence[Entry]) -> Findings:
-    copies = [o.name for o in rivals if o.name != entry.about.reproduces and not o.preds.isdisjoint(entry.preds)]
+    copies = [other.name for other in rivals if not other.preds.isdisjoint(entry.preds)]
     if copies:
         more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
         message = f"whole prediction sets are equal to those of {', '.join(map(repr, copies[:3]))}{more}"

@@ -15,7 +15,7 @@ from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE
 
 FACTS_SCHEMA = 2
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
@@ -114,21 +114,23 @@ class TrainingEnvironment(Environment, frozen=True, kw_only=True):
 class TrainingFacts(Strict, frozen=True, kw_only=True):
     """training.json: all that a training depends on.
 
-    `kind` is `trained`; `tested` for a model that is never trained; or `scored` for predictions made elsewhere. Only
-    trained ones have a `recipe`, only tested ones `testing`. `data` is the hash of all splits of the standard
-    generators, `fingerprint` of the whole suite, `test_data` of each test split. `train` and `valid` are the hashes of
-    the ordered samples trained and validated on.
+    `kind` is `trained`; `fitted` for a baseline that fits itself; `tested` for a model that is never trained; or
+    `scored` for predictions made elsewhere. Trained ones have a `recipe`, fitted and tested ones `testing`. `data` is
+    the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split.
+    `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
+    generator each generator dataset is made by, where that is another name's; it identifies nothing.
     """
 
     schema: int = FACTS_SCHEMA
     arithmetic: int = ARITHMETIC
     identity: str = ""
-    kind: Literal["trained", "tested", "scored"]
+    kind: Literal["trained", "fitted", "tested", "scored"]
     suite: Name
     fingerprint: Hash
     data: Hash
     test_data: Mapping[Name, Hash]
     standard_generators: tuple[Name, ...]
+    methods: Mapping[Name, Name] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
     available_samples: tuple[Count, ...] = ()
@@ -148,6 +150,11 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     def what(self) -> str:
         """Return the model and its loss, as tables name them."""
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def is_learned(self) -> bool:
+        """Tell whether it was trained or fitted here: its folder then holds what came out, model.safetensors."""
+        return self.kind in ("trained", "fitted")
 
     @property
     def settings(self) -> Testing | None:

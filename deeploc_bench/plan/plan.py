@@ -27,7 +27,7 @@ Choice: TypeAlias = tuple[LossExpression | None, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Training:
-    """One content-addressed fit, with the facts that identify it; a model that is never trained has no loss."""
+    """One content-addressed fit, with the facts that identify it; only what is trained by a recipe has a loss."""
 
     model: Owned[Model]
     loss: LossExpression | None
@@ -118,11 +118,14 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     return Plan(trainings=trainings, tests=ordered, cells=tuple(cells))
 
 
-def make_test_plan(suite: Suite, request: Request, tests: Sequence[Tested]) -> Plan:
-    """Return the plan that tests those models of a request that are never trained; it has no cells."""
+def make_test_plan(suite: Suite, request: Request, tests: Sequence[Tested], train_generators: Sequence[str]) -> Plan:
+    """Return the plan that tests those models of a request that have no loss; it has no cells.
+
+    Baselines that fit themselves are fitted on `train_generators`, and left out where there are none.
+    """
     make = _Trainings(suite, request)
-    untrained = [model for model in request.models if not model.spec.trainable]
-    found = [make.training(model, (None, 0), (), "full") for model in untrained]
+    models = [m for m in request.models if not m.spec.trainable or (m.spec.fits_itself and train_generators)]
+    found = [make.training(model, (None, 0), tuple(train_generators), "full") for model in models]
     trainings = {training.facts.identity: training for training in found}
     return Plan(trainings=trainings, tests=dict.fromkeys(trainings, tuple(tests)), cells=())
 
@@ -136,6 +139,7 @@ def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code
         data=suite.standard_fingerprint,
         test_data=suite.test_fingerprints,
         standard_generators=suite.standard,
+        methods=suite.methods,
         model=model,
     )
 
@@ -155,20 +159,22 @@ class _Trainings:
         return [*self.request.models, *(owned for loss in self.request.losses for _, owned in loss.terms)]
 
     def choices(self, model: Owned[Model]) -> list[Choice]:
-        """Return the losses and seeds that a model is trained with; none and 0 for one that is never trained."""
-        return list(product(self.request.losses, self.request.seeds)) if model.spec.trainable else [(None, 0)]
+        """Return the losses and seeds that a model is trained with; none and 0 for one that no recipe trains."""
+        if model.spec.fits_itself or not model.spec.trainable:
+            return [(None, 0)]
+        return list(product(self.request.losses, self.request.seeds))
 
     def training(self, model: Owned[Model], choice: Choice, generators: tuple[str, ...], budget: str) -> Training:
         """Return the training of a model with a loss and a seed on some generators."""
         loss, seed = choice
-        if loss is None:
+        if not model.spec.trainable:
             generators, budget = (), "full"
         key = (model.spec.name, loss and loss.text, seed, generators, budget)
         if key not in self.made:
             train, valid = self.subset(generators, "train", budget), self.subset(generators, "valid", budget)
             recipe = resolve(self.request.recipe, model.spec, self.request.settings)
             facts = self._facts(model, loss, recipe)
-            if loss:
+            if facts.is_learned:
                 facts = replace(
                     facts,
                     train_generators=generators,
@@ -194,7 +200,8 @@ class _Trainings:
             weights=weights,
         )
         if loss is None:
-            return replace(facts, testing=testing_of(recorded))
+            kind = "fitted" if model.spec.trainable else "tested"
+            return replace(facts, kind=kind, testing=testing_of(recorded))
         terms = [(weight, asdict(self.codes[claim(owned.spec)])) for weight, owned in loss.terms]
         return replace(
             facts,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -32,9 +33,12 @@ def loo(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
     """
     if len(standard) < 2:
         raise UsageError("protocol 'loo' needs a suite of two standard generators or more; use --protocol same")
-    return [
-        pair for one in standard for pair in _pairs([other for other in standard if other != one], [one, *test_only])
-    ]
+    return [pair for one in standard for pair in _pairs(all_but(one, standard), [one, *test_only])]
+
+
+def all_but(left_out: str, standard: Sequence[str]) -> tuple[str, ...]:
+    """Return all standard generators but one: what is trained on where it is held out."""
+    return tuple(name for name in standard if name != left_out)
 
 
 def cross(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
@@ -62,19 +66,24 @@ def trained_on(train_generators: Sequence[str], protocol: str, standard: Sequenc
 
 
 def matched(packs: Sequence[Pack]) -> Subset:
-    """Draw as many samples from several packs as the smallest has.
+    """Draw as many samples from several packs as the smallest has, from each the same number or one less.
 
-    Where the packs share their ids, each id is drawn once and the ids are dealt evenly; else the draw is stratified.
-    The draw is fixed (a frozen random stream), so that every model is trained on the same samples.
+    The ids that all packs have in common are drawn first, and dealt evenly. Where they do not suffice, or there are
+    none, each pack fills up its share with ids of its own that no pack has been dealt: no id is drawn twice, and there
+    are always enough, since every pack has as many as are drawn in all. The draw is fixed (a frozen random stream), so
+    that every model is trained on the same samples.
     """
     random = np.random.RandomState(0)
     count = min(len(pack) for pack in packs)
-    if all(pack.ids == packs[0].ids for pack in packs):
-        drawn = random.permutation(len(packs[0]))[:count]
-        chosen = [drawn[turn :: len(packs)] for turn in range(len(packs))]
-    else:
-        chosen = [
-            random.permutation(len(pack))[: count // len(packs) + (turn < count % len(packs))]
-            for turn, pack in enumerate(packs)
-        ]
-    return Subset(packs=tuple((pack, np.sort(positions)) for pack, positions in zip(packs, chosen, strict=True)))
+    places = [{id: position for position, id in enumerate(pack.ids)} for pack in packs]
+    common = [id for id in packs[0].ids if all(id in place for place in places)]
+    drawn = [common[position] for position in random.permutation(len(common))[:count]]
+    taken = set(drawn)
+    chosen = []
+    for turn, (pack, place) in enumerate(zip(packs, places, strict=True)):
+        dealt, share = drawn[turn :: len(packs)], len(range(turn, count, len(packs)))
+        rest = (pack.ids[position] for position in random.permutation(len(pack)))
+        dealt += islice((id for id in rest if id not in taken), share - len(dealt))
+        taken.update(dealt)
+        chosen.append(np.sort([place[id] for id in dealt]).astype(np.int64))
+    return Subset(packs=tuple(zip(packs, chosen, strict=True)))

@@ -58,10 +58,13 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe:
     """Apply a model's overrides, then `settings`, and settle the weights: a model from scratch takes none.
 
-    A baseline keeps its own weights, so that it is the same beside every row. Raises RecipeError.
+    A baseline keeps its own weights and input size, so that it is the same beside every row. Raises RecipeError.
     """
-    asked = {key: value for key, value in settings.items() if key != "weights" or not model.baseline}
-    values: dict[str, Any] = msgspec.to_builtins(recipe) | dict(model.recipe) | asked
+    values: dict[str, Any] = msgspec.to_builtins(recipe)
+    if model.baseline:
+        values["input_size"] = None
+        settings = {key: value for key, value in settings.items() if key not in ("weights", "input_size")}
+    values |= {**model.recipe, **settings}
     resolved = convert(values, Recipe, f"recipe {recipe.name} for model {model.name}", RecipeError)
     if model.pretraining == "none":
         return msgspec.structs.replace(resolved, weights="none")
@@ -73,7 +76,7 @@ def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe
 
 
 def testing_of(recipe: Recipe) -> Testing:
-    """Return what of a recipe matters to a model that is never trained."""
+    """Return what of a recipe matters to a model that is never trained by one."""
     return Testing(weights=recipe.weights, precision=recipe.precision, input_size=recipe.input_size)
 
 

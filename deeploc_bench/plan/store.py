@@ -102,6 +102,11 @@ def is_trained(folder: Path) -> bool:
     return (folder / "model.safetensors").exists()
 
 
+def is_ready(folder: Path, facts: TrainingFacts) -> bool:
+    """Tell whether the model of these facts can be tested: it is trained or fitted, or never is."""
+    return is_trained(folder) or not facts.is_learned
+
+
 def finished_epochs(folder: Path) -> int:
     """Return how many epochs an unfinished training can go on after."""
     try:

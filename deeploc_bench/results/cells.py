@@ -11,7 +11,7 @@ from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.plan.plan import Plan
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, trained_on
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair, all_but, trained_on
 from deeploc_bench.plan.recipe import label
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.records import Records
@@ -50,38 +50,45 @@ class Cell:
         """Return the recipe's name and all in which it was changed; what was not trained here has none."""
         if self.facts.recipe:
             return label(self.facts.recipe)
-        return "never trained" if self.facts.kind == "tested" else "made elsewhere"
+        return {"fitted": "fitted", "tested": "never trained"}.get(self.facts.kind, "made elsewhere")
 
     @property
     def train(self) -> str:
         """Return the words for what was trained on, such as `w/o lama`."""
         return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
 
+    @property
+    def is_seen(self) -> bool:
+        """Tell whether its test-only generator is made by the method of one that was trained on: it is not held out."""
+        test, methods = self.pair.test_generator, self.facts.methods
+        trained = {methods.get(name, name) for name in self.pair.train_generators}
+        return test not in self.facts.standard_generators and methods.get(test, test) in trained
 
-def read_cells(runs: Path) -> list[Cell]:
-    """Return the cells of every tested training below a runs folder, in the tables' order; raises StoreError."""
-    return cells_in(store.training_folders(runs))
+
+def read_cells(*runs: Path) -> list[Cell]:
+    """Return the cells of every tested training below some runs folders, in the tables' order; raises StoreError."""
+    return cells_in(folder for one in runs for folder in store.training_folders(one))
 
 
 def cells_in(folders: Iterable[Path]) -> list[Cell]:
     """Return the cells of the tested trainings in some folders, in the tables' order.
 
-    A training that lies there twice counts once. Records of other data than its facts tell of are left out. A model
-    that is never trained stands in every cell that others of its data have. Raises StoreError.
+    A training that lies there twice counts once, with all that it was tested on in either place. Records of other data
+    than its facts tell of are left out. A model that is never trained stands in every cell that others of its data
+    have; a baseline that was fitted also in those of predictions that were made elsewhere by what was trained on the
+    same. Raises StoreError.
     """
-    trainings: dict[tuple[str, ...], tuple[Path, TrainingFacts]] = {}
+    trainings = []
     for folder in folders:
         facts = store.read_facts(folder)
-        if facts.kind != "trained" or store.is_trained(folder):
-            # a model that is never trained has one identity in all suites
-            trainings.setdefault((facts.suite, facts.data, facts.identity), (folder, facts))
-    own = [one for one in trainings.values() if one[1].kind != "tested"]
+        if store.is_ready(folder, facts):
+            trainings.append((folder, facts))
+    own = [one for one in trainings if one[1].kind != "tested"]
     cells = _cells(place for folder, facts in own for place in _places(folder, facts))
-    for folder, facts in trainings.values():
-        if facts.kind == "tested":
-            others = [cell for cell in cells if (cell.facts.suite, cell.facts.data) == (facts.suite, facts.data)]
-            cells += _cells(_everywhere(folder, facts, others))
-    return sorted(cells, key=_order)
+    for folder, facts in trainings:
+        others = [cell for cell in cells if (cell.facts.suite, cell.facts.data) == (facts.suite, facts.data)]
+        cells += _cells(_beside(folder, facts, others))
+    return sorted((own[0] for own in grouped(cells, _key).values()), key=_order)
 
 
 def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
@@ -90,7 +97,7 @@ def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
     for cell in plan.cells:
         training = plan.trainings[cell.identity]
         folder = runs / training.place
-        if training.loss is None or store.is_trained(folder):
+        if store.is_ready(folder, training.facts):
             places.append((folder, training.facts, cell.protocol, cell.budget, cell.pair, cell.tested))
     return sorted(_cells(places), key=_order)
 
@@ -126,16 +133,27 @@ def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
             yield folder, facts, protocol, facts.budget if protocol == "loo" else "full", pair, tested
 
 
-def _everywhere(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Iterator[Place]:
-    """Yield the places of a model that is never trained: those of the others; by itself those of `loo` or `same`."""
+def _beside(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Iterator[Place]:
+    """Yield the places at which a model stands beside others.
+
+    One that is never trained stands at all of theirs, or by itself at those of `loo` or `same`; a baseline that was
+    fitted at those of predictions that were made elsewhere by what was trained on the same.
+    """
     standard, tests = facts.standard_generators, store.tested_in(folder)
     test_only = sorted({tested.generator for tested in tests} - {*standard, AUTHENTIC})
     alone = "loo" if len(standard) > 1 else "same"
-    own = [(alone, "full", pair) for pair in PROTOCOLS[alone](standard, test_only)]
-    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in others) or own:
+    own = [(alone, "full", pair) for pair in PROTOCOLS[alone](standard, test_only)] if facts.kind == "tested" else []
+    alike = [cell for cell in others if facts.kind == "tested" or (facts.kind == "fitted" and _is_like(cell, facts))]
+    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in alike) or own:
         for tested in tests:
             if tested.generator == pair.test_generator:
                 yield folder, facts, protocol, budget, pair, tested
+
+
+def _is_like(cell: Cell, facts: TrainingFacts) -> bool:
+    """Tell whether a cell is of predictions by what was trained on the same, or, where nobody says, was held out."""
+    trained = cell.pair.train_generators or all_but(cell.pair.test_generator, facts.standard_generators)
+    return cell.facts.kind == "scored" and (trained, cell.budget) == (facts.train_generators, facts.budget)
 
 
 def _cells(places: Iterable[Place]) -> list[Cell]:
@@ -158,6 +176,12 @@ def _cells(places: Iterable[Place]) -> list[Cell]:
             )
             cells.append(cell)
     return cells
+
+
+def _key(cell: Cell) -> tuple[object, ...]:
+    # a model that is never trained has one identity in all suites
+    facts = cell.facts
+    return (facts.suite, facts.data, facts.identity, cell.protocol, cell.budget, cell.pair, cell.perturbation)
 
 
 def _order(cell: Cell) -> tuple[object, ...]:

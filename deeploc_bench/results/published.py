@@ -2,32 +2,59 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from math import isnan, nan
+from math import nan
+from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
 from deeploc_bench.contract.files import convert, parse_toml
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
-from deeploc_bench.results.render import Table, number
-from deeploc_bench.results.tables import make_rows, title
+from deeploc_bench.results.render import Field, Link, Table, number
+from deeploc_bench.results.rows import make_rows
+from deeploc_bench.results.sections import title
 from deeploc_bench.scoring.metrics import iou
 
 
+class PublishedRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One row of a publication: the model, what it was trained on, in words, and the place where it was read.
+
+    `iou` is by test generator, in fractions; a row of which no more is known has its `mean` alone. `protocol` says of
+    which protocol's cells it tells, if of any.
+    """
+
+    model: str
+    trained_on: str
+    place: str
+    protocol: Literal["same", "loo"] | None = None
+    iou: Mapping[str, float] = {}
+    mean: float | None = None
+
+
+class PublishedMatrix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The IoUs of a model trained on each generator and tested on every one: by train, then by test generator."""
+
+    model: str
+    place: str
+    iou: Mapping[str, Mapping[str, float]]
+
+
 class Publication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One publication's IoU, as fractions: by test generator for `same` and `loo`, by train generator for `cross`."""
+    """One publication: its rows, and the matrix of protocol `cross`, if it has one.
+
+    `dialect` is that of its IoU, `not stated` unless the source says so; `conditions` is what else is to be known.
+    """
 
     name: str
     title: str
     citation: str
+    conditions: str = ""
     reference: str | None = None
     dialect: str
-    same: Mapping[str, float] = {}
-    loo: Mapping[str, float] = {}
-    cross: Mapping[str, Mapping[str, float]] = {}
-    mean_same: float | None = None
-    mean_other: float | None = None
+    row: tuple[PublishedRow, ...] = ()
+    cross: PublishedMatrix | None = None
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,12 +83,27 @@ def find_publication(name: str) -> tuple[str, Publication]:
     return entries[name]
 
 
+def rows_of(entry: Publication) -> list[PublishedRow]:
+    """Return the rows of a publication; of a matrix its diagonal, and the mean of the others on each generator."""
+    if entry.cross is None:
+        return list(entry.row)
+    matrix = entry.cross.iou
+    same = {name: row.get(name, nan) for name, row in matrix.items()}
+    others = {test: _mean([row.get(test, nan) for train, row in matrix.items() if train != test]) for test in matrix}
+    about = PublishedRow(model=entry.cross.model, place=entry.cross.place, trained_on="one of the others, mean")
+    return [
+        *entry.row,
+        replace(about, protocol="same", trained_on="the same generator", iou=same),
+        replace(about, iou=others),
+    ]
+
+
 def published_iou(entry: Publication, protocol: str, pair: Pair) -> float:
     """Return what a publication says of a cell; NaN where it says nothing."""
     if protocol == "cross":
-        return entry.cross.get("+".join(pair.train_generators), {}).get(pair.test_generator, nan)
-    by_test: Mapping[str, float] = {"same": entry.same, "loo": entry.loo}.get(protocol, {})
-    return by_test.get(pair.test_generator, nan)
+        matrix = entry.cross.iou if entry.cross else {}
+        return matrix.get("+".join(pair.train_generators), {}).get(pair.test_generator, nan)
+    return next((row.iou.get(pair.test_generator, nan) for row in rows_of(entry) if row.protocol == protocol), nan)
 
 
 def published_of(cell: Cell, entry: Publication) -> dict[str, float | str]:
@@ -73,17 +115,55 @@ def published_of(cell: Cell, entry: Publication) -> dict[str, float | str]:
 def published_tables(cells: Sequence[Cell], entry: Publication) -> list[Table]:
     """Return the tables of all trained cells beside the numbers of a publication, with the difference."""
     trained = [cell for cell in cells if cell.facts.loss and not cell.perturbation]
-    note = f"{entry.name}: {entry.title}. {entry.citation} IoU: {entry.dialect}. Published, not recomputed."
+    notes = (_note(entry), f"Its dialect of IoU: {entry.dialect}. Published, not recomputed.")
     tables = []
     for group in grouped(trained, lambda cell: cell.group).values():
         lines = []
         for row in make_rows(group).pairs:
-            if row.pair and row.summary:
+            if row.pair and row.score:
                 theirs = published_iou(entry, group[0].protocol, row.pair)
-                difference = "-" if isnan(theirs) else f"{row.summary.iou - theirs:+.2f}"
                 names = ("+".join(row.pair.train_generators), row.pair.test_generator)
-                lines.append((*names, row.iou, number(theirs), difference))
+                lines.append((*names, row.iou, number(theirs), number(row.score.iou - theirs, "+")))
         headers = ("train on", "test on", "IoU", entry.name, "difference")
         caption = f"{title(group[0])} beside {entry.name}"
-        tables.append(Table(caption=caption, headers=headers, lines=tuple(lines), notes=(note,)))
+        tables.append(Table(caption=caption, headers=headers, lines=tuple(lines), notes=notes))
     return tables
+
+
+def published_table(published: Published) -> Table:
+    """Return all rows that were published on a suite, and below, where each was read and the citation.
+
+    The mean is over all generators, the one that was stated where no more is known, or it says how many there are.
+    """
+    rows = [(entry, row) for entry in published.entry for row in rows_of(entry)]
+    names = sorted({name for _, row in rows for name in row.iou})
+    lines = []
+    for entry, row in rows:
+        what = f"{entry.title}: {row.model}"
+        ious = (number(row.iou.get(name)) for name in names)
+        lines.append((_linked(what, entry.reference), row.trained_on, _mean_of(row, names), *ious, entry.dialect))
+    headers = ("publication", "trained on", "IoU", *names, "dialect")
+    return Table(headers=headers, lines=tuple(lines), notes=tuple(map(_note, published.entry)))
+
+
+def _mean_of(row: PublishedRow, names: Sequence[str]) -> str:
+    if row.iou.keys() >= {*names}:
+        return number(_mean([*row.iou.values()]))
+    return f"{len(row.iou)} of {len(names)}" if row.mean is None else number(row.mean)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else nan
+
+
+def _note(entry: Publication) -> str:
+    """Return the citation, and the place of each row; one for both rows of a matrix."""
+    places = [f"{row.model}, trained on {row.trained_on}: {row.place}" for row in entry.row]
+    places += [f"{entry.cross.model}: {entry.cross.place}"] if entry.cross else []
+    words = (f"{entry.title}: {entry.citation}", entry.conditions, f"Read from: {'; '.join(places)}.")
+    return " ".join(filter(None, words))
+
+
+def _linked(text: str, target: str | None) -> Field:
+    """Return a link, or the text alone where the address is not one that a browser only opens."""
+    return Link(text=text, target=target) if target and target.startswith("https://") else text

@@ -1,10 +1,13 @@
-"""Tables as values, and their printers: plain text, and markdown that no text in a table can break or script."""
+"""Tables as values, and their printers: plain text, csv, LaTeX, and markdown that no text can break or script."""
 
+import csv
 import html
+import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TypeAlias
 
 from tabulate import tabulate
@@ -16,6 +19,12 @@ class Link:
 
     text: str
     target: str
+
+
+class Marked(str):
+    """A number with a star, which its table's notes explain; in a csv it is the number alone."""
+
+    __slots__ = ()
 
 
 Field: TypeAlias = str | Link
@@ -31,20 +40,75 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def number(value: float | None) -> str:
-    """Return a fraction of two digits; `-` where it is undefined."""
-    return "-" if value is None or math.isnan(value) else f"{value:.2f}"
+def number(value: float | None, sign: str = "") -> str:
+    """Return a number of three decimals, rounded as on paper (half up, from six decimals on); `-` where undefined.
+
+    `sign` is `+` where a plus is to be shown.
+    """
+    if value is None or math.isnan(value):
+        return "-"
+    rounded = Decimal(f"{value:.6f}").quantize(Decimal("0.001"), ROUND_HALF_UP)
+    return f"{rounded or abs(rounded):{sign}}"
+
+
+def interval_of(low: float | None, high: float | None, sign: str = "") -> str:
+    """Return an interval in words, `0.400 to 0.512`; `-` where it is undefined."""
+    bounds = (number(low, sign), number(high, sign))
+    return "-" if "-" in bounds else " to ".join(bounds)
+
+
+def starred(value: str) -> Marked:
+    """Return a number with its star."""
+    return Marked(f"{value}*")
 
 
 def as_text(*tables: Table) -> str:
     """Return tables as a terminal shows them, each with its caption above and its notes below."""
     texts = []
     for table in tables:
-        plain = [[field.text if isinstance(field, Link) else field for field in line] for line in table.lines]
+        plain = [[_plain(field) for field in line] for line in table.lines]
         caption = [table.caption] if table.caption else []
         notes = ["", *table.notes] if table.notes else []
         texts.append("\n".join([*caption, _aligned(table.headers, plain), *notes]))
     return "\n\n".join(texts)
+
+
+def as_csv(*tables: Table) -> str:
+    """Return tables as csv, the caption in the first column; those of the same columns stand under one header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    before: tuple[str, ...] = ()
+    for table in tables:
+        if table.headers != before:
+            writer.writerows([*([[]] if before else []), ["table", *table.headers]])
+        before = table.headers
+        writer.writerows([table.caption.partition("\n")[0], *map(_bare, line)] for line in table.lines)
+    return text.getvalue().rstrip("\n")
+
+
+def as_latex(*tables: Table) -> str:
+    """Return tables in LaTeX with the rules of the package booktabs, each caption a comment above."""
+    return "\n\n".join(
+        "\n".join([*(f"% {line}" for line in (*table.caption.split("\n"), *table.notes)), _latex(table)])
+        for table in tables
+    )
+
+
+def as_markdown_page(*tables: Table) -> str:
+    """Return tables as markdown, each with its caption above and its notes below."""
+    parts = []
+    for table in tables:
+        notes = "\n".join(f"- {escape(note)}" for note in table.notes)
+        parts += [escape(table.caption), as_markdown(table), *([notes] if notes else [])]
+    return "\n\n".join(part for part in parts if part)
+
+
+FORMATS: Mapping[str, Callable[..., str]] = {
+    "text": as_text,
+    "markdown": as_markdown_page,
+    "csv": as_csv,
+    "latex": as_latex,
+}
 
 
 def as_markdown(table: Table) -> str:
@@ -54,8 +118,11 @@ def as_markdown(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that cannot break or script a markdown page: no HTML, pipe, backtick, bracket or line break."""
-    return re.sub(r"[&<>\"'\\`*_{}\[\]()#!|~]", _reference, " ".join(text.split()))
+    """Return text that cannot break or script a markdown page: no HTML, pipe, backtick, bracket or line break.
+
+    Parentheses may stay: they make a link only after a bracket.
+    """
+    return re.sub(r"[&<>\"'\\`*_{}\[\]#!|~]", _reference, " ".join(text.split()))
 
 
 def link(one: Link) -> str:
@@ -66,6 +133,19 @@ def link(one: Link) -> str:
 
 def _reference(match: re.Match[str]) -> str:
     return html.escape(match[0]) if match[0] in '&<>"' else f"&#{ord(match[0])};"
+
+
+def _plain(field: Field) -> str:
+    return field.text if isinstance(field, Link) else field
+
+
+def _bare(field: Field) -> str:
+    return field[:-1] if isinstance(field, Marked) else _plain(field)
+
+
+def _latex(table: Table) -> str:
+    lines = [[_plain(field) for field in line] for line in table.lines]
+    return tabulate(lines, table.headers, tablefmt="latex_booktabs", disable_numparse=True)
 
 
 def _aligned(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -17,12 +17,13 @@ from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.figures import curves_of, iou_histogram, validation_curves
 from deeploc_bench.results.render import Table, number
-from deeploc_bench.results.tables import Section, dialect_table, make_rows, sections
+from deeploc_bench.results.sections import Section, sections
+from deeploc_bench.results.tables import dialect_table, image_level_table, tables_of
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
 MOST_EXAMPLES = 12
-NUMBER = re.compile(r"-|[-+]?\d+(\.\d+)?( to \d+(\.\d+)?)?|\d+ of \d+")
+NUMBER = re.compile(r"-|[-+]?\d+(\.\d+)?\*?(,? ?[-+]?\d+\.\d+ to [-+]?\d+\.\d+| to \d+(\.\d+)?)?|\d+ of \d+")
 """What stands to the right in its column: numbers, intervals, and what stands in their place."""
 
 
@@ -47,7 +48,10 @@ def render_report(cells: Sequence[Cell]) -> str:
     dialects = [find_dialect(name) for name in DIALECTS]
     suites = {
         suite: {
-            "sections": [(section, figures_of(section), examples_of(section)) for section in sections(own)],
+            "sections": [
+                (section, tables_of(section), figures_of(section), examples_of(section)) for section in sections(own)
+            ],
+            "image_level": image_level_table(own),
             "dialects": dialect_table(own, dialects),
             "provenance": provenance_table(own),
         }
@@ -64,7 +68,7 @@ def figures_of(section: Section) -> list[Picture]:
     if section.cells[0].protocol == "cross":
         return []
     curves = curves_of(section.cells)
-    drawn = {"Validation IoU by epoch": validation_curves(section.title, curves)["svg"]} if curves else {}
+    drawn = {"Validation IoU by epoch": validation_curves(section.name, curves)["svg"]} if curves else {}
     ious = {
         test: np.concatenate([image_ious(cell.records) for cell in own]).tolist()
         for test, own in grouped(_averaged(section), lambda cell: cell.pair.test_generator).items()
@@ -99,7 +103,7 @@ def provenance_table(cells: Sequence[Cell]) -> Table:
 
 def _provenance(folder: Path, facts: TrainingFacts) -> tuple[str, ...]:
     about = ("/".join(folder.parts[-4:]), facts.experiment[:8], facts.identity[:16])
-    if facts.kind != "trained" and not (folder / "environment.json").exists():
+    if not facts.is_learned and not (folder / "environment.json").exists():
         return (*about, "-", "-", "-", "-", "-")
     made = store.read_environment(folder)
     seconds = f"{made.wall_seconds:.1f}" if made.wall_seconds else "-"
@@ -109,17 +113,19 @@ def _provenance(folder: Path, facts: TrainingFacts) -> tuple[str, ...]:
 
 def _averaged(section: Section) -> list[Cell]:
     """Return what the section's table is made of: its unperturbed cells of the seeds averaged, each test set once."""
-    clean = [cell for cell in section.cells if not cell.perturbation]
-    seeds = make_rows(clean).seeds if clean else ()
     # a model that is never trained stands in a test-only generator's rows with the same records again and again
-    tested = {(cell.folder, cell.pair.test_generator): cell for cell in clean if cell.facts.seed in seeds}
+    tested = {
+        (cell.folder, cell.pair.test_generator): cell
+        for cell in section.cells
+        if not cell.perturbation and cell.facts.seed in section.rows.seeds
+    }
     return list(tested.values())
 
 
 def _kept(cell: Cell) -> Iterator[tuple[float, str, Path]]:
     """Yield the IoU, the caption and the file of each test image that the cell's training kept as a picture."""
     test = cell.pair.test_generator
-    made = [cell.train, f"seed {cell.facts.seed}"] if cell.facts.kind == "trained" else []
+    made = [cell.train, f"seed {cell.facts.seed}"] if cell.facts.is_learned else []
     for id, iou in zip(cell.records.ids, image_ious(cell.records).tolist(), strict=True):
         file = cell.folder / "examples" / f"{test}-{id}.png"
         if file.exists():

@@ -1,230 +1,197 @@
-"""Cells gathered into rows of scores, and the tables in the poster's form or by dialect of IoU; cells as JSON."""
+"""Tables in the poster's form, by mask area, generator or seed, and by dialect of IoU; cells as JSON."""
 
-import math
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from deeploc_bench.contract.specs import AUTHENTIC
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, trained_on
+from deeploc_bench.plan.protocols import Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
-from deeploc_bench.results.render import Table, number
+from deeploc_bench.results.render import Field, Table, interval_of, number, starred
+from deeploc_bench.results.rows import Kind, Pool, Row, Rows, kind_of, make_row, make_rows, seed_pool
+from deeploc_bench.results.sections import Section, sections
 from deeploc_bench.scoring.dialects import Dialect
-from deeploc_bench.scoring.metrics import false_alarm_area, image_ious, iou, scores
+from deeploc_bench.scoring.metrics import (
+    AREAS,
+    area_classes,
+    false_alarm_area,
+    image_auc,
+    image_false_positives,
+    image_ious,
+    iou,
+    scores,
+)
 from deeploc_bench.scoring.records import merge
-from deeploc_bench.scoring.statistics import Summary, interval, summary
+from deeploc_bench.scoring.statistics import Comparison, SeedVariance, interval
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of scores: a pair, or the mean over the standard generators (None); `summary` is None where it lacks."""
-
-    pair: Pair | None
-    summary: Summary | None = None
-    false_alarm_area: float = math.nan
-    lacking: str = ""
-    """Of a mean: how many of its pairs there are, such as `3 of 4`; empty where all are."""
-
-    @property
-    def iou(self) -> str:
-        """Return the IoU as tables print it."""
-        return self.lacking or number(self.summary.iou if self.summary else None)
-
-    @property
-    def fields(self) -> tuple[str, str, str, str]:
-        """Return IoU, interval, spread over seeds and false alarm area as tables print them."""
-        found = self.summary
-        bounds = f"{number(found.interval.low)} to {number(found.interval.high)}" if found else "-"
-        return self.iou, bounds, number(found.spread if found else None), number(self.false_alarm_area)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The rows of one experiment under one protocol: its pairs in order, their mean, and the seeds averaged."""
-
-    pairs: tuple[Row, ...]
-    mean: Row
-    seeds: tuple[int, ...]
-    left_out: tuple[int, ...]
-    """Seeds that not every cell has."""
-
-    def row_of(self, pair: Pair | None) -> Row:
-        """Return the row of a pair, or the mean (None); an empty one where there is none."""
-        return next((row for row in (*self.pairs, self.mean) if row.pair == pair), Row(pair=pair))
-
-
-def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows:
-    """Average the cells of one group and perturbation over seeds, image by image, paired by number.
-
-    Only seeds that every cell has are averaged (where none is complete, all that there are), or exactly `seeds`, so
-    that a column is over the seeds of the one beside it. The mean is over all standard generators, or says how many
-    there are.
-    """
-    first = cells[0]
-    standard = first.facts.standard_generators
-    test_only = sorted({cell.pair.test_generator for cell in cells} - {*standard})
-    found = grouped(cells, lambda cell: cell.pair)
-    trained = first.pair.train_generators
-    scored = [Pair(train_generators=trained, test_generator=name) for name in (*standard, *test_only)]
-    expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else scored
-    ranked = [pair for pair in expected if pair.test_generator in standard]
-    by_pair = {pair: {cell.facts.seed: cell for cell in found.get(pair, ())} for pair in expected}
-    every = sorted({cell.facts.seed for cell in cells}) if seeds is None else list(seeds)
-    complete = [seed for seed in every if all(seed in by_pair[pair] for pair in ranked)]
-    averaged = complete or every
-    chosen = {pair: [by_seed[seed] for seed in averaged if seed in by_seed] for pair, by_seed in by_pair.items()}
-    if seeds is not None:
-        chosen = {pair: taken if len(taken) == len(seeds) else [] for pair, taken in chosen.items()}
-    return Rows(
-        pairs=tuple(_row(pair, chosen[pair]) for pair in sorted(expected, key=lambda pair: pair not in ranked)),
-        mean=_mean([chosen[pair] for pair in ranked]),
-        seeds=tuple(averaged),
-        left_out=tuple(seed for seed in every if seed not in averaged),
-    )
-
-
-def _row(pair: Pair, cells: Sequence[Cell]) -> Row:
-    # an experiment fixes the standard generators' data, not that of the test-only ones
-    if len({cell.facts.test_data[pair.test_generator] for cell in cells}) != 1:
-        return Row(pair=pair)
-    return Row(pair=pair, summary=_summary([cells]), false_alarm_area=_false_alarm_area(cells))
-
-
-def _mean(pairs: Sequence[Sequence[Cell]]) -> Row:
-    counts = Counter(cell.facts.seed for cells in pairs for cell in cells)
-    if not counts or min(counts.values()) < len(pairs):
-        return Row(pair=None, lacking=f"{max(counts.values(), default=0)} of {len(pairs)}")
-    alarms = [_false_alarm_area(cells) for cells in pairs]
-    return Row(pair=None, summary=_summary(pairs), false_alarm_area=float(np.mean(alarms)))
-
-
-def _summary(pairs: Sequence[Sequence[Cell]]) -> Summary:
-    return summary(
-        [(cells[0].records.sources, {cell.facts.seed: image_ious(cell.records) for cell in cells}) for cells in pairs]
-    )
-
-
-def _false_alarm_area(cells: Sequence[Cell]) -> float:
-    alarms = [false_alarm_area(cell.authentic) for cell in cells if cell.authentic is not None]
-    data = {cell.facts.test_data.get(AUTHENTIC) for cell in cells}
-    # of every training, and on one data set, or nothing is known
-    return float(np.mean(alarms)) if len(alarms) == len(cells) and len(data) == 1 else math.nan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """What is shown of one experiment under one protocol: what it is called, its cells, and its tables."""
-
-    title: str
-    cells: tuple[Cell, ...]
-    tables: tuple[Table, ...]
+SOURCES_ONLY = "intervals: sources only; another seed or machine may fall outside"
+BELOW = "* below the best baseline of the line"
 
 
 def score_tables(cells: Sequence[Cell]) -> list[Table]:
-    """Return the tables of each experiment and protocol."""
-    return [table for section in sections(cells) for table in section.tables]
+    """Return the tables of each experiment and protocol, in the poster's form."""
+    return [table for section in sections(cells) for table in tables_of(section)]
 
 
-def sections(cells: Sequence[Cell]) -> list[Section]:
-    """Return each experiment and protocol apart, baselines beside each; baselines alone where nothing else is.
-
-    Experiments of one name are told apart by their hash.
-    """
-    shown = [cell for cell in cells if not cell.facts.baseline] or cells
-    baselines = [cell for cell in cells if cell.facts.baseline]
-    groups = grouped(shown, lambda cell: cell.group).values()
-    titles = Counter(title(group[0]) for group in groups)
-    found = []
-    for group in groups:
-        name = title(group[0])
-        name += f" · experiment {group[0].facts.experiment[:8]}" if titles[name] > 1 else ""
-        found.append(Section(title=name, cells=tuple(group), tables=tuple(_tables(group, baselines, name))))
-    return found
+def tables_of(section: Section) -> list[Table]:
+    """Return the tables of one experiment under one protocol: a list, or for `cross` a matrix a perturbation."""
+    if section.cells[0].protocol != "cross":
+        return [_list(section)]
+    perturbed = [_matrix(section, rows, f"{section.title} · {name}") for name, rows in section.perturbed.items()]
+    return [_matrix(section, section.rows, section.title), *perturbed]
 
 
-def title(cell: Cell) -> str:
-    """Return what a table of a cell's group is about, but for its seeds."""
-    budget = " (matched budget)" if cell.budget == "matched" else ""
-    trained = f" · trained on {cell.train}" if cell.protocol == "score" and cell.pair.train_generators else ""
-    return f"{cell.protocol}{budget} · {cell.facts.suite} · {cell.facts.what} · {cell.recipe}{trained}"
+def difference_of(found: Comparison | None) -> str:
+    """Return a difference with its interval, `+0.152, +0.092 to +0.213`; `-` where it is not known."""
+    if found is None:
+        return "-"
+    bounds = interval_of(found.low, found.high, "+")
+    return number(found.difference, "+") + ("" if bounds == "-" else f", {bounds}")
 
 
-def _tables(cells: Sequence[Cell], baselines: Sequence[Cell], name: str) -> list[Table]:
-    first = cells[0]
-    by_perturbation = grouped(cells, lambda cell: cell.perturbation.name if cell.perturbation else "")
-    main = "" if "" in by_perturbation else next(iter(by_perturbation))
-    rows = make_rows(by_perturbation.pop(main))
-    columns = {perturbation: make_rows(own, rows.seeds) for perturbation, own in by_perturbation.items()}
-    caption = f"{name} · {_seeds(rows)}" + (f" · {main}" if main else "")
-    if first.protocol == "cross":
-        perturbed = [_matrix(own, f"{caption} · {perturbation}") for perturbation, own in columns.items()]
-        return [_matrix(rows, caption), *perturbed]
-    return [_list(rows, columns | _beside(first, baselines), caption, first)]
-
-
-def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
-    """Return the rows of each baseline, those of the row's own precision where there are several.
-
-    Experiments of one name that are left are told apart by their hash.
-    """
-    own = [
-        cell
-        for cell in baselines
-        if (cell.group[:3], cell.facts.data) == (first.group[:3], first.facts.data)
-        and cell.facts.experiment != first.facts.experiment
-        and not cell.perturbation
-        and (first.protocol != "score" or cell.pair.train_generators == first.pair.train_generators)
-    ]
-    alike = {cell.facts.model.name for cell in own if _precision(cell) == _precision(first)}
-    kept = [cell for cell in own if cell.facts.model.name not in alike or _precision(cell) == _precision(first)]
-    groups = grouped(kept, lambda cell: (cell.facts.model.name, cell.facts.experiment))
-    names = Counter(name for name, _ in groups)
-    return {
-        f"{name} {experiment[:8]}" if names[name] > 1 else name: make_rows(cells)
-        for (name, experiment), cells in groups.items()
-    }
-
-
-def _precision(cell: Cell) -> str | None:
-    return cell.facts.settings.precision if cell.facts.settings else None
-
-
-def _seeds(rows: Rows) -> str:
-    words = f"seed{'s' if len(rows.seeds) > 1 else ''} {', '.join(map(str, rows.seeds))}"
-    left_out = ", ".join(map(str, rows.left_out))
-    return f"{words} (incomplete, left out: {left_out})" if left_out else words
-
-
-def _list(rows: Rows, columns: Mapping[str, Rows], caption: str, first: Cell) -> Table:
+def _list(section: Section) -> Table:
     """Return one line per pair, the mean below the standard generators, a column for each of the others."""
-    standard = first.facts.standard_generators
-    ranked = [row for row in rows.pairs if row.pair and row.pair.test_generator in standard]
-    has_spread = len(rows.seeds) > 1
+    rows, columns = section.rows, {**section.perturbed, **section.baselines}
+    has_spread, has_baselines = len(rows.seeds) > 1, bool(section.baselines)
     lines = []
-    for row in [*ranked, *([rows.mean] if len(ranked) > 1 else []), *rows.pairs[len(ranked) :]]:
-        names = ("mean", "")
-        if row.pair:
-            names = (trained_on(row.pair.train_generators, first.protocol, standard), row.pair.test_generator)
-        iou, bounds, spread, alarm = row.fields
-        others = [other.row_of(row.pair).iou for other in columns.values()]
-        lines.append((*names, iou, bounds, *([spread] if has_spread else []), alarm, *others))
-    sources = max((row.summary.interval.sources for row in rows.pairs if row.summary), default=0)
-    scores = ("IoU", f"95 % interval ({sources} sources)", *(["sd over seeds"] if has_spread else []))
-    headers = ("train on", "test on", *scores, "false alarm area", *columns)
-    return Table(caption=caption, headers=headers, lines=tuple(lines))
+    for row in _lines(section):
+        bounds = interval(row.score, section.seeds(row)) if row.score else None
+        lines.append(
+            (
+                *_names(section, row),
+                _iou(section, row),
+                interval_of(bounds.low, bounds.high) if bounds else "-",
+                *([number(row.score.spread if row.score else None)] if has_spread else []),
+                *([difference_of(section.above(row))] if has_baselines else []),
+                number(row.false_alarm_area),
+                *(other.row_of(row.pair).iou for other in columns.values()),
+            )
+        )
+    sources = max((len(row.score.sources) for row in rows.pairs if row.score), default=0)
+    over = "sources and seeds" if section.seeds(None).freedom and section.cells[0].facts.loss else "sources"
+    scores = ("IoU", f"95 % interval ({sources} {over})", *(["sd over seeds"] if has_spread else []))
+    above = ("above best baseline",) if has_baselines else ()
+    return Table(
+        caption=section.title + ("" if section.knows_seeds else f"\n{SOURCES_ONLY}"),
+        headers=("train on", "test on", *scores, *above, "false alarm area", *columns),
+        lines=tuple(lines),
+        notes=(BELOW,) if any(str(line[2]).endswith("*") for line in lines) else (),
+    )
 
 
-def _matrix(rows: Rows, caption: str) -> Table:
+def _lines(section: Section) -> list[Row]:
+    """Return the rows of a list: the standard generators', their mean where there are several, then the others."""
+    rows, standard = section.rows, section.cells[0].facts.standard_generators
+    ranked = [row for row in rows.pairs if row.pair and row.pair.test_generator in standard]
+    return [*ranked, *([rows.mean] if len(ranked) > 1 else []), *rows.pairs[len(ranked) :]]
+
+
+def _names(section: Section, row: Row) -> tuple[str, str]:
+    if row.pair is None:
+        return ("mean", "")
+    first = section.cells[0]
+    seen = " (seen)" if any(cell.is_seen for cell in section.shown(row)) else ""
+    train = trained_on(row.pair.train_generators, first.protocol, first.facts.standard_generators)
+    return (train, row.pair.test_generator + seen)
+
+
+def _iou(section: Section, row: Row) -> str:
+    found = section.above(row)
+    return starred(row.iou) if found and found.difference < 0 else row.iou
+
+
+def _matrix(section: Section, rows: Rows, caption: str) -> Table:
     pairs = [row.pair for row in rows.pairs if row.pair]
     tests = tuple(dict.fromkeys(pair.test_generator for pair in pairs))
-    lines = [
-        ("+".join(train), *(rows.row_of(Pair(train_generators=train, test_generator=test)).iou for test in tests))
-        for train in dict.fromkeys(pair.train_generators for pair in pairs)
-    ]
-    return Table(caption=caption, headers=("train on \\ test on", *tests), lines=tuple(lines))
+    lines = []
+    for train in dict.fromkeys(pair.train_generators for pair in pairs):
+        own = (rows.row_of(Pair(train_generators=train, test_generator=test)) for test in tests)
+        lines.append(("+".join(train), *(_iou(section, row) for row in own)))
+    is_marked = any(str(field).endswith("*") for line in lines for field in line)
+    headers = ("train on \\ test on", *tests)
+    return Table(caption=caption, headers=headers, lines=tuple(lines), notes=(BELOW,) if is_marked else ())
+
+
+def by_generator(cells: Sequence[Cell]) -> list[Table]:
+    """Return a table a protocol: a line an experiment, a column a pair and the mean; baselines last."""
+    tables = []
+    for alike in grouped(sections(cells), lambda section: (section.cells[0].group[:3], section.main)).values():
+        first = alike[0].cells[0]
+        pairs = list(dict.fromkeys(row.pair for section in alike for row in section.rows.pairs if row.pair))
+        names = [pair.test_generator for pair in pairs]
+        headers = [
+            name if names.count(name) == 1 else f"{name}, {trained_on(pair.train_generators, first.protocol, ())}"
+            for name, pair in zip(names, pairs, strict=True)
+        ]
+        lines: list[tuple[Field, ...]] = [
+            (s.cells[0].facts.what, s.cells[0].recipe, ", ".join(map(str, s.rows.seeds)), *_ious(s, [*pairs, None]))
+            for s in alike
+        ]
+        baselines = {name: rows for section in alike for name, rows in section.baselines.items()}
+        lines += [(name, "-", "-", *(r.row_of(p).iou for p in [*pairs, None])) for name, r in baselines.items()]
+        budget = " (matched budget)" if first.budget == "matched" else ""
+        main = f" · {alike[0].main}" if alike[0].main else ""
+        caption = f"{first.protocol}{budget} · {first.facts.suite}{main} · IoU by generator"
+        headers = ["model + loss", "recipe", "seeds", *headers, "mean"]
+        tables.append(Table(caption=caption, headers=tuple(headers), lines=tuple(lines)))
+    return tables
+
+
+def _ious(section: Section, pairs: Sequence[Pair | None]) -> list[str]:
+    return [_iou(section, section.rows.row_of(pair)) for pair in pairs]
+
+
+def by_seed(cells: Sequence[Cell]) -> list[Table]:
+    """Return a table an experiment and protocol: a column a seed, and their standard deviation."""
+    tables = []
+    for section in sections(cells):
+        seeds, lines = section.rows.seeds, []
+        for row in _lines(section):
+            ious = row.score.seed_ious if row.score and len(row.score.seed_ious) == len(seeds) else [None] * len(seeds)
+            spread = number(row.score.spread) if row.score else "-"
+            lines.append((*_names(section, row), *map(number, ious), row.iou, spread))
+        headers = ("train on", "test on", *(f"seed {seed}" for seed in seeds), "IoU", "sd over seeds")
+        tables.append(Table(caption=section.title, headers=headers, lines=tuple(lines)))
+    return tables
+
+
+def by_area(cells: Sequence[Cell]) -> list[Table]:
+    """Return a table an experiment and protocol: the IoU of masks of each class of area, and how many there are."""
+    headers = ("train on", "test on", *(header for area in AREAS for header in (area, "images")))
+    tables = []
+    for section in sections(cells):
+        standard = section.cells[0].facts.standard_generators
+        found = {row.pair: _by_class(list(section.shown(row))) for row in section.rows.pairs}
+        ranked = [ious for pair, ious in found.items() if pair and pair.test_generator in standard]
+        found[None] = [
+            (float(np.mean([iou for iou, _ in column])), sum(count for _, count in column))
+            for column in zip(*ranked, strict=True)
+        ]
+        lines = [
+            (*_names(section, row), *(field for iou, count in found[row.pair] for field in (number(iou), str(count))))
+            for row in _lines(section)
+        ]
+        caption = f"{section.title} · IoU by mask area, in parts of the image"
+        tables.append(Table(caption=caption, headers=headers, lines=tuple(lines)))
+    return tables
+
+
+def _by_class(cells: Sequence[Cell]) -> list[tuple[float, int]]:
+    """Return the IoU, averaged over seeds, and the number of the images of each class of mask area."""
+    if not cells:
+        return [(float("nan"), 0)] * len(AREAS)
+    ious = np.mean([image_ious(cell.records) for cell in cells], axis=0)  # (N,)
+    classes = area_classes(cells[0].records)
+    parts = [ious[classes == area] for area in range(len(AREAS))]
+    return [(float(part.mean()) if len(part) else float("nan"), len(part)) for part in parts]
+
+
+VIEWS: Mapping[str, Callable[[Sequence[Cell]], list[Table]]] = {
+    "area": by_area,
+    "generator": by_generator,
+    "seed": by_seed,
+}
 
 
 def dialect_ious(cell: Cell, dialects: Iterable[Dialect]) -> dict[str, float]:
@@ -248,14 +215,9 @@ def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table
     lines = []
     for cell, found in zip(cells, ious, strict=True):
         test = cell.pair.test_generator + (f"@{cell.perturbation.name}" if cell.perturbation else "")
-        about = (
-            cell.protocol,
-            cell.facts.what,
-            str(cell.facts.seed),
-            "+".join(cell.pair.train_generators) or "-",
-            test,
-        )
-        lines.append((*about, *(f"{found[name]:.3f}" if name in found else "-" for name in names)))
+        trained = "+".join(cell.pair.train_generators) or "-"
+        about = (cell.protocol, cell.facts.what, str(cell.facts.seed), trained, test)
+        lines.append((*about, *(number(found.get(name)) for name in names)))
     return Table(
         caption="IoU by dialect",
         headers=("protocol", "model", "seed", "train on", "test on", *names),
@@ -264,10 +226,34 @@ def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table
     )
 
 
-def cell_json(cell: Cell) -> dict[str, Any]:
-    """Return a cell as `--json` prints it."""
-    bounds = interval([(cell.records.sources, image_ious(cell.records))])
-    facts = cell.facts
+def image_level_table(cells: Sequence[Cell]) -> Table:
+    """Return how well each training tells edited from authentic images, for those that were tested on some."""
+    lines = []
+    for cell in cells:
+        if cell.authentic is not None and not cell.perturbation:
+            auc, alarms = image_auc(cell.records, cell.authentic), image_false_positives(cell.authentic)
+            trained = "+".join(cell.pair.train_generators) or "-"
+            about = (cell.protocol, cell.facts.what, str(cell.facts.seed), trained, cell.pair.test_generator)
+            lines.append((*about, number(auc), number(alarms)))
+    headers = ("protocol", "model", "seed", "train on", "test on", "image AUC", "false positives")
+    note = "An image's score is the mean of its heatmap's highest 1 %; false positives are authentic images above 0.5."
+    return Table(caption="Image level", headers=headers, lines=tuple(lines), notes=(note,))
+
+
+def cells_json(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return cells as `--json` prints them; their intervals hold the variance between seeds of all of them."""
+    alike: dict[Kind, list[Rows]] = {}
+    for own in grouped(cells, lambda cell: (kind_of(cell), cell.group)).values():
+        alike.setdefault(kind_of(own[0]), []).append(make_rows(own))
+    pools = {kind: seed_pool(rows) for kind, rows in alike.items()}
+    return [_cell_json(cell, pools[kind_of(cell)]) for cell in cells]
+
+
+def _cell_json(cell: Cell, pool: Pool) -> dict[str, Any]:
+    facts, authentic = cell.facts, cell.authentic
+    row = make_row(cell.pair, {facts.seed: cell.records}, seeded=bool(facts.loss))
+    assert row.score is not None
+    bounds = interval(row.score, pool.get(cell.pair, SeedVariance()))
     return {
         "protocol": cell.protocol,
         "budget": cell.budget,
@@ -278,11 +264,14 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "experiment": facts.experiment,
         "train_generators": list(cell.pair.train_generators),
         "test_generator": cell.pair.test_generator,
+        "seen": cell.is_seen,
         "perturbation": cell.perturbation.name if cell.perturbation else None,
         "images": len(cell.records),
         "sources": bounds.sources,
         "interval": [bounds.low, bounds.high],
         **scores(cell.records),
-        "false_alarm_area": None if cell.authentic is None else false_alarm_area(cell.authentic),
+        "false_alarm_area": None if authentic is None else false_alarm_area(authentic),
+        "image_auc": None if authentic is None else image_auc(cell.records, authentic),
+        "image_false_positives": None if authentic is None else image_false_positives(authentic),
         "training": "/".join(cell.folder.parts[-4:]),
     }

@@ -1,7 +1,8 @@
 """Published definitions of "IoU", each read from the same records.
 
 The epsilons are the definitions' own. Authentic images count where a dialect is counted: a loader that lists them
-beside the manipulated ones scores them too.
+beside the manipulated ones scores them too. What PhotoHolmes computes was read in github.com/photoholmes/photoholmes at
+223762c: `metrics/torchmetrics_wrappers.py` and `datasets/base.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +38,10 @@ def declip(records: Records) -> float:
 
 
 def smp_batch(records: Records, size: int = DEFAULT_BATCH) -> float:
-    """Return the mean over consecutive batches of (I + 1e-7) / (U + 1e-7) of the batch's sums."""
+    """Return the mean over batches of (I + 1e-7) / (U + 1e-7) of the batch's sums, a short last batch among them.
+
+    Batches are cut in the order of the records, which are sorted by id; a shuffled loader makes other batches.
+    """
     starts = np.arange(0, len(records), size)
     if not len(starts):
         return float("nan")
@@ -76,6 +80,14 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
+def _smp_batch_words(size: int) -> str:
+    return (
+        f"the mean over batches of {size} images, sorted by id (a shuffled loader makes other batches), of "
+        "(I + 1e-7) / (U + 1e-7), heatmap > 0.5, each batch of weight 1, a short last one too; "
+        "authentic images as loaded"
+    )
+
+
 _MEAN = "the mean over images"
 _POOLED = (
     "I / U of all pixels of the data set, heatmap > 0.5, 0 where both masks are empty throughout; authentic left out"
@@ -99,8 +111,7 @@ DIALECTS: Mapping[str, Dialect] = {
             name="smp-batch",
             score=smp_batch,
             counts_authentic=True,
-            what="the mean over batches, sorted by id, of (I + 1e-7) / (U + 1e-7), heatmap > 0.5, weight 1 each, "
-            "authentic images as loaded",
+            what=_smp_batch_words(DEFAULT_BATCH),
         ),
         Dialect(
             name="smp-imagewise",
@@ -115,7 +126,12 @@ DIALECTS: Mapping[str, Dialect] = {
             counts_authentic=True,
             what=f"{_MEAN} of I / (U + 1e-8), heatmap > 0.5, 0 where both masks are empty; authentic images score 0",
         ),
-        Dialect(name="photoholmes", score=pooled, counts_authentic=False, what=_POOLED),
+        Dialect(
+            name="photoholmes",
+            score=pooled,
+            counts_authentic=False,
+            what=f"{_POOLED}, as by its option tampered_only=True (its default, False, counts their false alarms)",
+        ),
         Dialect(name="torchmetrics", score=pooled, counts_authentic=False, what=_POOLED),
     )
 }
@@ -134,4 +150,5 @@ def find_dialect(text: str) -> Dialect:
     if not (number.isascii() and number.isdigit() and 1 <= int(number) <= 100_000):
         raise UsageError(f"--dialect {text!r}: the batch size is a whole number from 1 to 100000, as in smp-batch:16")
     batch = int(number)
-    return replace(DIALECTS[name], name=f"smp-batch:{batch}", score=partial(smp_batch, size=batch))
+    words, score = _smp_batch_words(batch), partial(smp_batch, size=batch)
+    return replace(DIALECTS[name], name=f"smp-batch:{batch}", score=score, what=words)

@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from deeploc_bench.scoring.records import BINS, Records
 
 Floats = NDArray[np.float64]
+AREAS = ("under 10 %", "10 to 30 %", "over 30 %")
+"""Classes of masks by their share of the image."""
+AREA_BOUNDS = (0.1, 0.3)
+TOP_SHARE = 0.01
+"""The part of an image's pixels, the highest of its heatmap, that its image-level score is the mean of."""
 
 
 def _ratio(numerator: NDArray[np.int64], denominator: NDArray[np.int64], empty: float) -> Floats:
@@ -105,6 +110,41 @@ def best_threshold_iou(records: Records) -> float:
     tp, fp = above[:, 1], above[:, 0]
     union = histograms[:, 1].sum(axis=1)[:, None] + fp
     return float(_ratio(tp, union, 1.0).mean(axis=0).max()) if len(histograms) else float("nan")
+
+
+def area_classes(records: Records) -> NDArray[np.intp]:
+    """Return which of `AREAS` the mask of each image is of, (N,)."""
+    shares = _ratio(records.tp + records.fn, records.pixels, 0.0)
+    return (shares >= AREA_BOUNDS[0]).astype(np.intp) + (shares > AREA_BOUNDS[1])
+
+
+def image_scores(records: Records) -> Floats:
+    """Return how edited each image looks, (N,): the mean of the highest 1 % of its heatmap, at 256 levels.
+
+    A level counts as the middle of its bin. NaN without histograms.
+    """
+    levels = _histograms(records).sum(axis=1)[:, ::-1]  # (N, 256), the highest first
+    if not len(levels):
+        return np.full(len(records), np.nan)
+    wanted = np.maximum(1, np.ceil(records.pixels * TOP_SHARE))[:, None]  # (N, 1)
+    taken = np.diff(np.minimum(levels.cumsum(axis=1), wanted), axis=1, prepend=0)
+    means: Floats = taken @ ((np.arange(BINS)[::-1] + 0.5) / BINS) / wanted[:, 0]
+    return means
+
+
+def image_auc(manipulated: Records, authentic: Records) -> float:
+    """Return the chance that a manipulated image has a higher `image_scores` than an authentic one, ties one half."""
+    above, below = image_scores(manipulated), np.sort(image_scores(authentic))
+    if not len(above) or not len(below) or np.isnan(above).any() or np.isnan(below).any():
+        return float("nan")
+    wins = (np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")) / 2
+    return float(wins.mean() / len(below))
+
+
+def image_false_positives(authentic: Records) -> float:
+    """Return the share of authentic images whose `image_scores` is above 0.5."""
+    found = image_scores(authentic)
+    return float("nan") if not len(found) or np.isnan(found).any() else float((found > 0.5).mean())
 
 
 def false_alarm_area(records: Records) -> float:

@@ -1,29 +1,67 @@
-"""How sure a score is: intervals over sources, spread over seeds."""
+"""How sure a score is: intervals over sources and seeds, paired comparisons, ranks. docs/statistics.md derives it.
 
-from collections.abc import Mapping, Sequence
+A row's score is the mean over its generators of the mean over their test images of the IoU, averaged over seeds. Two
+things make it uncertain: which sources were drawn, which is measured within the row, and which seed, which is measured
+over all rows of a table together, because few rows have more than three.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
-Floats = NDArray[np.float64]
-ImageIous = tuple[Sequence[str], Floats]
-"""The source and the seed-averaged IoU of each image of one test generator."""
-
+Floats: TypeAlias = NDArray[np.float64]
+Number: TypeAlias = float | Floats
 SeedIous: TypeAlias = tuple[Sequence[str], Mapping[int, Floats]]
 """The source of each image of one test generator, and the IoU of each image by seed; generators share their seeds."""
 
-RESAMPLES = 2000
-FEW_SOURCES = 30
-GRAIN = 2.0**30
-"""Resampled sums are taken in this fraction of an IoU of 1, so that an interval has the same bits on any machine."""
-# Student's t, 97.5 %, for 1 to 28 degrees of freedom
-T_975 = (
-    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448),
-    *(2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484),
-)
+LEVEL, POWER = 0.05, 0.8
+SEEDS = 3
+"""How many seeds a row is asked for, when it is told what can be told apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Score:
+    """The scores of a row, and what its uncertainty is made of.
+
+    `deviations` is (S,), one for each of its S `sources`, sorted: d_s = the mean over generators g of the sum over the
+    images i of source s of (iou_i - mean_g) / N_g. They add up to 0. A row that is not `seeded` has no random part:
+    another seed would give the same.
+    """
+
+    iou: float
+    generator_ious: tuple[float, ...]
+    seed_ious: tuple[float, ...]
+    sources: tuple[str, ...]
+    deviations: Floats
+    seeded: bool = True
+
+    @property
+    def spread(self) -> float:
+        """Return the standard deviation over seeds (ddof = 1); NaN for one seed."""
+        return float(np.std(self.seed_ious, ddof=1)) if len(self.seed_ious) > 1 else float("nan")
+
+    @property
+    def source_variance(self) -> float:
+        """Return the variance of the score over sources, S / (S - 1) * the sum of d_s squared; NaN for one source."""
+        return float(_source_variance(self.deviations))
+
+    @property
+    def seed_share(self) -> float:
+        """Return 1 / seeds, the part of the variance between seeds that is in the row's mean."""
+        return 1 / len(self.seed_ious) if self.seeded and self.seed_ious else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedVariance:
+    """The variance of a score between seeds, and its degrees of freedom; 0 of these where nobody has several seeds."""
+
+    variance: float = 0.0
+    freedom: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,133 +74,149 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The scores of a row: the mean over its generators, its interval, and the spread over seeds (NaN for one)."""
+class Comparison:
+    """One row minus another: the difference, its 95 % interval, its p, and what could have been told.
 
-    iou: float
-    interval: Interval
-    spread: float
-    generator_ious: tuple[float, ...]
-    seed_ious: tuple[float, ...]
+    `detectable` is the true difference that would be found significant with a probability of 0.8. All but the
+    difference are NaN where one source alone cannot tell.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    detectable: float
 
 
-def summary(row: Sequence[SeedIous]) -> Summary:
-    """Return the scores of one generator or more: averaged over seeds image by image, over images, over generators.
+def score(row: Sequence[SeedIous], *, seeded: bool = True) -> Score:
+    """Return the score of one generator or more: averaged over seeds image by image, over images, over generators.
 
     Every table, report and claim is made of these, so that they agree to the last digit.
     """
-    averages = [(sources, seed_average(list(by_seed.values()))) for sources, by_seed in row]
-    means = tuple(float(average.mean()) for _, average in averages)
-    seed_ious = tuple(
-        float(np.mean([by_seed[seed].mean() for _, by_seed in row])) for seed in (row[0][1] if row else ())
-    )
-    return Summary(
+    # interned: a board keeps a thousand rows of the same few sources
+    sources = tuple(map(sys.intern, sorted({source for names, _ in row for source in names})))
+    place = {source: position for position, source in enumerate(sources)}
+    means, deviations = [], np.zeros(len(sources))
+    for names, by_seed in row:
+        ious: Floats = np.mean(list(by_seed.values()), axis=0, dtype=np.float64)  # (N,)
+        means.append(float(ious.mean()))
+        index = np.array([place[name] for name in names], np.intp)
+        deviations += np.bincount(index, (ious - means[-1]) / len(ious), len(sources)) / len(row)
+    return Score(
         iou=float(np.mean(means)),
-        interval=interval(averages),
-        spread=seed_spread(seed_ious),
-        generator_ious=means,
-        seed_ious=seed_ious,
+        generator_ious=tuple(means),
+        seed_ious=tuple(float(np.mean([by_seed[seed].mean() for _, by_seed in row])) for seed in row[0][1]),
+        sources=sources,
+        deviations=deviations,
+        seeded=seeded,
     )
 
 
-def interval(row: Sequence[ImageIous]) -> Interval:
-    """Return the 95 % interval of a row: the mean over its generators of the mean over images of the IoU.
+def pooled(scores: Iterable[Score]) -> SeedVariance:
+    """Return the variance between seeds, pooled over the rows that have several: each counts by its seeds less one."""
+    several = [score for score in scores if score.seeded and len(score.seed_ious) > 1]
+    freedom = sum(len(score.seed_ious) - 1 for score in several)
+    squares = sum((len(score.seed_ious) - 1) * score.spread**2 for score in several)
+    return SeedVariance(variance=squares / freedom, freedom=freedom) if several else SeedVariance()
 
-    Sources are resampled jointly over the generators (percentile bootstrap, 2,000 resamples of a frozen stream); a
-    resample without any image of one generator is the mean over the others. Below 30 sources it is a t interval on
-    source means, linearized so as to allow for sources of unequal size: with d_s = the mean over generators g of the
-    sum over the images i of source s of (iou_i - mean_g) / N_g, the variance is S / (S - 1) * sum of d_s squared.
+
+def interval(score: Score, seeds: SeedVariance) -> Interval:
+    """Return the 95 % interval of a score: Student's t over its sources, and the seeds' variance by their number.
+
+    The degrees of freedom are Welch's and Satterthwaite's. Where nobody has several seeds, it is over sources only.
     """
-    names = sorted({source for sources, _ in row for source in sources})
-    sums, sizes = (np.stack(parts) for parts in zip(*(_by_source(part, names) for part in row), strict=True))
-    if len(names) < 2:
-        return Interval(low=float("nan"), high=float("nan"), sources=len(names))
-    low, high = _t_bounds(sums, sizes) if len(names) < FEW_SOURCES else _bootstrap_bounds(sums, sizes)
-    return Interval(low=max(0.0, low), high=min(1.0, high), sources=len(names))
+    between = seeds.variance * score.seed_share
+    error, freedom = _error(_source_variance(score.deviations), between, len(score.sources), seeds)
+    reach = stdtrit(freedom, 1 - LEVEL / 2) * error
+    low, high = np.clip([score.iou - reach, score.iou + reach], 0, 1)
+    return Interval(low=float(low), high=float(high), sources=len(score.sources))
 
 
-def seed_average(ious: Sequence[Floats]) -> Floats:
-    """Return the mean over seeds of the IoU of each image, (N,)."""
-    average: Floats = np.mean(ious, axis=0, dtype=np.float64)
-    return average
+def compare(one: Score, other: Score, seeds: SeedVariance) -> Comparison:
+    """Return one score minus another of the same test images: paired source by source, with each row's seeds.
 
-
-def seed_spread(values: Sequence[float]) -> float:
-    """Return the standard deviation (ddof = 1) of a score over seeds; NaN for one seed."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def is_separable(one: Sequence[SeedIous], other: Sequence[SeedIous]) -> bool:
-    """Tell whether two rows differ: the 95 % interval of their difference leaves out 0.
-
-    The rows hold the same images. Paired percentile bootstrap, 2,000 resamples of a frozen stream: sources are drawn
-    for both rows at once, seeds for each on its own. A row of one seed tells nothing of seeds, and is never separable.
+    Raises ValueError where they are of other sources, which verifying and `same_images` tell before.
     """
-    if min(len(by_seed) for row in (one, other) for _, by_seed in row) < 2:
-        return False
-    names = sorted({source for sources, _ in one for source in sources})
-    weights, random = _source_weights(len(names)), np.random.RandomState(1)
-    first, second = (_resampled(row, names, weights, random) for row in (one, other))
-    low, high = np.nanpercentile(first - second, [2.5, 97.5])
-    return bool(low > 0 or high < 0)
-
-
-@lru_cache(maxsize=4)
-def _source_weights(count: int) -> Floats:
-    """Return how often each source is drawn in each resample of the frozen stream, (RESAMPLES, count)."""
-    return _drawn(np.random.RandomState(0), count)
-
-
-def _drawn(random: np.random.RandomState, count: int) -> Floats:
-    """Return how often each of `count` things is drawn in each resample, (RESAMPLES, count)."""
-    # NumPy freezes RandomState's streams (NEP 19), but its default integer differs between platforms.
-    drawn = random.randint(0, count, size=(RESAMPLES, count), dtype=np.int64)
-    return np.stack([np.bincount(row, minlength=count) for row in drawn]).astype(np.float64)
-
-
-def _resampled(row: Sequence[SeedIous], names: Sequence[str], weights: Floats, random: np.random.RandomState) -> Floats:
-    """Return the mean over generators of the IoU in each resample of sources and seeds, (RESAMPLES,)."""
-    seeds = _drawn(random, len(row[0][1]))
-    means = []
-    for sources, by_seed in row:
-        parts = [_by_source((sources, ious), names) for ious in by_seed.values()]
-        sums = _exact(np.stack([part[0] for part in parts]))  # (seeds, S)
-        images = GRAIN * (weights @ parts[0][1])
-        totals = ((seeds @ sums) * weights).sum(axis=1) / seeds.sum(axis=1)
-        means.append(np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0))
-    average: Floats = np.nanmean(np.stack(means), axis=0)
-    return average
-
-
-def _exact(sums: Floats) -> Floats:
-    """Return sums in grains: whole numbers, which a matrix product adds exactly, in whatever order a machine does."""
-    whole: Floats = np.rint(sums * GRAIN)
-    return whole
-
-
-def _by_source(part: ImageIous, names: Sequence[str]) -> tuple[Floats, Floats]:
-    """Return the sum of the IoUs and the number of images of each source, both (S,)."""
-    sources, values = part
-    place = {name: position for position, name in enumerate(names)}
-    index = np.array([place[source] for source in sources], np.intp)
-    return (
-        np.bincount(index, weights=values, minlength=len(names)).astype(np.float64),
-        np.bincount(index, minlength=len(names)).astype(np.float64),
+    if one.sources != other.sources:
+        raise ValueError("only rows of the same sources can be compared")
+    difference = one.iou - other.iou
+    between = seeds.variance * (one.seed_share + other.seed_share)
+    error, freedom = _error(_source_variance(one.deviations - other.deviations), between, len(one.sources), seeds)
+    reach = stdtrit(freedom, 1 - LEVEL / 2) * error
+    return Comparison(
+        difference=difference,
+        low=float(difference - reach),
+        high=float(difference + reach),
+        p=float(_p(difference, error, freedom)),
+        detectable=float(_detectable(error, freedom)),
     )
 
 
-def _t_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
-    means = sums.sum(axis=1) / sizes.sum(axis=1)
-    shares = ((sums - means[:, None] * sizes) / sizes.sum(axis=1)[:, None]).mean(axis=0)
-    count = sums.shape[1]
-    reach = T_975[count - 2] * np.sqrt(count / (count - 1) * (shares**2).sum())
-    return float(means.mean() - reach), float(means.mean() + reach)
+def ranks(scores: Sequence[Score], seeds: SeedVariance, alarms: Sequence[float] = ()) -> list[int]:
+    """Return the rank of each row of scores sorted from best to worst: 1 + the number of significantly better rows.
+
+    All pairs are compared, and at most 5 % of tables have a false difference anywhere (Holm, 1979). `alarms` are the
+    rows' false alarm areas, NaN where unknown: what a row has more of them than another is taken off its lead, because
+    IoU can be bought with false alarms. A running maximum keeps the ranks in the order of the scores.
+    """
+    first, second = np.triu_indices(len(scores), 1)
+    shares = np.array([score.seed_share for score in scores])
+    ious = np.array([score.iou for score in scores])
+    between = seeds.variance * (shares[first] + shares[second])
+    error, freedom = _error(_pair_variances(scores), between, len(scores[0].sources) if scores else 0, seeds)
+    areas = np.array(alarms or [np.nan] * len(scores))
+    bought = np.nan_to_num(np.maximum(areas[first] - areas[second], 0.0))
+    p = _p(np.maximum(ious[first] - ious[second] - bought, 0.0), error, freedom)
+    order = np.argsort(p, kind="stable")
+    holds = p[order] <= LEVEL / (len(p) - np.arange(len(p)))
+    significant = np.zeros(len(p), bool)
+    significant[order] = np.logical_and.accumulate(holds)
+    better = np.bincount(second[significant], minlength=len(scores))
+    return [int(rank) for rank in np.maximum.accumulate(1 + better)]
 
 
-def _bootstrap_bounds(sums: Floats, sizes: Floats) -> tuple[float, float]:  # both (generators, S)
-    count = sums.shape[1]
-    weights = _source_weights(count)
-    totals, images = weights @ _exact(sums).T, GRAIN * (weights @ sizes.T)  # (RESAMPLES, generators)
-    means = np.divide(totals, images, out=np.full_like(totals, np.nan), where=images > 0)
-    low, high = np.nanpercentile(np.nanmean(means, axis=1), [2.5, 97.5])
-    return float(low), float(high)
+def smallest_difference(scores: Sequence[Score], seeds: SeedVariance) -> float:
+    """Return the difference that two rows of three seeds each are told apart by with a probability of 0.8.
+
+    It is that of the median pair of rows, before Holm's correction; NaN for less than two rows.
+    """
+    variances = _pair_variances(scores)
+    if not len(variances):
+        return float("nan")
+    between = 2 * seeds.variance / SEEDS
+    return float(_detectable(*_error(float(np.median(variances)), between, len(scores[0].sources), seeds)))
+
+
+def _source_variance(deviations: Floats) -> Floats:
+    """Return S / (S - 1) times the sum of squares over the last axis, (..., S) -> (...); NaN where S is 1."""
+    count = deviations.shape[-1]
+    total: Floats = np.square(deviations).sum(axis=-1)
+    return total * (count / (count - 1) if count > 1 else np.nan)
+
+
+def _pair_variances(scores: Sequence[Score]) -> Floats:
+    """Return the source variance of the difference of each pair of rows, in the order of `np.triu_indices(n, 1)`."""
+    if len(scores) < 2:
+        return np.zeros(0)
+    deviations = np.stack([score.deviations for score in scores])  # (rows, S)
+    # row by row: the differences of all pairs at once would fill the memory where there are a thousand rows
+    return np.concatenate([_source_variance(deviations[i] - deviations[i + 1 :]) for i in range(len(scores) - 1)])
+
+
+def _error(over_sources: Number, over_seeds: Number, sources: int, seeds: SeedVariance) -> tuple[Floats, Floats]:
+    """Return the standard error of a sum of both variances, and its degrees of freedom (Satterthwaite, 1946)."""
+    total = np.add(over_sources, over_seeds)
+    most = max(sources - 1, 1)
+    parts = np.square(over_sources) / most + (np.square(over_seeds) / seeds.freedom if seeds.freedom else 0.0)
+    return np.sqrt(total), np.where(total > 0, total**2 / np.where(total > 0, parts, 1.0), most)
+
+
+def _p(difference: Number, error: Floats, freedom: Floats) -> Floats:
+    """Return the two-sided p of a difference; where nothing is uncertain, 1 for no difference and 0 for one."""
+    t = np.abs(difference) / np.where(error == 0, 1.0, error)
+    return np.where(error == 0, np.where(difference == 0, 1.0, 0.0), 2 * stdtr(freedom, -t))
+
+
+def _detectable(error: Floats, freedom: Floats) -> Floats:
+    found: Floats = (stdtrit(freedom, 1 - LEVEL / 2) + stdtrit(freedom, POWER)) * error
+    return found

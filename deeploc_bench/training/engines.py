@@ -66,12 +66,12 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
     remaining, outcome = [], Outcome()
     for identity, training in prepared.plan.trainings.items():
         folder = place.runs / training.place
-        is_trained = store.is_trained(folder)
-        if is_trained and training.loss:
+        if training.loss and store.is_trained(folder):
             outcome.reused.append(identity)
         tests = untested(prepared, training, folder)
         recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
-        if tests or recorded != current_facts(training, folder) or (training.loss and not is_trained):
+        is_ready = store.is_ready(folder, training.facts)
+        if tests or recorded != current_facts(training, folder) or not is_ready:
             remaining.append((training, tests))
     return remaining, outcome
 
@@ -107,30 +107,32 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
         data=facts.data,
         test_data=facts.test_data,
         standard_generators=facts.standard_generators,
+        methods=facts.methods,
     )
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
     """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
+    from deeploc_bench.training.baseline_fit import rehearse_fit
     from deeploc_bench.training.build import rehearse
     from deeploc_bench.training.device import resolve_device
 
     device = resolve_device(place.device)
     seen = set()
     for training, tests in remaining:
-        if not tests and store.is_trained(place.runs / training.place):
+        if not tests and store.is_ready(place.runs / training.place, training.facts):
             continue  # nothing of it is computed
         key = (training.model.spec.name, training.recipe.weights, training.loss and training.loss.text)
         if key not in seen:
-            rehearse(training)
+            (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
             seen.add(key)
     return device
 
 
 def record(outcome: Outcome, training: Training, is_new: bool) -> None:
-    """Count a training that was done, here or by another process that had its lock."""
+    """Count a training that was done, here or by another process that had its lock; baselines are not counted."""
     identity = training.facts.identity
-    if is_new:
+    if training.loss and is_new:
         outcome.trained.append(identity)
     elif training.loss and identity not in outcome.reused:
         outcome.reused.append(identity)
@@ -156,25 +158,14 @@ def train_and_test(prepared: Prepared, training: Training, place: Workplace, dev
 
     Raises TrainingFailed, and DeeplocError where the plugin, the weights or the folder are at fault.
     """
-    from deeploc_bench.training.fit import fit  # torch, where something is to be computed
-
     folder = place.runs / training.place
     with store.locked(folder) if ranks.is_leader() else nullcontext():
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
-        is_new = training.loss is not None and not ranks.from_leader(lambda: store.is_trained(folder))
+        is_new = not ranks.from_leader(lambda: store.is_ready(folder, training.facts))
         if is_new:
-            fit(
-                training,
-                folder,
-                device=device,
-                threads=place.threads,
-                progress=place.progress,
-                on_epoch=lambda epoch: _notify(
-                    prepared.registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch)
-                ),
-            )
+            _learn(prepared.registry, training, place, device)
         tests = ranks.from_leader(lambda: untested(prepared, training, folder))
         localizer = _localizer(training, folder, device, place.threads) if tests else None
         for tested in tests:
@@ -186,19 +177,39 @@ def train_and_test(prepared: Prepared, training: Training, place: Workplace, dev
     return is_new
 
 
+def _learn(registry: Registry, training: Training, place: Workplace, device: torch.device) -> None:
+    from deeploc_bench.training.baseline_fit import fit_baseline  # torch, where something is to be computed
+    from deeploc_bench.training.fit import fit
+
+    folder = place.runs / training.place
+    if training.loss is None:
+        fit_baseline(training, folder, device=device, threads=place.threads, progress=place.progress)
+        return
+    fit(
+        training,
+        folder,
+        device=device,
+        threads=place.threads,
+        progress=place.progress,
+        on_epoch=lambda epoch: _notify(
+            registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch)
+        ),
+    )
+
+
 def _localizer(training: Training, folder: Path, device: torch.device, threads: int) -> Localizer:
     from deeploc_bench.training.device import set_arithmetic, start_environment
     from deeploc_bench.training.evaluate import open_localizer
 
-    if training.loss is None:
-        environment = start_environment(training, folder, device, threads)
-    else:
+    if training.facts.is_learned:
         environment = store.read_environment(folder)
         set_arithmetic(environment.threads)
+    else:
+        environment = start_environment(training, folder, device, threads)
     return open_localizer(
         training.model,
         training.recipe,
-        weights=folder / "model.safetensors" if training.loss else None,
+        weights=folder / "model.safetensors" if training.facts.is_learned else None,
         device=device,
         precision=environment.precision,
     )

@@ -1,0 +1,128 @@
+"""What is shown of a runs folder: each experiment and protocol apart, beside its baselines and its like."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from deeploc_bench.results.cells import Cell, grouped
+from deeploc_bench.results.rows import Pool, Row, Rows, above, kind_of, make_rows, seed_pool
+from deeploc_bench.scoring.statistics import Comparison, SeedVariance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One experiment under one protocol: what it is called, its cells, its rows, and those of the baselines beside it.
+
+    `perturbed` are the rows of each perturbation but the `main` one, of the seeds of `rows`. `pool` is the variance
+    between seeds over all experiments whose rows may stand beside these.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    rows: Rows
+    main: str
+    perturbed: Mapping[str, Rows]
+    baselines: Mapping[str, Rows]
+    pool: Pool
+
+    @property
+    def title(self) -> str:
+        """Return what its tables are about."""
+        words = f"seed{'s' if len(self.rows.seeds) > 1 else ''} {', '.join(map(str, self.rows.seeds))}"
+        left_out = ", ".join(map(str, self.rows.left_out))
+        seeds = f"{words} (incomplete, left out: {left_out})" if left_out else words
+        return f"{self.name} · {seeds}" + (f" · {self.main}" if self.main else "")
+
+    @property
+    def knows_seeds(self) -> bool:
+        """Tell whether its intervals hold what is between seeds: something has several, or nothing is drawn."""
+        return self.seeds(None).freedom > 0 or not self.cells[0].facts.loss
+
+    def seeds(self, row: Row | None) -> SeedVariance:
+        """Return the variance between seeds of a row, or of the mean (None)."""
+        return self.pool.get(row.pair if row else None, SeedVariance())
+
+    def above(self, row: Row) -> Comparison | None:
+        """Return a row minus the best baseline of its pair; None where there is none."""
+        return above(row, (rows.row_of(row.pair) for rows in self.baselines.values()), self.seeds(row))
+
+    def shown(self, row: Row) -> Iterator[Cell]:
+        """Yield the cells that a row is made of, one a seed."""
+        for cell in self.cells:
+            is_averaged = cell.facts.seed in self.rows.seeds
+            if is_averaged and cell.pair == row.pair and _perturbation(cell) == self.main:
+                yield cell
+
+
+def sections(cells: Sequence[Cell]) -> list[Section]:
+    """Return each experiment and protocol apart, baselines beside each; baselines alone where nothing else is.
+
+    Experiments of one name are told apart by their hash.
+    """
+    shown = [cell for cell in cells if not cell.facts.baseline] or cells
+    baselines = [cell for cell in cells if cell.facts.baseline]
+    groups = list(grouped(shown, lambda cell: cell.group).values())
+    names = Counter(title(group[0]) for group in groups)
+    mains = [min(map(_perturbation, group)) for group in groups]
+    rows = [
+        make_rows([cell for cell in group if _perturbation(cell) == main])
+        for group, main in zip(groups, mains, strict=True)
+    ]
+    kinds = [(kind_of(group[0])[:4], main) for group, main in zip(groups, mains, strict=True)]
+    alike = grouped(zip(kinds, rows, strict=True), lambda pair: pair[0])
+    pools = {kind: seed_pool(own for _, own in found) for kind, found in alike.items()}
+    return [
+        Section(
+            name=f"{name} · experiment {group[0].facts.experiment[:8]}" if names[name] > 1 else name,
+            cells=tuple(group),
+            rows=own,
+            main=kind[1],
+            perturbed={
+                perturbation: make_rows(found, own.seeds)
+                for perturbation, found in grouped(group, _perturbation).items()
+                if perturbation != kind[1]
+            },
+            baselines=_beside(group[0], baselines),
+            pool=pools[kind],
+        )
+        for group, own, kind in zip(groups, rows, kinds, strict=True)
+        for name in [title(group[0])]
+    ]
+
+
+def title(cell: Cell) -> str:
+    """Return what a table of a cell's group is about, but for its seeds."""
+    budget = " (matched budget)" if cell.budget == "matched" else ""
+    trained = f" · trained on {cell.train}" if cell.protocol == "score" and cell.pair.train_generators else ""
+    return f"{cell.protocol}{budget} · {cell.facts.suite} · {cell.facts.what} · {cell.recipe}{trained}"
+
+
+def _perturbation(cell: Cell) -> str:
+    return cell.perturbation.name if cell.perturbation else ""
+
+
+def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
+    """Return the rows of each baseline, those of the row's own precision where there are several.
+
+    Experiments of one name that are left are told apart by their hash.
+    """
+    own = [
+        cell
+        for cell in baselines
+        if (cell.group[:3], cell.facts.data) == (first.group[:3], first.facts.data)
+        and cell.facts.experiment != first.facts.experiment
+        and not cell.perturbation
+        and (first.protocol != "score" or cell.pair.train_generators == first.pair.train_generators)
+    ]
+    alike = {cell.facts.model.name for cell in own if _precision(cell) == _precision(first)}
+    kept = [cell for cell in own if cell.facts.model.name not in alike or _precision(cell) == _precision(first)]
+    groups = grouped(kept, lambda cell: (cell.facts.model.name, cell.facts.experiment))
+    names = Counter(name for name, _ in groups)
+    return {
+        f"{name} {experiment[:8]}" if names[name] > 1 else name: make_rows(cells)
+        for (name, experiment), cells in groups.items()
+    }
+
+
+def _precision(cell: Cell) -> str | None:
+    return cell.facts.settings.precision if cell.facts.settings else None
