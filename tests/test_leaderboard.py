@@ -71,7 +71,7 @@ def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     flags = ["--protocol", "loo", "--protocol", "same", "--set", "epochs=1", "--seed", "0", "--seed", "1"]
     assert deeploc("run", *tiny, *flags).returncode == 0
     (tmp_path / "leaderboard").mkdir()
-    for what in ("residual-unet+jaccard", "all-manipulated", "centre-prior"):
+    for what in ("residual-unet+jaccard", "all-manipulated", "local-noise"):
         done = deeploc("submit", what, "--suite", "tiny", "--contact", "me")
         assert done.returncode == 0, done.stderr
     again = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me")
@@ -80,7 +80,7 @@ def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     assert deeploc("verify", *files).returncode == 0
     assert deeploc("leaderboard").returncode == 0
     page = html.unescape((tmp_path / "leaderboard/README.md").read_text())
-    assert "residual-unet-jaccard" in page and "all-manipulated (trivial baseline)" in page
+    assert "residual-unet-jaccard" in page and "all-manipulated (baseline)" in page
     shutil.rmtree(tmp_path / "leaderboard/submissions")
     deeploc("run", *tiny, *flags, "--set", "lr=0.01")
     several = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me")

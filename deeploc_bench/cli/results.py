@@ -13,7 +13,7 @@ from deeploc_bench.results.cells import Cell, grouped, read_cells
 from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
 from deeploc_bench.results.render import FORMATS
 from deeploc_bench.results.sections import title
-from deeploc_bench.results.tables import VIEWS, cells_json, dialect_ious, dialect_table, score_tables
+from deeploc_bench.results.tables import VIEWS, cell_json, dialect_ious, dialect_table, score_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 
 JSON = "json"
@@ -67,7 +67,7 @@ def _dialects(names: Sequence[str]) -> list[Dialect]:
 
 
 def _json(cells: Sequence[Cell], dialects: Sequence[Dialect], entry: Publication | None) -> list[dict[str, Any]]:
-    values = cells_json(cells)
+    values = [cell_json(cell) for cell in cells]
     for value, cell in zip(values, cells, strict=True):
         value |= {"dialects": dialect_ious(cell, dialects)} if dialects else {}
         value |= {"published": published_of(cell, entry)} if entry else {}

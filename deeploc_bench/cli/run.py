@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import UsageError, unknown
+from deeploc_bench.contract.errors import StoreError, UsageError, unknown
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.plan.recipe import division, label
-from deeploc_bench.results.cells import planned_cells
+from deeploc_bench.results.cells import Cell, planned_cells, read_cells
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cells_json, score_tables
+from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import Outcome, Workplace, run_local, to_do
 from deeploc_bench.training.ray_engine import run_ray
@@ -83,12 +83,21 @@ def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> N
     cells = planned_cells(runs, prepared.plan)
     trained, reused, failed = len(outcome.trained), len(outcome.reused), len(outcome.failed)
     if as_json:
-        found = {"suite": prepared.suite.name, "cells": cells_json(cells)}
+        found = {"suite": prepared.suite.name, "cells": [cell_json(cell) for cell in cells]}
         lacking = _failed_json(prepared, outcome.failed)
         common.print_json({**found, "trained": trained, "reused": reused, "failed": lacking})
     else:
-        print(as_text(*score_tables(cells)))
+        print(as_text(*score_tables(cells, _beside(runs))))
         print(f"\n{trained} trained, {reused} reused, {failed} failed · {runs}")
+
+
+def _beside(runs: Path) -> list[Cell]:
+    """Return all cells of the runs folder, so that intervals are those that `results` prints of it."""
+    try:
+        return read_cells(runs)
+    except StoreError as error:  # of a training that was not asked for
+        common.say(f"warning: intervals are over what was asked for alone: {error}")
+        return []
 
 
 def _failed_json(prepared: Prepared, failed: dict[str, str]) -> list[dict[str, Any]]:

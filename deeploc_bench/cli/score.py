@@ -21,7 +21,7 @@ from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.results.cells import cells_in
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cells_json, score_tables
+from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records, to_csv
 
@@ -69,7 +69,7 @@ def command(
     own = {(cell.protocol, cell.pair) for cell in found if cell.facts.identity == facts.identity}
     cells = [c for c in found if c.pair.test_generator == generator and (c.protocol, c.pair) in own]
     if as_json:
-        values = cells_json(cells)
+        values = [cell_json(cell) for cell in cells]
         common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
     else:
         print(as_text(*score_tables(cells)))

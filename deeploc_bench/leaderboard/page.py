@@ -192,13 +192,13 @@ def _line(row: Ranked, trusted: str) -> tuple[Field, ...]:
 def _generators_table(rows: Sequence[Ranked]) -> Table:
     """Return the held-out IoU by generator, a star where a row is below the best baseline."""
     names = rows[0].entry.about.generators
-    baselines = [row.entry for row in rows if row.entry.about.is_baseline]
+    baselines = [row.entry.rows["loo"] for row in rows if row.entry.about.is_baseline]
     lines: list[tuple[Field, ...]] = []
     for row in rows:
+        others = [] if row.entry.about.is_baseline else baselines
         fields = []
         for own in row.entry.rows["loo"].pairs:
-            others = [other.rows["loo"].row_of(own.pair) for other in baselines if other is not row.entry]
-            found = above(own, others, SeedVariance())
+            found = above(own, (other.row_of(own.pair) for other in others), SeedVariance())
             fields.append(starred(own.iou) if found and found.difference < 0 else own.iou)
         lines.append((row.entry.name, *fields, number(row.entry.claims.worst)))
     is_marked = any(str(field).endswith("*") for line in lines for field in line)

@@ -118,6 +118,14 @@ def kind_of(cell: Cell) -> Kind:
     return (cell.facts.suite, cell.facts.data, cell.protocol, cell.budget, cell.perturbation)
 
 
+def seed_pools(cells: Iterable[Cell]) -> dict[Kind, Pool]:
+    """Return the `seed_pool` of each kind of rows that some cells make."""
+    trained = (cell for cell in cells if cell.facts.loss)
+    groups = grouped(trained, lambda cell: (kind_of(cell), cell.group)).values()
+    alike = grouped(groups, lambda own: kind_of(own[0]))
+    return {kind: seed_pool(map(make_rows, found)) for kind, found in alike.items()}
+
+
 def seed_pool(rows: Iterable[Rows]) -> Pool:
     """Return the variance between seeds of each pair and of the mean, pooled over rows of one kind."""
     every = grouped((row for one in rows for row in (*one.pairs, one.mean)), lambda row: row.pair)

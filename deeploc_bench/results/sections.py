@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deeploc_bench.results.cells import Cell, grouped
-from deeploc_bench.results.rows import Pool, Row, Rows, above, kind_of, make_rows, seed_pool
+from deeploc_bench.results.rows import Kind, Pool, Row, Rows, above, kind_of, make_rows, seed_pools
 from deeploc_bench.scoring.statistics import Comparison, SeedVariance
 
 
@@ -54,40 +54,36 @@ class Section:
                 yield cell
 
 
-def sections(cells: Sequence[Cell]) -> list[Section]:
+def sections(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Section]:
     """Return each experiment and protocol apart, baselines beside each; baselines alone where nothing else is.
 
-    Experiments of one name are told apart by their hash.
+    Experiments of one name are told apart by their hash. `beside` are cells that are not shown, of which the variance
+    between seeds is pooled, too: those of the rest of a runs folder.
     """
     shown = [cell for cell in cells if not cell.facts.baseline] or cells
     baselines = [cell for cell in cells if cell.facts.baseline]
     groups = list(grouped(shown, lambda cell: cell.group).values())
     names = Counter(title(group[0]) for group in groups)
-    mains = [min(map(_perturbation, group)) for group in groups]
-    rows = [
-        make_rows([cell for cell in group if _perturbation(cell) == main])
-        for group, main in zip(groups, mains, strict=True)
-    ]
-    kinds = [(kind_of(group[0])[:4], main) for group, main in zip(groups, mains, strict=True)]
-    alike = grouped(zip(kinds, rows, strict=True), lambda pair: pair[0])
-    pools = {kind: seed_pool(own for _, own in found) for kind, found in alike.items()}
-    return [
-        Section(
-            name=f"{name} · experiment {group[0].facts.experiment[:8]}" if names[name] > 1 else name,
-            cells=tuple(group),
-            rows=own,
-            main=kind[1],
-            perturbed={
-                perturbation: make_rows(found, own.seeds)
-                for perturbation, found in grouped(group, _perturbation).items()
-                if perturbation != kind[1]
-            },
-            baselines=_beside(group[0], baselines),
-            pool=pools[kind],
-        )
-        for group, own, kind in zip(groups, rows, kinds, strict=True)
-        for name in [title(group[0])]
-    ]
+    pools = seed_pools([*cells, *beside])
+    return [_section(group, baselines, pools, names[title(group[0])] > 1) for group in groups]
+
+
+def _section(
+    group: Sequence[Cell], baselines: Sequence[Cell], pools: Mapping[Kind, Pool], has_namesake: bool
+) -> Section:
+    by_perturbation = grouped(group, _perturbation)
+    main = min(by_perturbation)
+    first = by_perturbation.pop(main)
+    rows = make_rows(first)
+    return Section(
+        name=title(first[0]) + (f" · experiment {first[0].facts.experiment[:8]}" if has_namesake else ""),
+        cells=tuple(group),
+        rows=rows,
+        main=main,
+        perturbed={name: make_rows(own, rows.seeds) for name, own in by_perturbation.items()},
+        baselines=_beside(first[0], baselines),
+        pool=pools.get(kind_of(first[0]), {}),
+    )
 
 
 def title(cell: Cell) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from deeploc_bench.plan.protocols import Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Field, Table, interval_of, number, starred
-from deeploc_bench.results.rows import Kind, Pool, Row, Rows, kind_of, make_row, make_rows, seed_pool
+from deeploc_bench.results.rows import Row, Rows
 from deeploc_bench.results.sections import Section, sections
 from deeploc_bench.scoring.dialects import Dialect
 from deeploc_bench.scoring.metrics import (
@@ -23,15 +23,15 @@ from deeploc_bench.scoring.metrics import (
     scores,
 )
 from deeploc_bench.scoring.records import merge
-from deeploc_bench.scoring.statistics import Comparison, SeedVariance, interval
+from deeploc_bench.scoring.statistics import Comparison, SeedVariance, interval, score
 
 SOURCES_ONLY = "intervals: sources only; another seed or machine may fall outside"
 BELOW = "* below the best baseline of the line"
 
 
-def score_tables(cells: Sequence[Cell]) -> list[Table]:
-    """Return the tables of each experiment and protocol, in the poster's form."""
-    return [table for section in sections(cells) for table in tables_of(section)]
+def score_tables(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Table]:
+    """Return the tables of each experiment and protocol, in the poster's form; `beside` as `sections` has it."""
+    return [table for section in sections(cells, beside) for table in tables_of(section)]
 
 
 def tables_of(section: Section) -> list[Table]:
@@ -240,20 +240,10 @@ def image_level_table(cells: Sequence[Cell]) -> Table:
     return Table(caption="Image level", headers=headers, lines=tuple(lines), notes=(note,))
 
 
-def cells_json(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return cells as `--json` prints them; their intervals hold the variance between seeds of all of them."""
-    alike: dict[Kind, list[Rows]] = {}
-    for own in grouped(cells, lambda cell: (kind_of(cell), cell.group)).values():
-        alike.setdefault(kind_of(own[0]), []).append(make_rows(own))
-    pools = {kind: seed_pool(rows) for kind, rows in alike.items()}
-    return [_cell_json(cell, pools[kind_of(cell)]) for cell in cells]
-
-
-def _cell_json(cell: Cell, pool: Pool) -> dict[str, Any]:
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as `--json` prints it; its interval is over sources only, because a cell is of one seed."""
     facts, authentic = cell.facts, cell.authentic
-    row = make_row(cell.pair, {facts.seed: cell.records}, seeded=bool(facts.loss))
-    assert row.score is not None
-    bounds = interval(row.score, pool.get(cell.pair, SeedVariance()))
+    bounds = interval(score([(cell.records.sources, {facts.seed: image_ious(cell.records)})]), SeedVariance())
     return {
         "protocol": cell.protocol,
         "budget": cell.budget,
