@@ -150,6 +150,7 @@ def test_a_rehearsal_draws_nothing_from_the_stream_of_the_trainings(registry):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_a_trainable_baseline_without_fit_is_refused_before_any_training(run, tmp_path):
     (tmp_path / "plain.py").write_text(
         PLUGIN.replace("def fit", "def learn").replace('"mean", build', '"plain", build')
@@ -160,6 +161,7 @@ def test_a_trainable_baseline_without_fit_is_refused_before_any_training(run, tm
     assert "Add fit(train, valid), or say trainable=False." in done.stderr
 
 
+@pytest.mark.slow
 def test_baselines_are_fitted_once_without_loss_or_recipe_and_never_counted(run, tmp_path):
     first = printed_json(run("", "--json"))
     before = states(tmp_path / "runs")
@@ -186,6 +188,7 @@ def test_killed_while_a_baseline_is_fitted_the_run_goes_on_and_ends_in_the_same_
     assert records_of(tmp_path / "runs") == records_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_fit_that_fails_is_told_and_stops_nothing_else(run):
     done = run(FAILING, "--json")
     printed = printed_json(done)

@@ -53,6 +53,7 @@ def test_cuda_without_a_gpu_is_refused_before_anything_is_written(deeploc, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_runs_folder_that_cannot_be_written_is_one_message(deeploc, tmp_path):
     (tmp_path / "file").write_text("in the way")
     done = deeploc("run", "--runs", "file/runs", "--set", "epochs=1")
@@ -77,6 +78,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(deeploc, tmp_path):
         subprocess.run(["umount", str(runs)], check=True)
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had_are_one_message_before_any_training(deeploc, tmp_path):
     done = deeploc(*("run", "--model", "unet-resnet18", "--set", "weights=default"), HF_HOME=str(tmp_path / "empty"))
     assert done.returncode == 2

@@ -13,7 +13,8 @@ from runs import authentic_of, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
 from deeploc_bench.contract.files import to_json
-from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save
+from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed
+from deeploc_bench.leaderboard.saving import save
 from deeploc_bench.leaderboard.submission import read
 from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.facts import identified

@@ -111,6 +111,7 @@ def test_the_first_plugin_runs_and_is_trained_anew_after_its_code_is_edited(deep
     assert printed_json(deeploc("run", *arguments))["trained"] == 2
 
 
+@pytest.mark.slow
 def test_a_model_of_the_wrong_shape_is_refused_before_any_training(deeploc, tiny, two_layer, tmp_path):
     two_layer.write_text(TWO_LAYER.replace("nn.ReLU()", "nn.MaxPool2d(2)"))
     done = deeploc("run", *tiny, "--plugin", two_layer, "--model", "two-layer")
@@ -120,6 +121,7 @@ def test_a_model_of_the_wrong_shape_is_refused_before_any_training(deeploc, tiny
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_built_is_one_message_with_its_plugin(deeploc, tiny, two_layer):
     two_layer.write_text(TWO_LAYER.replace("from torch import nn", "import torchh"))
     done = deeploc("run", *tiny, "--plugin", two_layer, "--model", "two-layer")

@@ -25,9 +25,8 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    "optimizer", ["adam", pytest.param("adamw", marks=pytest.mark.slow), pytest.param("sgd", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_killed_after_an_epoch_it_ends_in_the_same_records(tmp_path, tiny, optimizer):
     arguments = [*tiny, "--set", "epochs=6", "--set", f"optimizer={optimizer}", "--set", "blur_probability=0.5"]
     arguments += ["--set", "blur_sigma=2.0"]

@@ -31,6 +31,7 @@ def test_a_finished_run_is_reused_byte_for_byte_and_printed_again_by_results(dee
     assert deeploc("results").stdout.rstrip() == table.rstrip()
 
 
+@pytest.mark.slow
 def test_protocols_share_their_trainings(deeploc, tiny):
     flags = ["--protocol", "same", "--protocol", "loo", "--protocol", "cross", "--set", "epochs=1", "--json"]
     printed = printed_json(deeploc("run", *tiny, *flags))
@@ -60,6 +61,7 @@ def test_baselines_are_cells_without_loss_and_never_counted_as_trained(deeploc, 
     np.testing.assert_allclose(everything, 24 * 20 / 64**2)
 
 
+@pytest.mark.slow
 def test_a_nan_loss_fails_alone_with_exit_code_1(deeploc, tiny, tmp_path):
     plugin = tmp_path / "nan_loss.py"
     plugin.write_text(
@@ -100,6 +102,7 @@ def test_an_observer_hears_of_epochs_and_trainings_and_cannot_stop_them(deeploc,
     assert "warning: observer observer: deeploc_training_finished" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_training_folder_holds_what_the_readme_says(deeploc, tiny, tmp_path):
     deeploc("run", *tiny, "--set", "epochs=2")
     (folder,) = (tmp_path / "runs/tiny/residual-unet+jaccard/dark").iterdir()

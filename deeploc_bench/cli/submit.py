@@ -8,9 +8,9 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
+from deeploc_bench.leaderboard import saving
 from deeploc_bench.leaderboard.claims import Entry
-from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed, save, standing_with
-from deeploc_bench.leaderboard.collect import refresh as recompute
+from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed
 from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.results.render import as_markdown
@@ -65,7 +65,7 @@ def command(
             raise UsageError(
                 f"--refresh {refresh} takes no MODEL+LOSS: its records are in the file. Leave {what!r} out."
             )
-        _show(recompute(Path(refresh)), Path(refresh))
+        _show(saving.refresh(Path(refresh)), Path(refresh))
         return
     if not what or not contact:
         lacking = (
@@ -89,10 +89,10 @@ def command(
         speed=read_speed(Path(speed_file), model) if speed_file else None,
         **asked,
     )
-    _show(save(collect(Path(runs), selection, declaration), target), target)
+    _show(saving.save(collect(Path(runs), selection, declaration), target), target)
     print(NEXT.format(file=target, name=name))
 
 
 def _show(entry: Entry, file: Path) -> None:
-    print(as_markdown(held_out_table([standing_with(entry, file, common.progress)])))
+    print(as_markdown(held_out_table([saving.standing_with(entry, file, common.progress)])))
     print(f"\nwrote {file}")

@@ -26,8 +26,6 @@ from deeploc_bench.scoring.records import Records
 
 CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "confirmed", "speed", "schema")
 """What may change in an accepted file: words about it. Claims follow from the rest; a better run is another file."""
-MOST_EMPTY, MOST_FULL = 0.5, 0.1
-"""The part of the edited images that a localizer may predict as empty, or as full, before a reader is told."""
 Findings: TypeAlias = Iterator[Finding]
 
 
@@ -45,7 +43,7 @@ class Case:
         """Yield the words for each training and test, the pair, and its records."""
         for pair, by_seed in self.records.items():
             for seed, found in by_seed.items():
-                yield _title(seed, pair), pair, found
+                yield title_of(seed, pair), pair, found
 
 
 def check_place(evidence: Evidence, file: Path) -> Findings:
@@ -124,7 +122,7 @@ def _complete(case: Case) -> Findings:
         if lacking and (protocol == "loo" or case.records.keys() & (pairs - before)):
             message = f"{protocol} is {rule}: {len(lacking)} of its tests are missing, the first of"
             cure = f"run --protocol {protocol} to the end with every seed"
-            yield Finding(check="cells", message=f"{message} {_title(*lacking[0])}; {cure}")
+            yield Finding(check="cells", message=f"{message} {title_of(*lacking[0])}; {cure}")
         before |= pairs
     yield from _untouched(case)
 
@@ -137,7 +135,7 @@ def _untouched(case: Case) -> Findings:
     lacking = [(seed, pair) for pair in pairs for seed in evidence.seeds if seed not in case.records.get(pair, ())]
     is_due = manifest is not None and AUTHENTIC in manifest.generators
     if lacking and (is_due or len(lacking) < len(pairs) * len(evidence.seeds)):
-        message = f"{len(lacking)} tests on authentic images are missing, the first of {_title(*lacking[0])}"
+        message = f"{len(lacking)} tests on authentic images are missing, the first of {title_of(*lacking[0])}"
         yield Finding(check="cells", message=f"{message}; every training of loo is tested on them, or none")
 
 
@@ -251,32 +249,8 @@ def check_unchanged(evidence: Evidence, file: Path, base: Path) -> Findings:
             yield Finding(check="base", message=message)
 
 
-def warn_of_itself(case: Case) -> Findings:
-    """Warn of what is strange for a model that looks for edits: no spread over seeds, predictions that are trivial."""
-    evidence = case.evidence
-    if evidence.is_baseline:
-        message = "it is a baseline: it is never ranked, and every row of the suite is held against it"
-        yield Finding(check="baseline", message=message, level="warning")
-        return
-    if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
-        message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
-        yield Finding(check="spread", message=message, level="warning")
-    held_out = set(pairs_of("loo", evidence.generators))
-    for title, pair, found in case.of_each_training():
-        predicted = found.tp + found.fp
-        for word, trivial, most in (
-            ("empty", float(np.mean(predicted == 0)), MOST_EMPTY),
-            ("full", float(np.mean(predicted == found.pixels)), MOST_FULL),
-        ):
-            if pair in held_out and trivial > most:
-                message = f"{title}: predictions are {word} on {trivial:.0%} of the images"
-                yield Finding(check="trivial", message=message, level="warning")
-    if evidence.confirmed:
-        message = f"marked as confirmed, which is a reviewer's to say: {evidence.confirmed!r}"
-        yield Finding(check="confirmed", message=message, level="warning")
-
-
-def _title(seed: int, pair: Pair) -> str:
+def title_of(seed: int, pair: Pair) -> str:
+    """Return the words for a test of a training."""
     return f"seed {seed}, trained on {'+'.join(pair.train_generators):.120}, test {pair.test_generator}"
 
 

@@ -6,6 +6,7 @@ from math import isnan, sqrt
 from typing import TypeAlias
 
 import numpy as np
+from msgspec import structs
 
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.specs import AUTHENTIC
@@ -85,6 +86,12 @@ def claims_of(rows: ProtocolRows, alarm: float | None) -> Claims:
         gap=_rounded(_iou(rows["same"]) - _iou(rows["loo"])) if same else None,
         false_alarm_area=_rounded(alarm),
     )
+
+
+def claimed(evidence: Evidence, records: PairRecords) -> Submission:
+    """Return evidence that has every pair of `loo` with the claims that its records give."""
+    claims = claims_of(rows_of(evidence, records), false_alarms(evidence, records))
+    return Submission(**structs.asdict(evidence), claims=claims)
 
 
 def false_alarms(evidence: Evidence, records: PairRecords) -> float | None:

@@ -8,20 +8,9 @@ from pathlib import Path
 import msgspec
 
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.files import read_json, to_json, write
+from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.specs import AUTHENTIC
-from deeploc_bench.data.suites import Progress, silent
-from deeploc_bench.leaderboard.claims import (
-    Entry,
-    PairRecords,
-    claims_of,
-    false_alarms,
-    missing,
-    pairs_of,
-    records_of,
-    rows_of,
-)
-from deeploc_bench.leaderboard.ranking import Ranked, rank
+from deeploc_bench.leaderboard.claims import claimed, missing, pairs_of, records_of
 from deeploc_bench.leaderboard.submission import (
     SCHEMA,
     Counts,
@@ -31,9 +20,7 @@ from deeploc_bench.leaderboard.submission import (
     Speed,
     Submission,
     TrainingRecords,
-    read_evidence,
 )
-from deeploc_bench.leaderboard.verify import read_manifests, refuse_all, review, verified, weigh
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Environment, TrainingFacts
 from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
@@ -95,16 +82,6 @@ class Finished:
     tests: Mapping[str, Records]
 
 
-def _board(file: Path) -> Path:
-    """Return the leaderboard folder that a submission lies in, or `leaderboard`."""
-    return file.parent.parent.parent if file.parent.parent.name == "submissions" else Path("leaderboard")
-
-
-def _claimed(evidence: Evidence, records: PairRecords) -> Submission:
-    claims = claims_of(rows_of(evidence, records), false_alarms(evidence, records))
-    return Submission(**msgspec.structs.asdict(evidence), claims=claims)
-
-
 class _Measured(Speed, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """One model in the output of `speed --json`, which says more than a submission holds."""
 
@@ -132,41 +109,7 @@ def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submi
             f"{selection.title} lacks tests of loo: {tests}{more}. Run them: deeploc-bench run --suite "
             f"{selection.suite} --model {selection.model} --protocol loo, with its loss, recipe and every seed"
         )
-    return _claimed(evidence, records)
-
-
-def refresh(file: Path) -> Entry:
-    """Recompute the claims of a submission, of an earlier schema too, from its records, which stay as they are.
-
-    Raises SubmissionError where it cannot be read or `verify` would refuse it; then nothing is written.
-    """
-    evidence = read_evidence(file)
-    findings, case = weigh(evidence, file, read_manifests(_board(file)))
-    refuse_all(file, findings)
-    assert case is not None  # nothing was found
-    return save(_claimed(evidence, case.records), file)
-
-
-def save(submission: Submission, file: Path) -> Entry:
-    """Write a submission, unless `verify` would refuse it; returns what a leaderboard keeps of it.
-
-    It is held against the manifest of the leaderboard folder that it lies in, or of `leaderboard`. Raises
-    SubmissionError with all that is wrong, DataError where a manifest is damaged, StoreError where nothing can be
-    written.
-    """
-    content = to_json(submission)
-    entry = verified(content, file, read_manifests(_board(file)))
-    write(file, content)
-    return entry
-
-
-def standing_with(entry: Entry, file: Path, progress: Progress = silent) -> Ranked:
-    """Return how an entry stands among the submissions of the leaderboard folder that its file lies in."""
-    board = _board(file)
-    others = review(board, progress=progress) if board.is_dir() else []
-    suite = entry.about.suite
-    known = [v.entry for v in others if v.entry and v.entry.about.suite == suite and v.entry.name != entry.name]
-    return next(row for row in rank([*known, entry]).rows if row.entry is entry)
+    return claimed(evidence, records)
 
 
 def read_speed(file: Path, model: str) -> Speed:

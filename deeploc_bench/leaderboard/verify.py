@@ -10,9 +10,9 @@ from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest, Progress, silent
 from deeploc_bench.leaderboard import checks
-from deeploc_bench.leaderboard.checks import Case, Findings
+from deeploc_bench.leaderboard.cautions import checks_beside, warn_of_itself
+from deeploc_bench.leaderboard.checks import Case
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
-from deeploc_bench.leaderboard.ranking import party
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
 from deeploc_bench.results.cells import grouped
 
@@ -159,7 +159,7 @@ def _judged(submission: Submission, file: Path, manifests: Manifests, base: Path
     if findings or case is None:
         return Verdict(file=file, findings=tuple(findings))
     entry = entry_of(submission, case.records, case.rows)
-    return Verdict(file=file, findings=tuple(checks.warn_of_itself(case)), entry=entry)
+    return Verdict(file=file, findings=tuple(warn_of_itself(case)), entry=entry)
 
 
 def compare(verdicts: Sequence[Verdict], others: Sequence[Entry] = ()) -> list[Verdict]:
@@ -175,52 +175,5 @@ def _compared(verdict: Verdict, by_suite: Mapping[str, Sequence[Entry]]) -> Verd
     entry = verdict.entry
     if entry is None:
         return verdict
-    entries = by_suite[entry.about.suite]
-    rivals = [rival for rival in entries if rival is not entry]
-    found = [*_other_data(entry, entries[0]), *_repeats(entry, rivals), *_better(entry, rivals), *_alike(entry, rivals)]
+    found = checks_beside(entry, by_suite[entry.about.suite])
     return replace(verdict, findings=(*verdict.findings, *found))
-
-
-def _other_data(entry: Entry, first: Entry) -> Findings:
-    """What is ranked together was tested on the same images; with a manifest, each has already been held against it."""
-    for what, digest in entry.data.items():
-        if first.data.get(what, digest) != digest:
-            check = "area" if what.startswith("mask areas") else what.partition(" ")[0]
-            message = f"{what} are not those of {first.name!r}; submissions to one suite are tested on the same images"
-            yield Finding(check=check, message=message)
-
-
-def _better(entry: Entry, rivals: Sequence[Entry]) -> Findings:
-    for name, value in entry.claims.loo.by_generator.items():
-        best = max((rival.claims.loo.by_generator.get(name, 0.0) for rival in rivals), default=1.0)
-        if value > best:
-            message = f"held-out {name}: {value:.4f} is better than the best known, {best:.4f}"
-            yield Finding(check="best", message=message, level="warning")
-
-
-def _repeats(entry: Entry, rivals: Sequence[Entry]) -> Findings:
-    """What a submission says it reproduces must be there, and be another; whether it agrees is told by its trust."""
-    name = entry.about.reproduces
-    if name is None:
-        return
-    known = {rival.name: rival for rival in rivals}
-    if name not in known:
-        message = f"reproduces {name!r}, which is no other submission of suite {entry.about.suite!r}"
-        yield Finding(check="reproduces", message=message)
-        return
-    for is_none, reason in (
-        (party(known[name]) == party(entry), "the contact is the same party's"),
-        (not known[name].preds.isdisjoint(entry.preds), "its predictions are copies"),
-        (known[name].about.date > entry.about.date, f"it is older, of {entry.about.date}"),
-    ):
-        if is_none:
-            message = f"it is no reproduction of {name!r}: {reason}"
-            yield Finding(check="reproduces", message=message, level="warning")
-
-
-def _alike(entry: Entry, rivals: Sequence[Entry]) -> Findings:
-    copies = [other.name for other in rivals if not other.preds.isdisjoint(entry.preds)]
-    if copies:
-        more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
-        message = f"whole prediction sets are equal to those of {', '.join(map(repr, copies[:3]))}{more}"
-        yield Finding(check="copy", message=message, level="warning")
