@@ -120,3 +120,22 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(deeploc, tmp_path):
     done = deeploc("run", "--protocol", "same", "--protocol", "cross", "--protocol", "loo", "--dry-run")
     assert done.stdout.splitlines()[-1] == "8 trainings, 16 fits of baselines and 89 tests to do"
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_habit_is_not_answered_by_a_flag_that_the_command_has_not(deeploc):
+    assert "say --set" not in deeploc("results", "--epochs", "3").stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--epochs", "3"], "--epochs is not a flag here; say --set epochs=N"),
+        (["--batch-size", "8"], "--batch-size is not a flag here; say --set batch_size=N"),
+        (["--lr=0.1"], "--lr is not a flag here; say --set lr=X"),
+        (["--gpu", "1"], "--gpu is not a flag here; say --device cuda:i"),
+        (["--sede", "1"], "No such option '--sede'"),
+    ],
+)
+def test_a_flag_that_people_bring_from_elsewhere_is_answered_with_the_right_one(deeploc, flags, words):
+    done = deeploc("run", *flags)
+    assert (done.returncode, words in done.stderr, done.stdout) == (2, True, "")

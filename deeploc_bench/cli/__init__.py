@@ -31,6 +31,22 @@ COMMANDS = {
 }
 
 
+HABITS = {
+    **dict.fromkeys(("--epochs", "--num-epochs"), "--set epochs=N"),
+    **dict.fromkeys(("--batch-size", "--batch_size", "--bs"), "--set batch_size=N"),
+    **dict.fromkeys(("--lr", "--learning-rate", "--learning_rate"), "--set lr=X"),
+    **dict.fromkeys(("--optimizer", "--optim"), "--set optimizer=adam|adamw|sgd"),
+    **dict.fromkeys(("--gpu", "--gpus", "--cuda"), "--device cuda:i"),
+    **dict.fromkeys(("--amp", "--fp16", "--bf16"), "--precision fp16|bf16"),
+    **dict.fromkeys(("--workers", "--num-workers", "--num_workers"), "--threads N"),
+    **dict.fromkeys(("--data-path", "--data_path", "--data-dir", "--root"), "--data PATH"),
+    **dict.fromkeys(("--weights", "--pretrained"), "--set weights=default|none|FILE"),
+    **dict.fromkeys(("--dataset", "--datasets"), "--suite NAME|FILE.toml"),
+    **dict.fromkeys(("--output", "--output-dir", "--out-dir", "--save-dir", "--work-dir"), "--runs DIR"),
+}
+"""Flags that people bring from elsewhere, and what they are called here."""
+
+
 class Stopped(BaseException):
     """A signal that asks the program to stop; its argument is the signal's number."""
 
@@ -69,6 +85,8 @@ def main() -> NoReturn:
                 cli.invoke(context)
             finally:
                 sys.stdout.flush()
+    except click.NoSuchOption as error:
+        _end(2, _translated(error) or error.format_message(), is_debug)
     except click.ClickException as error:
         _end(2, error.format_message(), is_debug)
     except DeeplocError as error:
@@ -82,6 +100,14 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def _translated(error: click.NoSuchOption) -> str | None:
+    """Return what a flag from elsewhere is called here, if this command has such a flag."""
+    habit = HABITS.get(error.option_name, "")
+    command = error.ctx.command if error.ctx else cli
+    known = {name for parameter in command.params for name in parameter.opts}
+    return f"{error.option_name} is not a flag here; say {habit}" if habit.partition(" ")[0] in known else None
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
