@@ -106,7 +106,7 @@ def test_an_entry_keeps_what_the_submission_is_about_but_no_records():
     entry, whole = entry_of(values), submission_of(values)
     assert type(entry.about) is About and entry.about.contact == whole.contact
     assert entry.claims == whole.claims
-    assert len(entry.preds) == 2 * (3 + 9)  # of each seed: three held-out tests, nine of the single trainings
+    assert len(entry.predictions) == 2 * (3 + 9)  # of each seed: three held-out tests, nine of the single trainings
     assert {name: len(rows.pairs) for name, rows in entry.rows.items()} == {"same": 3, "loo": 3, "cross": 9}
     assert entry.rows["loo"].mean.score.iou == pytest.approx(whole.claims.loo.iou, abs=5e-7)
 

@@ -293,8 +293,21 @@ def test_what_verify_would_refuse_is_not_refreshed(deeploc, tmp_path):
     done = deeploc("submit", "--refresh", file)
     assert (done.returncode, "[fingerprint]" in done.stderr, "[cells]" in done.stderr) == (2, True, True)
     assert file.read_bytes() == before and "Traceback" not in done.stderr
-    both = deeploc("submit", "net+jaccard", "--refresh", file)
-    assert (both.returncode, "takes no MODEL+LOSS" in both.stderr) == (2, True)
+    for more in (["net+jaccard"], ["-o", "out.json"], ["--name", "n"], ["--seed", "7"], ["--contact", "me"]):
+        both = deeploc("submit", *more, "--refresh", file)
+        assert (both.returncode, "takes no MODEL+LOSS and no other flag" in both.stderr) == (2, True)
+    file.write_text('{"schema": 3}')
+    assert "has schema 3; this version reads 1 to 2" in deeploc("submit", "--refresh", file).stderr
+
+
+def test_a_neighbour_of_other_images_is_left_out_and_told(deeploc, tmp_path):
+    folder = board(tmp_path / "leaderboard", [submission("other", seed=1, images=14)])
+    (folder / "suites/synthetic.json").unlink()
+    file = folder / "submissions/synthetic/entry.json"
+    file.write_text(json.dumps(submission("entry") | {"schema": 1}))
+    done = deeploc("submit", "--refresh", file)
+    assert done.returncode == 0 and "| 1 " in done.stdout
+    assert "1 submissions are left out, refused or tested on other images: other" in done.stderr
 
 
 @pytest.mark.parametrize(("flags", "words"), [([], "MODEL+LOSS"), (["net+jaccard"], "--contact TEXT")])

@@ -211,6 +211,19 @@ def test_what_one_method_lacks_is_a_dash_and_its_mean_says_how_much_there_is(com
     assert (mean["b"], mean["difference"], mean["interval"], mean["p"]) == (None,) * 4
 
 
+def test_the_other_way_round_is_the_same_with_the_other_sign_also_where_one_lacks_a_cell(compare, tmp_path):
+    write_method(tmp_path / "runs", "net", {test: ious_of(0.6, 2)[test] for test in "abc"})
+    write_method(tmp_path / "runs", "rival", ious_of(0.5, 3))
+    write_method(tmp_path / "runs", "third", ious_of(0.4, 4))
+    there, back = (
+        compared(compare, *names) for names in (("net+jaccard", "rival+jaccard"), ("rival+jaccard", "net+jaccard"))
+    )
+    for one, other in zip(there[:3], back[:3], strict=True):
+        assert (one["difference"], one["p"]) == (-other["difference"], other["p"])
+        assert one["interval"] == [-bound for bound in other["interval"][::-1]]
+    assert len({line["p"] for line in there[:3]}) == 3
+
+
 def test_a_name_of_several_experiments_is_refused_with_words_that_tell_them_apart(compare, tmp_path):
     write_method(tmp_path / "runs", "net", ious_of(0.6, 1))
     write_method(tmp_path / "runs", "net", ious_of(0.5, 1), source="edited")
@@ -235,25 +248,27 @@ def test_the_matched_budget_is_another_method_of_the_name(compare, tmp_path):
 def test_an_unknown_name_is_told_with_those_there_are(compare, tmp_path):
     write_method(tmp_path / "runs", "net", ious_of(0.6, 1))
     message = refused(compare, "net+jaccard", "nett+jaccard")
-    assert "unknown method of loo 'nett+jaccard'. Did you mean 'net+jaccard'? Known: net+jaccard." in message
-    assert "Or name a submission, or its file." in message
+    assert "unknown method or submission 'nett+jaccard'. Did you mean 'net+jaccard'? Known: net+jaccard." in message
+    assert "Or name a submission's file." in message
 
 
 def test_where_there_is_neither_folder_nor_file_it_is_told(compare):
-    assert "unknown method of loo 'net+jaccard'. Known: none." in refused(compare, "net+jaccard", "rival+jaccard")
+    assert "unknown method or submission 'net+jaccard'. Known: none." in refused(
+        compare, "net+jaccard", "rival+jaccard"
+    )
     assert "nowhere.json: No such file" in refused(compare, "nowhere.json", "nowhere.json")
 
 
 @pytest.mark.parametrize("name", ["**x", "*", "a[", "..", "", "a" * 400])
 def test_a_word_that_is_no_name_means_nothing(compare, tmp_path, name):
     board(tmp_path / "leaderboard", [submission("one", seed=1)])
-    assert "unknown method of loo" in refused(compare, name, "one")
+    assert "unknown method or submission" in refused(compare, name, "one")
 
 
 def test_the_command_refuses_with_one_message_and_exit_code_2(deeploc):
     done = deeploc("compare", "net+jaccard", "rival+jaccard")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("error: unknown method of loo")
+    assert done.stderr.startswith("error: unknown method or submission")
 
 
 def test_an_unknown_protocol_and_one_that_is_lacking_are_told(compare, tmp_path):
@@ -268,7 +283,7 @@ def test_an_unknown_protocol_and_one_that_is_lacking_are_told(compare, tmp_path)
     assert "Known: cross, loo, same." in refused(compare, "one", "two", "--protocol", "los")
     message = refused(compare, "one", "two", "--protocol", "same")
     assert "one has no tests of protocol 'same'; it has those of loo" in message
-    assert "unknown method of cross" in refused(compare, "net+jaccard", "net+jaccard", "--protocol", "cross")
+    assert "unknown method or submission" in refused(compare, "net+jaccard", "net+jaccard", "--protocol", "cross")
 
 
 def test_methods_of_two_suites_and_of_other_images_are_not_compared(compare, tmp_path):

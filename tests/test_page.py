@@ -109,7 +109,7 @@ def test_a_cell_below_the_best_baseline_has_a_star_that_is_explained():
     assert all(field.endswith("*") for field in rows["weak"])
     assert not any(field.endswith("*") for field in rows["trivial"])
     assert "* below the best baseline of the line" in page
-    assert "Not surely above the best baseline, so that they find nothing: weak." in page
+    assert "Not shown to be better than the best baseline: weak." in page
 
 
 def test_what_can_and_cannot_be_told_apart_is_said_in_words():
@@ -117,8 +117,9 @@ def test_what_can_and_cannot_be_told_apart_is_said_in_words():
     page = page_of(entries)
     standing = standings_of(entries)["synthetic"]
     first, second = (row.entry.name for row in standing.rows)
-    assert f"Not told apart from the best: {second}." in page
-    assert f"Two rows of 3 seeds each that differ by {standing.smallest:.3f} are told apart in 80 % of cases." in page
+    assert f"Not ranked below the best: {second}." in page
+    case = f"Compared alone, two rows of 3 seeds each that differ by {standing.smallest:.3f}"
+    assert f"{case} are told apart in 80 % of cases." in page
     assert "over 6 sources and over seeds (sd between seeds 0.0" in page
 
 
@@ -186,7 +187,7 @@ def test_published_rows_stand_apart_with_their_dialect_and_the_place_they_were_r
     rows = table(page, "### Published, not recomputed")[1:]
     poster = [row for row in rows if "Unet++ with ResNet-50" in row[0]]
     assert poster[0][2:] == ["0.763", "0.900", "0.510", "0.900", "0.740", "not stated"]
-    assert "table 2" in page.split("Where they were read")[1]
+    assert "table 2" in page.split("<summary>Sources</summary>")[1]
 
 
 HOSTILE = [

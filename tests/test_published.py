@@ -40,20 +40,20 @@ def others(test):
     [("lama", 0.90, 0.19), ("ldm", 0.51, 0.24), ("pluralistic", 0.90, 0.37), ("repaint-p2", 0.74, 0.27)],
 )
 def test_the_posters_numbers_are_those_that_it_prints(test, same, loo):
-    assert published_iou(POSTER, "same", pair(test, test)) == same
-    assert published_iou(POSTER, "loo", pair(test, *others(test))) == loo
+    assert published_iou(POSTER, "same", "full", pair(test, test)) == same
+    assert published_iou(POSTER, "loo", "full", pair(test, *others(test))) == loo
 
 
 def test_the_complete_held_out_row_of_the_thesis_is_of_protocol_loo_alone():
-    held_out = [published_iou(THESIS, "loo", pair(test, *others(test))) for test in FOUR]
+    held_out = [published_iou(THESIS, "loo", "matched", pair(test, *others(test))) for test in FOUR]
     assert held_out == [0.6161, 0.3086, 0.6141, 0.3410]
-    assert math.isnan(published_iou(THESIS, "same", pair("lama", "lama")))
+    assert math.isnan(published_iou(THESIS, "same", "full", pair("lama", "lama")))
 
 
 def test_a_matrix_is_read_by_what_was_trained_on_and_then_by_what_was_tested_on():
-    assert published_iou(DECLIP, "cross", pair("lama", "pluralistic")) == 0.519
-    assert published_iou(DECLIP, "cross", pair("pluralistic", "lama")) == 0.320
-    assert published_iou(DECLIP, "same", pair("lama", "lama")) == 0.865
+    assert published_iou(DECLIP, "cross", "full", pair("lama", "pluralistic")) == 0.519
+    assert published_iou(DECLIP, "cross", "full", pair("pluralistic", "lama")) == 0.320
+    assert published_iou(DECLIP, "same", "full", pair("lama", "lama")) == 0.865
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_matrix_is_read_by_what_was_trained_on_and_then_by_what_was_tested_on(
     ],
 )
 def test_what_was_not_published_is_undefined_and_no_other_number(entry, protocol, cell):
-    assert math.isnan(published_iou(entry, protocol, cell))
+    assert math.isnan(published_iou(entry, protocol, "full", cell))
 
 
 def test_every_publication_is_found_by_its_name_with_its_suite():

@@ -72,6 +72,28 @@ def test_what_takes_more_than_a_fifth_of_untouched_images_for_manipulated_is_not
     assert places([entry_of(flooded(improved("flood", 0.9), share)), entry("honest", seed=2)])["flood"] == place
 
 
+def test_what_predicts_nearly_all_of_many_edited_images_is_not_ranked_whatever_it_does_on_untouched_ones():
+    values = submission("flood", images=60)
+    areas = {test: part for training in values["trainings"] for test, part in training["tests"].items()}
+    for training in values["trainings"]:
+        for test, part in training["tests"].items():
+            if test != "authentic":
+                for place in range(0, 60, 6):
+                    area = areas[test]["tp"][place] + areas[test]["fn"][place]
+                    part["tp"][place], part["fn"][place], part["fp"][place] = area, 0, 4096 - area
+    found = places([entry_of(with_claims(values)), entry("honest", seed=2, images=60)])
+    assert found == {"flood": "floods", "honest": "1"}
+
+
+def test_what_was_not_tested_on_untouched_images_is_not_ranked_beside_what_was():
+    values = submission("untested", seed=1)
+    for training in values["trainings"]:
+        training["tests"].pop("authentic")
+    untested = entry_of(with_claims(values))
+    assert places([untested, entry("honest", seed=2)])["untested"] == "untested"
+    assert places([untested]) == {"untested": "1"}
+
+
 def test_a_row_is_held_against_the_best_baseline_and_finds_something_only_if_surely_above_it():
     low, high = (entry_of(untrained(submission(name, seed=seed))) for name, seed in (("low", 6), ("high", 7)))
     rows = {
@@ -110,6 +132,25 @@ def test_the_same_party_is_known_however_it_writes_its_contact(contact):
     first = entry("first")
     again = about(entry("again", seed=9), reproduces="first", contact=contact)
     assert party(again) == party(first) and trust(first, [again]) == "self-reported"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("Jane Doe <Jane@X.org>", "jane@x.org", True),
+        ("@jane", "https://github.com/jane/", True),
+        ("Jane Doe, jane@x.org", "Jane Doe, jane@y.org", False),
+    ],
+)
+def test_an_address_and_the_end_of_a_link_tell_the_party(one, other, is_same):
+    parties = [party(about(entry(), contact=contact)) for contact in (one, other)]
+    assert (parties[0] == parties[1]) is is_same
+
+
+def test_another_method_is_no_reproduction_however_near_its_score():
+    first = entry("first")
+    other = about(entry("other", seed=9), reproduces="first", contact="another party", loss_expression="dice")
+    assert trust(first, [other]) == "self-reported"
 
 
 def test_a_byte_copy_and_an_earlier_run_are_no_reproduction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from runs import QUICK, facts_of, others, records_of, write_training
 from deeploc_bench.results.cells import read_cells
 
 NAMES = ("a", "b", "c")
+FLOOR = records_of([0.1] * 4)
 MADE = {"standard_generators": NAMES}
 
 
@@ -33,7 +35,7 @@ def test_several_runs_folders_are_read_as_one(deeploc, tmp_path):
 def test_a_training_that_lies_in_two_folders_counts_once_with_all_that_it_was_tested_on(tmp_path):
     facts = facts_of(others("a", NAMES), extra=("x",), **MADE)
     write_training(tmp_path / "one", facts, {"a": records_of([0.2])})
-    write_training(tmp_path / "two", facts, {"a": records_of([0.9]), "x": records_of([0.4])})
+    write_training(tmp_path / "two", facts, {"a": records_of([0.2]), "x": records_of([0.4])})
     cells = read_cells(tmp_path / "one", tmp_path / "two")
     found = [(cell.pair.test_generator, cell.records.tp.tolist()) for cell in cells]
     assert found == [("a", [20]), ("x", [40])]
@@ -74,9 +76,39 @@ def test_results_are_seen_by_area_generator_or_seed(deeploc, runs, by, header):
 
 
 def test_csv_is_read_by_any_reader_and_says_what_text_says(deeploc, runs):
-    header, *lines = csv.reader(deeploc("results", "--format", "csv").stdout.splitlines())
-    assert header[:4] == ["table", "train on", "test on", "IoU"]
-    assert lines[-1][:4] == ["loo · made · net + jaccard · quick · seeds 0, 1", "mean", "", "0.475"]
+    held_out(runs, 0, recipe=replace(QUICK, lr=0.001))
+    write_training(runs, facts_of(kind="tested", model="floor", baseline=True, **MADE), dict.fromkeys(NAMES, FLOOR))
+    lines = list(csv.DictReader(deeploc("results", "--format", "csv").stdout.splitlines()))
+    assert len(lines) == 3 * 4 and all(None not in line and None not in line.values() for line in lines)
+    means = {(line["model"], line["recipe"]): line for line in lines if not line["test_generator"]}
+    mean = means["net", "quick"]
+    assert (mean["protocol"], mean["seeds"], mean["iou"], mean["covers"]) == (
+        "loo",
+        "0 1",
+        "0.475",
+        "sources and seeds",
+    )
+    assert float(mean["low"]) < 0.475 < float(mean["high"])
+    assert (mean["above_best_baseline"], means["floor", "never trained"]["above_low"]) == ("0.375", "")
+
+
+def test_csv_of_several_kinds_of_tables_is_refused(deeploc, runs):
+    done = deeploc("results", "--format", "csv", "--by", "seed", "--dialect", "all")
+    assert (done.returncode, "one kind of table" in done.stderr) == (2, True)
+    for flags in (["--json", "--by", "area"], ["--format", "json", "--by", "area"], ["--json", "--format", "csv"]):
+        done = deeploc("results", *flags)
+        assert (done.returncode, "prints cells; leave --by" in done.stderr) == (2, True)
+
+
+def test_one_training_with_other_records_in_each_folder_is_told(deeploc, tmp_path):
+    facts = facts_of(others("a", NAMES), **MADE)
+    for folder, iou in (("one", 0.2), ("two", 0.9)):
+        records = records_of([iou])
+        if iou > 0.5:
+            records = dataclasses.replace(records, preds=("f" * 16,))
+        write_training(tmp_path / folder, facts, {"a": records})
+    done = deeploc("results", "one", "two")
+    assert (done.returncode, "hold one training with different records of a" in done.stderr) == (2, True)
 
 
 def test_markdown_and_latex_hold_the_same_numbers(deeploc, runs):

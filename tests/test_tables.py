@@ -347,6 +347,32 @@ def with_areas(one, areas):
     return dataclasses.replace(one, records=dataclasses.replace(one.records, counts=counts, histograms=None))
 
 
+def test_what_has_no_mean_has_none_by_area_either_and_each_seed_that_there_is_by_seed():
+    cells = [cell("a", [0.2, 0.4], seed=0), *(cell(test, [0.5, 0.5], seed=1) for test in "bcd")]
+    (areas,), (seeds,) = by_area(cells), by_seed(cells)
+    assert areas.lines[-1] == ("mean", "", "-", "0", "-", "0", "-", "0")
+    assert [line[2:5] for line in seeds.lines] == [
+        ("0.300", "-", "0.300"),
+        *[("-", "0.500", "0.500")] * 3,
+        ("-", "-", "3 of 4"),
+    ]
+
+
+def test_a_test_only_generator_whose_images_changed_between_seeds_has_no_iou_by_area():
+    cells = [*row(FIRST, seed=0, extra=("x",)), *row(SECOND, seed=1, extra=("x",))]
+    for seed, count in ((0, 4), (1, 6)):
+        about = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
+        cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **about))
+    (table,) = by_area(cells)
+    assert next(line for line in table.lines if line[1] == "x")[2:] == ("-", "0") * 3
+
+
+def test_predictions_made_elsewhere_are_of_one_seed_and_their_intervals_say_so():
+    facts = facts_of(kind="scored", model="closed")
+    (table,) = score_tables([cell("a", [0.2, 0.4, 0.1, 0.3], train=(), protocol="score", facts=facts)])
+    assert table.caption.endswith(SOURCES_ONLY)
+
+
 def test_by_area_has_the_iou_of_small_middle_and_large_masks():
     cells = [with_areas(one, [98, 100, 300, 302]) for one in row(FOUR)]
     (table,) = by_area(cells)

@@ -174,6 +174,7 @@ TAMPERED = {
     "a claimed standard error": (put("claims", "loo", "standard_error", value=0.0), "claims"),
     "more decimals than a claim has": (lambda v: v["claims"]["loo"].update(iou=v["claims"]["loo"]["iou"] + 1e-9), "claims"),
     "a day that is still to come": (put("date", value="2999-01-01"), "date"),
+    "a day before anybody did such research": (put("date", value="0001-01-01"), "date"),
     "a reproduction of nothing": (put("reproduces", value="nobody"), "reproduces"),
     "a reproduction of itself": (put("reproduces", value="entry"), "reproduces"),
     "a claimed spread": (put("claims", "loo", "spread", value=0.0), "claims"),
@@ -295,7 +296,7 @@ def test_a_copied_entry_is_flagged_and_is_no_reproduction_either(tmp_path):
     told = {
         finding.check: str(finding) for finding in checked(folder, {**copied, "reproduces": "entry"}, "copied").warnings
     }
-    assert told["reproduces"] == "it is no reproduction of 'entry': its predictions are copies" and "copy" in told
+    assert told["reproduces"] == "it is no reproduction of 'entry': its counts are copies" and "copy" in told
 
 
 NO_REPRODUCTION = {
@@ -312,9 +313,28 @@ def test_what_is_no_reproduction_is_told(tmp_path, reason):
     assert verdict.is_ok and reason in " ".join(str(finding) for finding in verdict.warnings)
 
 
+def test_a_copy_whose_masks_are_named_otherwise_is_a_copy_all_the_same(tmp_path):
+    folder = board(tmp_path / "board", [GOOD])
+    copied = {**copy.deepcopy(GOOD), "name": "copied", "contact": "another party", "reproduces": "entry"}
+    for training in copied["trainings"]:
+        for part in training["tests"].values():
+            part["pred"][0] = "0" * 16
+    assert {"copy", "reproduces"} <= {finding.check for finding in checked(folder, copied, "copied").warnings}
+
+
+@pytest.mark.parametrize("change", [{"loss_expression": "dice"}, {"budget": "matched"}, {"recipe": "lr"}])
+def test_what_is_of_another_method_reproduces_nothing(tmp_path, change):
+    folder = board(tmp_path / "board", [GOOD])
+    again = {**copy.deepcopy(submission("again", seed=1)), "contact": "another party", "reproduces": "entry"}
+    again |= {"recipe": again["recipe"] | {"lr": 0.5}} if "recipe" in change else change
+    found = [str(finding) for finding in checked(folder, again, "again").failures]
+    assert found == ["reproduces 'entry', which is of another model, loss, recipe or budget"]
+
+
 def test_a_mark_of_confirmation_and_a_baseline_are_shown_to_the_reviewer(folder):
     marked = {**GOOD, "confirmed": "by mail of the authors, 2026-02-01"}
-    assert "by mail of the authors" in " ".join(map(str, checked(folder, marked).warnings))
+    for one in (marked, {**marked, "baseline": True}):
+        assert "by mail of the authors" in " ".join(map(str, checked(folder, one).warnings))
     assert "baseline" in [finding.check for finding in checked(folder, {**GOOD, "baseline": True}).warnings]
 
 

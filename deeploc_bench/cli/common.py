@@ -3,8 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -72,6 +73,13 @@ def say(message: str) -> None:
     """Write a line on stderr; of several processes that share a training, only the leader does."""
     if ranks.is_leader():
         print(message, file=sys.stderr, flush=True)
+
+
+def say_left_out(files: Sequence[Path]) -> None:
+    """Tell of the submissions that something is not held against."""
+    if files:
+        names = ", ".join(file.stem for file in files[:5]) + (", ..." if len(files) > 5 else "")
+        say(f"warning: {len(files)} submissions are left out, refused or tested on other images: {names}")
 
 
 @contextmanager

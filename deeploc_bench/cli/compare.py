@@ -8,7 +8,7 @@ import click
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.leaderboard.claims import method_of
-from deeploc_bench.leaderboard.verify import entries_beside, submission_files
+from deeploc_bench.leaderboard.verify import board_of, entries_beside, submission_files
 from deeploc_bench.plan.protocols import PROTOCOLS
 from deeploc_bench.results.cells import read_cells
 from deeploc_bench.results.comparison import (
@@ -37,7 +37,8 @@ def command(*, one: str, other: str, protocol: str, runs: str, board: str, as_js
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol: {unknown('protocol', protocol, PROTOCOLS)}")
-    methods = methods_of(read_cells(Path(runs)), protocol) if Path(runs).is_dir() else []
+    # without a runs folder by the default name, there are submissions
+    methods = methods_of(read_cells(Path(runs)), protocol) if runs != "runs" or Path(runs).is_dir() else []
     first, beside = _find(one, methods, Path(board), protocol)
     second, more = _find(other, methods, Path(board), protocol)
     lines = compared(first, second, [*beside, *more])
@@ -58,9 +59,10 @@ def _find(text: str, methods: Sequence[Method], board: Path, protocol: str) -> t
     if found:
         return found, [method for method in methods if method.suite == found.suite]
     if file is None:
-        known = sorted({method.name for method in methods})
-        raise UsageError(f"{unknown('method of ' + protocol, text, known)} Or name a submission, or its file.")
-    entries = entries_beside(file)
+        known = [*(method.name for method in methods), *(one.stem for one in submission_files(board))]
+        raise UsageError(f"{unknown('method or submission', text, set(known))} Or name a submission's file.")
+    entries, left_out = entries_beside(file, board_of(file, board), common.progress)
+    common.say_left_out(left_out)
     if protocol not in entries[0].rows:
         raise UsageError(f"{text} has no tests of protocol {protocol!r}; it has those of {', '.join(entries[0].rows)}")
     first, *others = (method_of(entry, protocol) for entry in entries if protocol in entry.rows)

@@ -10,13 +10,14 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import Cell, grouped, read_cells
+from deeploc_bench.results.export import long_table
 from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
-from deeploc_bench.results.render import FORMATS
+from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
-from deeploc_bench.results.tables import VIEWS, cell_json, dialect_ious, dialect_table, score_tables
+from deeploc_bench.results.tables import VIEWS, View, cell_json, dialect_ious, dialect_table, score_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 
-JSON = "json"
+CSV, JSON = "csv", "json"
 
 
 @click.command("results")
@@ -38,10 +39,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Print the tables of runs folders [runs] again; several are read as one. Needs no data and no plugin."""
-    if by is not None and by not in VIEWS:
-        raise UsageError(f"--by: {unknown('view', by, VIEWS)}")
-    if form not in (*FORMATS, JSON):
-        raise UsageError(f"--format: {unknown('format', form, [*FORMATS, JSON])}")
+    if as_json and form != JSON and (by or form != "text"):
+        raise UsageError("--json prints cells; leave --by and --format out")
+    form = JSON if as_json else form
+    _check(by, form, [by, dialects, published])
     chosen = _dialects(dialects)
     suite, entry = find_publication(published) if published else (None, None)
     suites = grouped(read_cells(*map(Path, runs or ["runs"])), lambda cell: cell.facts.suite)
@@ -49,16 +50,41 @@ def command(
         raise UsageError(f"--published {published} is of suite {suite!r}; the runs hold: {', '.join(suites) or 'none'}")
     if curves:
         _draw(suites, Path(curves))
-    if as_json or form == JSON:
+    if form == JSON:
         common.print_json([{"suite": name, "cells": _json(cells, chosen, entry)} for name, cells in suites.items()])
         return
-    tables = []
-    for cells in suites.values():
-        tables += VIEWS[by](cells) if by else score_tables(cells)
-        tables += [dialect_table(cells, chosen)] if chosen else []
-        tables += published_tables(cells, entry) if entry else []
+    tables = _tables(suites, VIEWS[by] if by else None, form, chosen, entry)
     if tables:
         print(FORMATS[form](*tables))
+
+
+def _check(by: str | None, form: str, kinds: Sequence[object]) -> None:
+    if by is not None and by not in VIEWS:
+        raise UsageError(f"--by: {unknown('view', by, VIEWS)}")
+    if form not in (*FORMATS, JSON):
+        raise UsageError(f"--format: {unknown('format', form, [*FORMATS, JSON])}")
+    if by and form == JSON:
+        raise UsageError("--format json prints cells; leave --by out")
+    if form == CSV and sum(map(bool, kinds)) > 1:
+        raise UsageError("--format csv prints one kind of table: choose one of --by, --dialect and --published")
+
+
+def _tables(
+    suites: Mapping[str, Sequence[Cell]],
+    view: View | None,
+    form: str,
+    dialects: Sequence[Dialect],
+    entry: Publication | None,
+) -> list[Table]:
+    """Return what was asked for; by default the scores, for csv as one table of a value a column."""
+    if form == CSV and not (view or dialects or entry):
+        return [long_table([cell for cells in suites.values() for cell in cells])]
+    tables = []
+    for cells in suites.values():
+        tables += view(cells) if view else [] if form == CSV else score_tables(cells)
+        tables += [dialect_table(cells, dialects)] if dialects else []
+        tables += published_tables(cells, entry) if entry else []
+    return tables
 
 
 def _dialects(names: Sequence[str]) -> list[Dialect]:

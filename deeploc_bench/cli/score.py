@@ -1,7 +1,6 @@
 """`deeploc-bench score`: predictions made elsewhere, scored like any training's."""
 
 import re
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -58,14 +57,12 @@ def command(
     if generator == AUTHENTIC and not as_json:
         print(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
         return
-    with tempfile.TemporaryDirectory() as scratch:  # the baselines stand beside the row, not in the runs folder
-        place = Workplace(
-            runs=Path(scratch), device="cpu", threads=common.cores(), progress=common.progress, say=common.say
-        )
-        for identity, reason in run_local(prepared, place).failed.items():
-            common.say(f"failed: {prepared.plan.trainings[identity].title}: {reason}")
-        folders = [place.runs / training.place for training in prepared.plan.trainings.values()]
-        found = cells_in([Path(runs) / store.place_of(facts), *folders])
+    # the baselines are kept beside the row, so that `results` prints what is printed here
+    place = Workplace(runs=Path(runs), device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
+    for identity, reason in run_local(prepared, place).failed.items():
+        common.say(f"failed: {prepared.plan.trainings[identity].title}: {reason}")
+    folders = [place.runs / training.place for training in prepared.plan.trainings.values()]
+    found = cells_in([Path(runs) / store.place_of(facts), *folders])
     own = {(cell.protocol, cell.pair) for cell in found if cell.facts.identity == facts.identity}
     cells = [c for c in found if c.pair.test_generator == generator and (c.protocol, c.pair) in own]
     if as_json:

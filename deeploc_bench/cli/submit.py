@@ -9,9 +9,10 @@ import click
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.leaderboard import saving
-from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed
 from deeploc_bench.leaderboard.page import held_out_table
+from deeploc_bench.leaderboard.ranking import rank
+from deeploc_bench.leaderboard.verify import board_of, entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.results.render import as_markdown
 
@@ -60,12 +61,12 @@ def command(
 
     Nothing goes over a network, and nothing is written that verify would refuse.
     """
-    if refresh:
-        if what:
-            raise UsageError(
-                f"--refresh {refresh} takes no MODEL+LOSS: its records are in the file. Leave {what!r} out."
-            )
-        _show(saving.refresh(Path(refresh)), Path(refresh))
+    if refresh is not None:
+        others = {**asked, "suite": None}  # which has a default
+        if any((what, name, contact, seen, speed_file, date, output, *others.values())):
+            raise UsageError(f"--refresh {refresh} takes no MODEL+LOSS and no other flag: all else stays as it is")
+        saving.refresh(Path(refresh))
+        _show(Path(refresh))
         return
     if not what or not contact:
         lacking = (
@@ -89,10 +90,14 @@ def command(
         speed=read_speed(Path(speed_file), model) if speed_file else None,
         **asked,
     )
-    _show(saving.save(collect(Path(runs), selection, declaration), target), target)
+    saving.save(collect(Path(runs), selection, declaration), target)
+    _show(target)
     print(NEXT.format(file=target, name=name))
 
 
-def _show(entry: Entry, file: Path) -> None:
-    print(as_markdown(held_out_table([saving.standing_with(entry, file, common.progress)])))
+def _show(file: Path) -> None:
+    entries, left_out = entries_beside(file, board_of(file), common.progress)
+    common.say_left_out(left_out)
+    row = next(row for row in rank(entries).rows if row.entry is entries[0])
+    print(as_markdown(held_out_table([row])))
     print(f"\nwrote {file}")

@@ -7,7 +7,7 @@ import numpy as np
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, pairs_of
-from deeploc_bench.leaderboard.ranking import party
+from deeploc_bench.leaderboard.ranking import method, party
 
 MOST_EMPTY, MOST_FULL = 0.5, 0.1
 """The part of the edited images that a localizer may predict as empty, or as full, before a reader is told."""
@@ -16,6 +16,9 @@ MOST_EMPTY, MOST_FULL = 0.5, 0.1
 def warn_of_itself(case: Case) -> Findings:
     """Warn of what is strange for a model that looks for edits: no spread over seeds, predictions that are trivial."""
     evidence = case.evidence
+    if evidence.confirmed:
+        message = f"marked as confirmed, which is a reviewer's to say: {evidence.confirmed!r}"
+        yield Finding(check="confirmed", message=message, level="warning")
     if evidence.is_baseline:
         message = "it is a baseline: it is never ranked, and every row of the suite is held against it"
         yield Finding(check="baseline", message=message, level="warning")
@@ -33,9 +36,6 @@ def warn_of_itself(case: Case) -> Findings:
             if pair in held_out and trivial > most:
                 message = f"{title}: predictions are {word} on {trivial:.0%} of the images"
                 yield Finding(check="trivial", message=message, level="warning")
-    if evidence.confirmed:
-        message = f"marked as confirmed, which is a reviewer's to say: {evidence.confirmed!r}"
-        yield Finding(check="confirmed", message=message, level="warning")
 
 
 def checks_beside(entry: Entry, entries: Sequence[Entry]) -> list[Finding]:
@@ -71,9 +71,13 @@ def _repeats(entry: Entry, rivals: Sequence[Entry]) -> Findings:
         message = f"reproduces {name!r}, which is no other submission of suite {entry.about.suite!r}"
         yield Finding(check="reproduces", message=message)
         return
+    if method(known[name]) != method(entry):
+        message = f"reproduces {name!r}, which is of another model, loss, recipe or budget"
+        yield Finding(check="reproduces", message=message)
+        return
     for is_none, reason in (
         (party(known[name]) == party(entry), "the contact is the same party's"),
-        (not known[name].preds.isdisjoint(entry.preds), "its predictions are copies"),
+        (not known[name].predictions.isdisjoint(entry.predictions), "its counts are copies"),
         (known[name].about.date > entry.about.date, f"it is older, of {entry.about.date}"),
     ):
         if is_none:
@@ -82,8 +86,8 @@ def _repeats(entry: Entry, rivals: Sequence[Entry]) -> Findings:
 
 
 def _alike(entry: Entry, rivals: Sequence[Entry]) -> Findings:
-    copies = [other.name for other in rivals if not other.preds.isdisjoint(entry.preds)]
+    copies = [other.name for other in rivals if not other.predictions.isdisjoint(entry.predictions)]
     if copies:
         more = f" and {len(copies) - 3} more" if len(copies) > 3 else ""
-        message = f"whole prediction sets are equal to those of {', '.join(map(repr, copies[:3]))}{more}"
+        message = f"whole test sets have the counts of {', '.join(map(repr, copies[:3]))}{more}"
         yield Finding(check="copy", message=message, level="warning")

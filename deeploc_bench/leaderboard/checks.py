@@ -26,6 +26,7 @@ from deeploc_bench.scoring.records import Records
 
 CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "confirmed", "speed", "schema")
 """What may change in an accepted file: words about it. Claims follow from the rest; a better run is another file."""
+FIRST_DAY = datetime.date(2020, 1, 1)
 Findings: TypeAlias = Iterator[Finding]
 
 
@@ -55,7 +56,9 @@ def check_place(evidence: Evidence, file: Path) -> Findings:
 
 
 def check_date(evidence: Evidence) -> Findings:
-    """Check that its day has come, somewhere on earth."""
+    """Check that its day has come, somewhere on earth, and that there was such a field of research then."""
+    if evidence.date < FIRST_DAY:
+        yield Finding(check="date", message=f"date {evidence.date} is before {FIRST_DAY}")
     today = datetime.datetime.now(datetime.UTC).date()
     if evidence.date > today + datetime.timedelta(days=1):
         yield Finding(check="date", message=f"date {evidence.date} is still to come; today is {today}")

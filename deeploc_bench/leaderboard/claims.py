@@ -20,6 +20,8 @@ from deeploc_bench.scoring.records import Records
 
 DIGITS = 6
 """Decimals of a claim: few enough that no claim rests on the last bit of a machine's arithmetic."""
+NEARLY_ALL = 0.9
+"""A prediction of more of an edited image floods it, where the mask covers less than half."""
 PairRecords: TypeAlias = Mapping[Pair, Mapping[int, Records]]
 """The records of a submission by pair, then by seed."""
 ProtocolRows: TypeAlias = Mapping[str, Rows]
@@ -30,8 +32,9 @@ ProtocolRows: TypeAlias = Mapping[str, Rows]
 class Entry:
     """What is kept of a submission that passed: what the page shows of it, and what comparing and ranking need.
 
-    `data` are hashes of what it was tested on, by what they are of, such as `ids of lama`. `preds` are hashes of whole
-    prediction sets.
+    `data` are hashes of what it was tested on, by what they are of, such as `ids of lama`. `predictions` are hashes of
+    the counts of whole test sets. `flooded` is the share of the held-out tests of edited images in which nearly all of
+    the image is predicted, though most of it is authentic.
     """
 
     about: About
@@ -39,7 +42,8 @@ class Entry:
     claims: Claims
     parameters: int
     data: Mapping[str, str]
-    preds: frozenset[str]
+    predictions: frozenset[str]
+    flooded: float
     rows: ProtocolRows
 
     @property
@@ -112,21 +116,34 @@ def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -
         claims=submission.claims,
         parameters=max(training.environment.parameters for training in submission.trainings),
         data=_data(submission, records),
-        preds=frozenset(
-            digest(counts.pred)
+        predictions=frozenset(
+            digest(map(str, (*counts.tp, *counts.fp)))
             for training in submission.trainings
             for test, counts in training.tests.items()
             if test != AUTHENTIC
         ),
+        flooded=_flooded(submission, records),
         rows=rows,
     )
+
+
+def _flooded(evidence: Evidence, records: PairRecords) -> float:
+    found = [one for pair in pairs_of("loo", evidence.generators) for one in records[pair].values()]
+    whole = [(one.tp + one.fp > NEARLY_ALL * one.pixels) & (one.tp + one.fn < one.pixels / 2) for one in found]
+    return float(np.concatenate(whole).mean())
 
 
 def method_of(entry: Entry, protocol: str) -> Method:
     """Return an entry as one of two methods that are compared; it has all pairs of the protocol."""
     about = entry.about
-    rows = entry.rows[protocol]
-    return Method(name=about.name, suite=about.suite, protocol=protocol, rows=rows, standard=about.generators)
+    return Method(
+        name=about.name,
+        suite=about.suite,
+        protocol=protocol,
+        budget=about.budget if protocol == "loo" else "full",
+        rows=entry.rows[protocol],
+        standard=about.generators,
+    )
 
 
 def _data(submission: Submission, records: PairRecords) -> dict[str, str]:

@@ -14,12 +14,12 @@ from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.data.suites import Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
-from deeploc_bench.leaderboard.ranking import MOST_FALSE_ALARM, Ranked, Standing, rank, trust
+from deeploc_bench.leaderboard.ranking import MOST_FALSE_ALARM, Ranked, Standing, method, rank, trust
 from deeploc_bench.leaderboard.verify import read_manifests, review
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
 from deeploc_bench.results.published import Published, published, published_table
-from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, interval_of, number, starred
+from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, interval_of, linked, number, starred
 from deeploc_bench.results.rows import above
 from deeploc_bench.results.tables import BELOW, SOURCES_ONLY, difference_of
 from deeploc_bench.scoring.statistics import SEEDS, SeedVariance
@@ -58,7 +58,7 @@ def board_files(board: Path, progress: Progress = silent) -> dict[str, str]:
     for verdict in verdicts:
         for finding in verdict.failures[:1]:
             message = f"{verdict.file} is not accepted [{finding.check}]: {finding}"
-            raise SubmissionError(f"{message}. Mend or remove it.", check=finding.check)
+            raise SubmissionError(f"{message}. Fix or remove it.", check=finding.check)
     standings = standings_of(verdict.entry for verdict in verdicts if verdict.entry)
     drawn = {f"figures/{name}": text for name, text in figures(standings).items()}
     return {"README.md": render(standings, published(), read_manifests(board)), **drawn}
@@ -166,11 +166,12 @@ def _sentences(standing: Standing) -> list[str]:
     said = [known if standing.seeds.freedom else f"Intervals: 95 %, {sources} sources. {SOURCES_ONLY.capitalize()}."]
     if len(ranked) > 1:
         least = number(standing.smallest)
-        said.append(f"Two rows of {SEEDS} seeds each that differ by {least} are told apart in 80 % of cases.")
+        case = f"Compared alone, two rows of {SEEDS} seeds each that differ by {least}"
+        said.append(f"{case} are told apart in 80 % of cases.")
         first = [row.entry.name for row in ranked if row.rank == 1]
-        said += [f"Not told apart from the best: {', '.join(first[1:])}."] if len(first) > 1 else []
-    nothing = [row.entry.name for row in rows if row.above and not row.finds and not row.entry.about.is_baseline]
-    said += [f"Not surely above the best baseline, so that they find nothing: {', '.join(nothing)}."] if nothing else []
+        said += [f"Not ranked below the best: {', '.join(first[1:])}."] if len(first) > 1 else []
+    nothing = [row.entry.name for row in rows if row.above and not row.finds]
+    said += [f"Not shown to be better than the best baseline: {', '.join(nothing)}."] if nothing else []
     return said
 
 
@@ -185,7 +186,7 @@ def _line(row: Ranked, trusted: str) -> tuple[Field, ...]:
         number(entry.claims.false_alarm_area),
         str(len(entry.about.seeds)) if entry.about.loss else "-",
         trusted,
-        _linked("code", entry.about.code) if entry.about.code else "",
+        linked("code", entry.about.code) if entry.about.code else "",
     )
 
 
@@ -214,17 +215,17 @@ def _same_table(rows: Sequence[Ranked]) -> Table:
         (row.entry.name, number(same.iou), *(number(same.by_generator.get(name)) for name in names), number(row.gap))
         for row, same in held
     )
-    note = "gap: same-generator minus held-out IoU, where the first is surely above the best baseline."
+    note = "gap: same-generator minus held-out IoU, where the former is significantly above the best baseline."
     return Table(headers=("entry", "IoU", *names, "gap"), lines=lines, notes=(note,))
 
 
 def _matched_table(rows: Sequence[Ranked]) -> Table:
     """Return each entry of a matched budget beside that of the same method with all samples."""
-    full = {_method(row.entry): row.entry for row in rows if row.entry.about.budget == "full"}
+    full = {method(row.entry)[:3]: row.entry for row in rows if row.entry.about.budget == "full"}
     lines = tuple(
         (entry.name, number(entry.claims.loo.iou), number(other.claims.loo.iou) if other else "-")
         for entry in (row.entry for row in rows if row.entry.about.budget == "matched")
-        for other in [full.get(_method(entry))]
+        for other in [full.get(method(entry)[:3])]
     )
     return Table(headers=("entry", "IoU", "IoU with all samples"), lines=lines)
 
@@ -260,17 +261,8 @@ def _drawn(standing: Standing) -> list[Entry]:
     return [row.entry for row in standing.ranked if row.entry.claims.same]
 
 
-def _linked(text: str, target: str) -> Field:
-    """Return a link, or the text alone where the address is not one that a browser only opens."""
-    return Link(text=text, target=target) if target.startswith("https://") else text
-
-
 def _what(entry: Entry) -> str:
     name = entry.about.model.name
     if entry.about.is_baseline:
         return f"{name} (baseline)"
     return f"{name} + {entry.about.loss_expression}" if entry.about.loss else f"{name} (only tested)"
-
-
-def _method(entry: Entry) -> tuple[object, ...]:
-    return (entry.about.model, entry.about.loss, entry.recipe)

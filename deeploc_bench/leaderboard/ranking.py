@@ -1,5 +1,6 @@
 """Which entry is how good, as far as their records can tell, and which of them others vouch for."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from deeploc_bench.scoring.statistics import (
 
 MOST_FALSE_ALARM = 0.20
 """A row that takes more of an untouched image for manipulated is not ranked: flooding is not finding."""
+MOST_FLOODED = 0.10
+"""Nor is a row that predicts nearly all of more of the edited images."""
 SPREAD_REACH, LEAST_REACH = 2.0, 0.02
 """A reproduction agrees within this many spreads over seeds (of either), or within this IoU, whichever is more."""
 
@@ -81,7 +84,8 @@ def rank(entries: Iterable[Entry]) -> Standing:
     ordered = sorted(entries, key=lambda entry: (-entry.claims.loo.iou, entry.name))
     baselines = [entry for entry in ordered if entry.about.is_baseline]
     seeds, seeds_same = (pooled(_scores(ordered, protocol)) for protocol in ("loo", "same"))
-    reasons = [_reason(entry, seeds) for entry in ordered]
+    has_alarms = any(entry.claims.false_alarm_area is not None for entry in ordered)
+    reasons = [_reason(entry, seeds, has_alarms) for entry in ordered]
     ranked = [entry for entry, reason in zip(ordered, reasons, strict=True) if not reason]
     scores = _scores(ranked, "loo")
     alarms = [entry.claims.false_alarm_area for entry in ranked]
@@ -100,14 +104,17 @@ def rank(entries: Iterable[Entry]) -> Standing:
     return Standing(rows=tuple(rows), seeds=seeds, smallest=smallest_difference(scores, seeds))
 
 
-def _reason(entry: Entry, seeds: SeedVariance) -> str:
+def _reason(entry: Entry, seeds: SeedVariance, has_alarms: bool) -> str:
     """Return the word why an entry is not ranked; none where it is."""
     if entry.about.is_baseline:
         return "baseline"
     if entry.about.budget == "matched":
         return "matched"
-    if (entry.claims.false_alarm_area or 0.0) > MOST_FALSE_ALARM:
+    alarm = entry.claims.false_alarm_area
+    if entry.flooded > MOST_FLOODED or (alarm is not None and alarm > MOST_FALSE_ALARM):
         return "floods"
+    if alarm is None and has_alarms:
+        return "untested"
     return "one seed" if entry.about.loss and not seeds.freedom else ""
 
 
@@ -131,13 +138,14 @@ def _above(entry: Entry, baselines: Sequence[Entry], protocol: str, seeds: SeedV
 def trust(entry: Entry, others: Iterable[Entry]) -> str:
     """Return `reproduced` where another party's submission names this one and agrees within the spread over seeds.
 
-    Another party has another contact, other predictions, and a date that is not earlier. Else it is `confirmed`, where
-    a reviewer has noted that its authors stand behind it, or `self-reported`.
+    Another party has another contact, the same method, other counts, and a date that is not earlier. Else it is
+    `confirmed`, where a reviewer has noted that its authors stand behind it, or `self-reported`.
     """
     repeated = (
         other.about.reproduces == entry.name
         and party(other) != party(entry)
-        and other.preds.isdisjoint(entry.preds)
+        and method(other) == method(entry)
+        and other.predictions.isdisjoint(entry.predictions)
         and other.about.date >= entry.about.date
         and _agree(entry, other)
         for other in others
@@ -148,9 +156,16 @@ def trust(entry: Entry, others: Iterable[Entry]) -> str:
 
 
 def party(entry: Entry) -> str:
-    """Return whom a contact means, however it is written: letters and digits alone, in lower case."""
+    """Return whom a contact means, however it is written: an address of e-mail, the end of a link, or its letters."""
     text = unicodedata.normalize("NFKC", entry.about.contact).casefold().removeprefix("mailto:")
-    return "".join(letter for letter in text if letter.isalnum())
+    address = re.search(r"[^\s<>:,;@]+@[^\s<>:,;@]+\.[^\s<>:,;@]+", text)
+    named = address[0] if address else text.rstrip("/").rpartition("/")[2] if "://" in text else text
+    return "".join(letter for letter in named if letter.isalnum())
+
+
+def method(entry: Entry) -> tuple[object, ...]:
+    """Return what two submissions of one method have in common, whatever version of its code."""
+    return (entry.about.model.name, entry.about.loss_expression, entry.recipe, entry.about.budget)
 
 
 def _agree(one: Entry, other: Entry) -> bool:

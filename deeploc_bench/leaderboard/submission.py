@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
@@ -183,6 +184,10 @@ class Submission(Evidence, frozen=True, kw_only=True):
     claims: Claims
 
 
+class _Schema(msgspec.Struct, frozen=True):
+    schema: int
+
+
 class _Unclaimed(Evidence, frozen=True, kw_only=True):
     claims: Any = None
 
@@ -200,10 +205,11 @@ def read(path: Path) -> Submission:
 
 def read_evidence(path: Path) -> Evidence:
     """Read all but the claims of a submission file, of an earlier schema too; raises SubmissionError."""
-    found = read_json(path, _Unclaimed, "submission", SubmissionError)
-    if not 1 <= found.schema <= SCHEMA:
-        message = f"submission {path} has schema {found.schema}; this version reads 1 to {SCHEMA}"
+    schema = read_json(path, _Schema, "submission", SubmissionError).schema
+    if not 1 <= schema <= SCHEMA:
+        message = f"submission {path} has schema {schema}; this version reads 1 to {SCHEMA}"
         raise SubmissionError(message, check="version")
+    found = read_json(path, _Unclaimed, "submission", SubmissionError)
     values = {key: getattr(found, key) for key in Evidence.__struct_fields__}
     return Evidence(**values | {"schema": SCHEMA})
 

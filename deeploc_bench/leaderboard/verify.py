@@ -100,20 +100,35 @@ def examine(file: Path, manifests: Manifests, base: Path | None = None) -> Verdi
     return _judged(submission, file, manifests, base)
 
 
-def entries_beside(file: Path) -> list[Entry]:
-    """Return the entry of a submission file, then those of the others of its suite in its leaderboard folder.
+def entries_beside(file: Path, board: Path, progress: Progress = silent) -> tuple[list[Entry], list[Path]]:
+    """Return the entry of a submission file, then those of its suite in a leaderboard folder, and the files left out.
 
-    Raises SubmissionError with all that is wrong with the file; what is wrong with others leaves them out.
+    Left out is what would be refused, or was tested on other images. Raises SubmissionError with all that is wrong with
+    the file, DataError where a manifest is damaged.
     """
-    is_inside = file.parent.parent.name == "submissions"
-    manifests = read_manifests(file.parent.parent.parent) if is_inside else {}
+    manifests = read_manifests(board)
     verdict = examine(file, manifests)
     if verdict.entry is None:
         lines = "\n  ".join(finding.line for finding in verdict.failures)
         raise SubmissionError(f"{file} is not a sound submission.\n  {lines}")
-    others = sorted(other for other in file.parent.glob("*.json") if other != file) if is_inside else []
-    found = [examine(other, manifests).entry for other in others]
-    return [verdict.entry, *(entry for entry in found if entry)]
+    own, images = verdict.entry, verdict.entry.rows["loo"].mean.images
+    suite = [other for other in submission_files(board) if other.parent.name == own.about.suite]
+    others = [other for other in suite if other.resolve() != file.resolve()]
+    entries, left_out = [own], []
+    with progress("read the leaderboard", len(others)) as tick:
+        for other in others:
+            entry = examine(other, manifests).entry
+            if entry and entry.rows["loo"].mean.images == images:
+                entries.append(entry)
+            else:
+                left_out.append(other)
+            tick()
+    return entries, left_out
+
+
+def board_of(file: Path, default: Path = Path("leaderboard")) -> Path:
+    """Return the leaderboard folder that a submission lies in, or a default."""
+    return file.parent.parent.parent if file.parent.parent.name == "submissions" else default
 
 
 def verified(content: bytes, file: Path, manifests: Manifests) -> Entry:

@@ -167,6 +167,11 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
         return "full" if self.train_samples == self.available_samples else "matched"
 
     @property
+    def is_seeded(self) -> bool:
+        """Tell whether another seed would give other records: of what was trained, here or elsewhere."""
+        return self.kind in ("trained", "scored")
+
+    @property
     def experiment(self) -> str:
         """Return the hash (16 hex) of all but the seed and what was trained on: what a row of scores is about.
 

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
+from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan import store
@@ -88,7 +89,7 @@ def cells_in(folders: Iterable[Path]) -> list[Cell]:
     for folder, facts in trainings:
         others = [cell for cell in cells if (cell.facts.suite, cell.facts.data) == (facts.suite, facts.data)]
         cells += _cells(_beside(folder, facts, others))
-    return sorted((own[0] for own in grouped(cells, _key).values()), key=_order)
+    return sorted(map(_only, grouped(cells, _key).values()), key=_order)
 
 
 def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
@@ -176,6 +177,17 @@ def _cells(places: Iterable[Place]) -> list[Cell]:
             )
             cells.append(cell)
     return cells
+
+
+def _only(copies: Sequence[Cell]) -> Cell:
+    first, *others = copies
+    for other in others:
+        if (other.records.ids, other.records.preds) != (first.records.ids, first.records.preds):
+            raise StoreError(
+                f"{first.folder} and {other.folder} hold one training with different records of "
+                f"{first.pair.test_generator}, as two machines make them; name one of both runs folders"
+            )
+    return first
 
 
 def _key(cell: Cell) -> tuple[object, ...]:

@@ -8,9 +8,9 @@ from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.plan.protocols import Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, interval_of, number
-from deeploc_bench.results.rows import Pool, Row, Rows, make_rows, seed_pool
+from deeploc_bench.results.rows import Row, Rows, make_rows
 from deeploc_bench.results.tables import SOURCES_ONLY
-from deeploc_bench.scoring.statistics import Comparison, SeedVariance, compare
+from deeploc_bench.scoring.statistics import Comparison, SeedVariance, compare, pooled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Method:
     @property
     def choice(self) -> str:
         """Return the words that mean it and no other method of its name."""
-        return f"{self.name}@{self.experiment[:8]}@{self.budget}"
+        return "@".join(filter(None, (self.name, self.experiment[:8], self.budget if self.experiment else "")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +88,17 @@ def compared(one: Method, other: Method, beside: Sequence[Method]) -> list[Line]
         suites = f"{one.name} is of suite {one.suite!r}, {other.name} of suite {other.suite!r}"
         raise UsageError(f"{suites}; compare two of one suite")
     every = {(method.name, method.budget, method.experiment): method for method in (*beside, one, other)}
-    # as in a table: of the same images, and of the budgets that are compared
-    alike = [m for m in every.values() if m.rows.mean.images == one.rows.mean.images]
-    pool = seed_pool(m.rows for m in alike if m.budget in (one.budget, other.budget))
+    # as in a table: of the budgets that are compared
+    alike = [method for method in every.values() if method.budget in (one.budget, other.budget)]
     pairs = [row.pair for row in one.rows.pairs if row.pair in {row.pair for row in other.rows.pairs}]
-    return [_line(pair, one, other, pool) for pair in [*pairs, None]]
+    return [_line(pair, one, other, alike) for pair in [*pairs, None]]
 
 
-def _line(pair: Pair | None, one: Method, other: Method, pool: Pool) -> Line:
+def _line(pair: Pair | None, one: Method, other: Method, alike: Sequence[Method]) -> Line:
     first, second = one.rows.row_of(pair), other.rows.row_of(pair)
-    seeds, found = pool.get(pair, SeedVariance()), None
+    rows = [method.rows.row_of(pair) for method in alike]
+    seeds = pooled(row.score for row in rows if row.score and row.images in (first.images, second.images))
+    found = None
     if first.score and second.score:
         if first.images != second.images:
             where = pair.test_generator if pair else "the mean"
@@ -111,7 +112,8 @@ def _line(pair: Pair | None, one: Method, other: Method, pool: Pool) -> Line:
 def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Line]) -> Table:
     """Return a comparison as a table: a line a pair and the mean, the difference, its interval and p."""
     names = (one.name, other.name) if one.name != other.name else (one.choice, other.choice)
-    knows_seeds = lines[-1].seeds.freedom or not any(row.score and row.score.seeded for row in _means(lines))
+    scores = [row.score for line in lines for row in (line.one, line.other) if row.score]
+    knows_seeds = any(line.seeds.freedom for line in lines) or not any(score.seeded for score in scores)
     shown = []
     for line in lines:
         found, train, test = line.found, "mean", ""
@@ -123,7 +125,11 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
             fields = (number(found.difference, "+"), bounds, _p(found.p), number(found.detectable))
         shown.append((train, test, line.one.iou, line.other.iou, *fields))
     headers = ("train on", "test on", *names, "difference", "95 % interval", "p", "could be told")
-    seeds = [f"{name}: seeds {', '.join(map(str, m.rows.seeds))}" for name, m in zip(names, (one, other), strict=True)]
+    seeds = [
+        f"{name}: seeds {', '.join(map(str, method.rows.seeds))}"
+        for name, method in zip(names, (one, other), strict=True)
+        if any(row.score and row.score.seeded for row in method.rows.pairs)
+    ]
     return Table(
         caption=title + ("" if knows_seeds else f"\n{SOURCES_ONLY}"),
         headers=headers,
@@ -153,7 +159,3 @@ def comparison_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 def _p(p: float) -> str:
     return "< 0.001" if p < 0.0005 else number(p)
-
-
-def _means(lines: Sequence[Line]) -> list[Row]:
-    return [lines[-1].one, lines[-1].other]

@@ -12,7 +12,7 @@ from deeploc_bench.contract.errors import StoreError, UsageError, unknown
 from deeploc_bench.contract.files import convert, parse_toml
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
-from deeploc_bench.results.render import Field, Link, Table, number
+from deeploc_bench.results.render import Table, linked, number
 from deeploc_bench.results.rows import make_rows
 from deeploc_bench.results.sections import title
 from deeploc_bench.scoring.metrics import iou
@@ -29,6 +29,7 @@ class PublishedRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     trained_on: str
     place: str
     protocol: Literal["same", "loo"] | None = None
+    budget: Literal["full", "matched"] = "full"
     iou: Mapping[str, float] = {}
     mean: float | None = None
 
@@ -98,17 +99,18 @@ def rows_of(entry: Publication) -> list[PublishedRow]:
     ]
 
 
-def published_iou(entry: Publication, protocol: str, pair: Pair) -> float:
+def published_iou(entry: Publication, protocol: str, budget: str, pair: Pair) -> float:
     """Return what a publication says of a cell; NaN where it says nothing."""
     if protocol == "cross":
         matrix = entry.cross.iou if entry.cross else {}
         return matrix.get("+".join(pair.train_generators), {}).get(pair.test_generator, nan)
-    return next((row.iou.get(pair.test_generator, nan) for row in rows_of(entry) if row.protocol == protocol), nan)
+    rows = [row for row in rows_of(entry) if (row.protocol, row.budget) == (protocol, budget)]
+    return next((row.iou.get(pair.test_generator, nan) for row in rows), nan)
 
 
 def published_of(cell: Cell, entry: Publication) -> dict[str, float | str]:
     """Return the published IoU of a cell, and how far the cell's own is above it."""
-    theirs = published_iou(entry, cell.protocol, cell.pair)
+    theirs = published_iou(entry, cell.protocol, cell.budget, cell.pair)
     return {"name": entry.name, "iou": theirs, "difference": iou(cell.records) - theirs}
 
 
@@ -121,7 +123,7 @@ def published_tables(cells: Sequence[Cell], entry: Publication) -> list[Table]:
         lines = []
         for row in make_rows(group).pairs:
             if row.pair and row.score:
-                theirs = published_iou(entry, group[0].protocol, row.pair)
+                theirs = published_iou(entry, group[0].protocol, group[0].budget, row.pair)
                 names = ("+".join(row.pair.train_generators), row.pair.test_generator)
                 lines.append((*names, row.iou, number(theirs), number(row.score.iou - theirs, "+")))
         headers = ("train on", "test on", "IoU", entry.name, "difference")
@@ -141,7 +143,7 @@ def published_table(published: Published) -> Table:
     for entry, row in rows:
         what = f"{entry.title}: {row.model}"
         ious = (number(row.iou.get(name)) for name in names)
-        lines.append((_linked(what, entry.reference), row.trained_on, _mean_of(row, names), *ious, entry.dialect))
+        lines.append((linked(what, entry.reference), row.trained_on, _mean_of(row, names), *ious, entry.dialect))
     headers = ("publication", "trained on", "IoU", *names, "dialect")
     return Table(headers=headers, lines=tuple(lines), notes=tuple(map(_note, published.entry)))
 
@@ -162,8 +164,3 @@ def _note(entry: Publication) -> str:
     places += [f"{entry.cross.model}: {entry.cross.place}"] if entry.cross else []
     words = (f"{entry.title}: {entry.citation}", entry.conditions, f"Read from: {'; '.join(places)}.")
     return " ".join(filter(None, words))
-
-
-def _linked(text: str, target: str | None) -> Field:
-    """Return a link, or the text alone where the address is not one that a browser only opens."""
-    return Link(text=text, target=target) if target and target.startswith("https://") else text

@@ -74,15 +74,16 @@ def as_text(*tables: Table) -> str:
 
 
 def as_csv(*tables: Table) -> str:
-    """Return tables as csv, the caption in the first column; those of the same columns stand under one header."""
+    """Return tables as csv, their captions, if they have any, in the first column; like ones stand under one header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     before: tuple[str, ...] = ()
     for table in tables:
+        captions = [table.caption.partition("\n")[0]] if table.caption else []
         if table.headers != before:
-            writer.writerows([*([[]] if before else []), ["table", *table.headers]])
+            writer.writerows([*([[]] if before else []), [*(["table"] if captions else []), *table.headers]])
         before = table.headers
-        writer.writerows([table.caption.partition("\n")[0], *map(_bare, line)] for line in table.lines)
+        writer.writerows([*captions, *map(_bare, line)] for line in table.lines)
     return text.getvalue().rstrip("\n")
 
 
@@ -99,7 +100,7 @@ def as_markdown_page(*tables: Table) -> str:
     parts = []
     for table in tables:
         notes = "\n".join(f"- {escape(note)}" for note in table.notes)
-        parts += [escape(table.caption), as_markdown(table), *([notes] if notes else [])]
+        parts += [*map(escape, table.caption.split("\n")), as_markdown(table), *([notes] if notes else [])]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -129,6 +130,11 @@ def link(one: Link) -> str:
     """Return a markdown link, its text escaped and its target quoted."""
     safe = re.sub(r"[^A-Za-z0-9._~:/?#@&=+%-]", lambda match: f"%{ord(match[0]):02X}", one.target)
     return f"[{escape(one.text)}]({safe})"
+
+
+def linked(text: str, target: str | None) -> Field:
+    """Return a link, or the text alone where the address is not one that a browser only opens."""
+    return Link(text=text, target=target) if target and target.startswith("https://") else text
 
 
 def _reference(match: re.Match[str]) -> str:

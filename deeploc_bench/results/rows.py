@@ -120,7 +120,7 @@ def kind_of(cell: Cell) -> Kind:
 
 def seed_pools(cells: Iterable[Cell]) -> dict[Kind, Pool]:
     """Return the `seed_pool` of each kind of rows that some cells make."""
-    trained = (cell for cell in cells if cell.facts.loss)
+    trained = (cell for cell in cells if cell.facts.is_seeded)
     groups = grouped(trained, lambda cell: (kind_of(cell), cell.group)).values()
     alike = grouped(groups, lambda own: kind_of(own[0]))
     return {kind: seed_pool(map(make_rows, found)) for kind, found in alike.items()}
@@ -145,7 +145,7 @@ def _row(pair: Pair, cells: Sequence[Cell]) -> Row:
     tested = {(cell.facts.test_data[pair.test_generator], _images(cell.records)) for cell in cells}
     if len(tested) != 1:
         return Row(pair=pair)
-    return make_row(pair, _by_seed(cells), seeded=bool(cells[0].facts.loss), alarm=_false_alarm_area(cells))
+    return make_row(pair, _by_seed(cells), seeded=cells[0].facts.is_seeded, alarm=_false_alarm_area(cells))
 
 
 def _by_seed(cells: Sequence[Cell]) -> SeedRecords:

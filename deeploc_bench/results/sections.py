@@ -13,11 +13,13 @@ from deeploc_bench.scoring.statistics import Comparison, SeedVariance
 class Section:
     """One experiment under one protocol: what it is called, its cells, its rows, and those of the baselines beside it.
 
-    `perturbed` are the rows of each perturbation but the `main` one, of the seeds of `rows`. `pool` is the variance
-    between seeds over all experiments whose rows may stand beside these.
+    `has_namesake` tells that its hash is in its name, because another is called like it. `perturbed` are the rows of
+    each perturbation but the `main` one, of the seeds of `rows`. `pool` is the variance between seeds over all
+    experiments whose rows may stand beside these.
     """
 
     name: str
+    has_namesake: bool
     cells: tuple[Cell, ...]
     rows: Rows
     main: str
@@ -35,8 +37,14 @@ class Section:
 
     @property
     def knows_seeds(self) -> bool:
-        """Tell whether its intervals hold what is between seeds: something has several, or nothing is drawn."""
-        return self.seeds(None).freedom > 0 or not self.cells[0].facts.loss
+        """Tell whether intervals of it hold what is between seeds: something has several, or nothing is drawn."""
+        return not self.cells[0].facts.is_seeded or self.has_seeds
+
+    @property
+    def has_seeds(self) -> bool:
+        """Tell whether something of its kind has several seeds."""
+        rows = [row for row in (*self.rows.pairs, self.rows.mean) if row.score and row.score.seeded]
+        return any(self.seeds(row).freedom for row in rows)
 
     def seeds(self, row: Row | None) -> SeedVariance:
         """Return the variance between seeds of a row, or of the mean (None)."""
@@ -77,6 +85,7 @@ def _section(
     rows = make_rows(first)
     return Section(
         name=title(first[0]) + (f" · experiment {first[0].facts.experiment[:8]}" if has_namesake else ""),
+        has_namesake=has_namesake,
         cells=tuple(group),
         rows=rows,
         main=main,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from deeploc_bench.scoring.statistics import Comparison, SeedVariance, interval,
 
 SOURCES_ONLY = "intervals: sources only; another seed or machine may fall outside"
 BELOW = "* below the best baseline of the line"
+
+
+View: TypeAlias = Callable[[Sequence[Cell]], list[Table]]
 
 
 def score_tables(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Table]:
@@ -55,7 +58,7 @@ def _list(section: Section) -> Table:
     rows, columns = section.rows, {**section.perturbed, **section.baselines}
     has_spread, has_baselines = len(rows.seeds) > 1, bool(section.baselines)
     lines = []
-    for row in _lines(section):
+    for row in lines_of(section):
         bounds = interval(row.score, section.seeds(row)) if row.score else None
         lines.append(
             (
@@ -69,7 +72,7 @@ def _list(section: Section) -> Table:
             )
         )
     sources = max((len(row.score.sources) for row in rows.pairs if row.score), default=0)
-    over = "sources and seeds" if section.seeds(None).freedom and section.cells[0].facts.loss else "sources"
+    over = "sources and seeds" if section.has_seeds else "sources"
     scores = ("IoU", f"95 % interval ({sources} {over})", *(["sd over seeds"] if has_spread else []))
     above = ("above best baseline",) if has_baselines else ()
     return Table(
@@ -80,7 +83,7 @@ def _list(section: Section) -> Table:
     )
 
 
-def _lines(section: Section) -> list[Row]:
+def lines_of(section: Section) -> list[Row]:
     """Return the rows of a list: the standard generators', their mean where there are several, then the others."""
     rows, standard = section.rows, section.cells[0].facts.standard_generators
     ranked = [row for row in rows.pairs if row.pair and row.pair.test_generator in standard]
@@ -124,12 +127,25 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
             name if names.count(name) == 1 else f"{name}, {trained_on(pair.train_generators, first.protocol, ())}"
             for name, pair in zip(names, pairs, strict=True)
         ]
-        lines: list[tuple[Field, ...]] = [
-            (s.cells[0].facts.what, s.cells[0].recipe, ", ".join(map(str, s.rows.seeds)), *_ious(s, [*pairs, None]))
-            for s in alike
+        shown = [*pairs, None]
+        lines: list[tuple[Field, ...]] = []
+        for section in alike:
+            cell, seeds = section.cells[0], ", ".join(map(str, section.rows.seeds))
+            mark = f", experiment {cell.facts.experiment[:8]}" if section.has_namesake else ""
+            lines.append(
+                (
+                    cell.facts.what,
+                    cell.recipe + mark,
+                    seeds,
+                    *(_iou(section, section.rows.row_of(pair)) for pair in shown),
+                )
+            )
+        baselines = [
+            (name, "-", "-", *(rows.row_of(pair).iou for pair in shown))
+            for section in alike
+            for name, rows in section.baselines.items()
         ]
-        baselines = {name: rows for section in alike for name, rows in section.baselines.items()}
-        lines += [(name, "-", "-", *(r.row_of(p).iou for p in [*pairs, None])) for name, r in baselines.items()]
+        lines += dict.fromkeys(baselines)
         budget = " (matched budget)" if first.budget == "matched" else ""
         main = f" · {alike[0].main}" if alike[0].main else ""
         caption = f"{first.protocol}{budget} · {first.facts.suite}{main} · IoU by generator"
@@ -138,19 +154,17 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
     return tables
 
 
-def _ious(section: Section, pairs: Sequence[Pair | None]) -> list[str]:
-    return [_iou(section, section.rows.row_of(pair)) for pair in pairs]
-
-
 def by_seed(cells: Sequence[Cell]) -> list[Table]:
     """Return a table an experiment and protocol: a column a seed, and their standard deviation."""
     tables = []
     for section in sections(cells):
         seeds, lines = section.rows.seeds, []
-        for row in _lines(section):
-            ious = row.score.seed_ious if row.score and len(row.score.seed_ious) == len(seeds) else [None] * len(seeds)
+        for row in lines_of(section):
+            ious = {cell.facts.seed: iou(cell.records) for cell in section.shown(row)}
+            if row.pair is None and row.score:
+                ious = dict(zip(seeds, row.score.seed_ious, strict=True))
             spread = number(row.score.spread) if row.score else "-"
-            lines.append((*_names(section, row), *map(number, ious), row.iou, spread))
+            lines.append((*_names(section, row), *(number(ious.get(seed)) for seed in seeds), row.iou, spread))
         headers = ("train on", "test on", *(f"seed {seed}" for seed in seeds), "IoU", "sd over seeds")
         tables.append(Table(caption=section.title, headers=headers, lines=tuple(lines)))
     return tables
@@ -162,15 +176,15 @@ def by_area(cells: Sequence[Cell]) -> list[Table]:
     tables = []
     for section in sections(cells):
         standard = section.cells[0].facts.standard_generators
-        found = {row.pair: _by_class(list(section.shown(row))) for row in section.rows.pairs}
+        found = {row.pair: _by_class(list(section.shown(row)) if row.score else []) for row in section.rows.pairs}
         ranked = [ious for pair, ious in found.items() if pair and pair.test_generator in standard]
         found[None] = [
             (float(np.mean([iou for iou, _ in column])), sum(count for _, count in column))
-            for column in zip(*ranked, strict=True)
+            for column in zip(*(ranked if section.rows.mean.score else [_by_class([])]), strict=True)
         ]
         lines = [
             (*_names(section, row), *(field for iou, count in found[row.pair] for field in (number(iou), str(count))))
-            for row in _lines(section)
+            for row in lines_of(section)
         ]
         caption = f"{section.title} · IoU by mask area, in parts of the image"
         tables.append(Table(caption=caption, headers=headers, lines=tuple(lines)))
@@ -187,7 +201,7 @@ def _by_class(cells: Sequence[Cell]) -> list[tuple[float, int]]:
     return [(float(part.mean()) if len(part) else float("nan"), len(part)) for part in parts]
 
 
-VIEWS: Mapping[str, Callable[[Sequence[Cell]], list[Table]]] = {
+VIEWS: Mapping[str, View] = {
     "area": by_area,
     "generator": by_generator,
     "seed": by_seed,
