@@ -10,7 +10,7 @@ import pytest
 from boards import PIXELS, entry_of, submission, submission_of, with_claims
 from scipy import stats
 
-from deeploc_bench.leaderboard.claims import claims_of, false_alarms, missing, records_of, rows_of
+from deeploc_bench.leaderboard.claims import claims_of, missing, records_of, rows_of
 from deeploc_bench.leaderboard.submission import About, read
 
 KEPT = sorted((Path(__file__).parents[1] / "leaderboard/submissions").glob("*/*.json"))
@@ -22,7 +22,7 @@ def claims(values):
 
 def recomputed(whole):
     records = records_of(whole)
-    return claims_of(rows_of(whole, records), false_alarms(whole, records))
+    return claims_of(rows_of(whole, records))
 
 
 @pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)

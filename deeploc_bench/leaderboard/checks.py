@@ -18,7 +18,7 @@ from deeploc_bench.contract.errors import RecipeError, SubmissionError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.suites import Manifest
-from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, false_alarms, missing, pairs_of
+from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
 from deeploc_bench.leaderboard.submission import Claims, Evidence, read_evidence, recipe_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
@@ -222,8 +222,7 @@ def check_division(case: Case) -> Findings:
 
 def check_claims(case: Case, claims: Claims) -> Findings:
     """Check that every claim equals what the records give, to the last of its six decimals."""
-    found = claims_of(case.rows, false_alarms(case.evidence, case.records))
-    given = _leaves(msgspec.to_builtins(found))
+    given = _leaves(msgspec.to_builtins(claims_of(case.rows)))
     claimed = _leaves(msgspec.to_builtins(claims))
     for path in sorted({*given, *claimed}):
         if given.get(path) != claimed.get(path):

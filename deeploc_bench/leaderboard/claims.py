@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, sqrt
+from math import isnan, nan, sqrt
 from typing import TypeAlias
 
 import numpy as np
@@ -79,8 +79,8 @@ def rows_of(evidence: Evidence, records: PairRecords) -> ProtocolRows:
     return {name: _rows(evidence, records, pairs_of(name, evidence.generators)) for name in complete}
 
 
-def claims_of(rows: ProtocolRows, alarm: float | None) -> Claims:
-    """Return what may be claimed of rows that have `loo`, and of the mean false alarm area of its trainings."""
+def claims_of(rows: ProtocolRows) -> Claims:
+    """Return what may be claimed of rows that have `loo`."""
     loo, same = _claim(rows["loo"]), _claim(rows["same"]) if "same" in rows else None
     return Claims(
         loo=loo,
@@ -88,24 +88,13 @@ def claims_of(rows: ProtocolRows, alarm: float | None) -> Claims:
         cross=_matrix(rows["cross"]) if "cross" in rows else None,
         worst=min(loo.by_generator.values()),
         gap=_rounded(_iou(rows["same"]) - _iou(rows["loo"])) if same else None,
-        false_alarm_area=_rounded(alarm),
+        false_alarm_area=_rounded(rows["loo"].mean.false_alarm_area),
     )
 
 
 def claimed(evidence: Evidence, records: PairRecords) -> Submission:
     """Return evidence that has every pair of `loo` with the claims that its records give."""
-    claims = claims_of(rows_of(evidence, records), false_alarms(evidence, records))
-    return Submission(**structs.asdict(evidence), claims=claims)
-
-
-def false_alarms(evidence: Evidence, records: PairRecords) -> float | None:
-    """Return the mean over the loo trainings of the share of an untouched image that is predicted as manipulated."""
-    untouched = [
-        Pair(train_generators=pair.train_generators, test_generator=AUTHENTIC)
-        for pair in pairs_of("loo", evidence.generators)
-    ]
-    alarms = [false_alarm_area(found) for pair in untouched for found in records.get(pair, {}).values()]
-    return float(np.mean(alarms)) if alarms else None
+    return Submission(**structs.asdict(evidence), claims=claims_of(rows_of(evidence, records)))
 
 
 def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -> Entry:
@@ -163,8 +152,17 @@ def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
 
 def _rows(evidence: Evidence, records: PairRecords, pairs: Sequence[Pair]) -> Rows:
     tests = {pair: {seed: records[pair][seed] for seed in evidence.seeds} for pair in pairs}
-    rows = [make_row(pair, found, seeded=bool(evidence.loss)) for pair, found in tests.items()]
+    rows = [
+        make_row(pair, found, seeded=bool(evidence.loss), alarm=_false_alarm_area(pair, records))
+        for pair, found in tests.items()
+    ]
     return Rows(pairs=tuple(rows), mean=mean_row(rows, list(tests.values())), seeds=evidence.seeds)
+
+
+def _false_alarm_area(pair: Pair, records: PairRecords) -> float:
+    """Return the mean over seeds of the share of an untouched image that a pair's training takes for manipulated."""
+    untouched = records.get(Pair(train_generators=pair.train_generators, test_generator=AUTHENTIC), {})
+    return float(np.mean([false_alarm_area(found) for found in untouched.values()])) if untouched else nan
 
 
 def _claim(rows: Rows) -> Claim:
