@@ -123,6 +123,16 @@ def test_what_can_and_cannot_be_told_apart_is_said_in_words():
     assert "over 6 sources and over seeds (sd between seeds 0.0" in page
 
 
+def test_one_source_alone_tells_nothing_and_the_page_says_no_number_for_it():
+    values = [submission(name, seed=seed) for name, seed in (("a", 1), ("b", 2))]
+    for each in values:
+        each["sources"] = {name: ["photo-0000"] * len(sources) for name, sources in each["sources"].items()}
+    page = page_of([entry_of(with_claims(each)) for each in values])
+    assert "told apart in 80 %" not in page and "nan" not in page
+    ious = sorted((each["claims"]["loo"]["iou"] for each in values), reverse=True)
+    assert column(page, SUITE, "IoU") == [f"{iou:.3f}" for iou in ious]
+
+
 def test_a_page_without_several_seeds_ranks_nothing_and_says_what_its_intervals_lack():
     page = page_of([entry("one", seed=2, seeds=(0,))])
     assert column(page, SUITE, "rank") == ["one seed"]

@@ -4,7 +4,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isnan, sqrt
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -164,10 +164,10 @@ def _sentences(standing: Standing) -> list[str]:
     between = f"sd between seeds {number(sqrt(standing.seeds.variance))}, pooled over the rows that have several"
     known = f"Intervals: 95 %, over {sources} sources and over seeds ({between})."
     said = [known if standing.seeds.freedom else f"Intervals: 95 %, {sources} sources. {SOURCES_ONLY.capitalize()}."]
-    if len(ranked) > 1:
-        least = number(standing.smallest)
-        case = f"Compared alone, two rows of {SEEDS} seeds each that differ by {least}"
+    if not isnan(standing.smallest):
+        case = f"Compared alone, two rows of {SEEDS} seeds each that differ by {number(standing.smallest)}"
         said.append(f"{case} are told apart in 80 % of cases.")
+    if len(ranked) > 1:
         first = [row.entry.name for row in ranked if row.rank == 1]
         said += [f"Not ranked below the best: {', '.join(first[1:])}."] if len(first) > 1 else []
     nothing = [row.entry.name for row in rows if row.above and not row.finds]
