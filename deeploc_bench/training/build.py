@@ -10,7 +10,6 @@ from deeploc_bench.contract.errors import DeeplocError, PluginError
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression
-from deeploc_bench.plan.plan import Training
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -26,7 +25,7 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
         built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
     except DeeplocError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{where} cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
         raise PluginError(f"{where}: build returned {type(built).__name__}; return a torch.nn.Module")
@@ -59,37 +58,3 @@ def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size
             "Upsample inside the model."
         )
     return logits.float()
-
-
-def rehearse(training: Training) -> None:
-    """Build a training's model and loss and take one step of two images, so that mistakes show before any training.
-
-    Raises PluginError or WeightsError.
-    """
-    with torch.random.fork_rng(devices=[]):
-        module = build_model(training.model, training.recipe.weights)
-        size = training.recipe.size
-        images = torch.rand(2, 3, size, size)
-        try:
-            logits = logits_of(module, images, training.model, training.recipe.input_size)
-        except DeeplocError:
-            raise
-        except Exception as error:
-            where = f"model {training.model.spec.name!r} (plugin {training.model.plugin.name!r})"
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise PluginError(f"{where} cannot localize images {tuple(images.shape)}: {reason}") from error
-        if training.loss is None:
-            return
-        where = f"loss {training.loss.text!r}"
-        masks = (torch.rand(logits.shape) > 0.5).float()
-        try:
-            loss = build_loss(training.loss)(logits, masks)
-        except Exception as error:
-            raise PluginError(f"{where} cannot be computed: {type(error).__name__}: {error}") from error
-        if loss.ndim != 0:
-            raise PluginError(f"{where} returned shape {tuple(loss.shape)}; expected a scalar. Return loss.mean().")
-        if not loss.requires_grad:
-            name = training.model.spec.name
-            raise PluginError(
-                f"{where} of model {name!r} has no gradient: nothing can be trained. Detach nothing in model or loss."
-            )

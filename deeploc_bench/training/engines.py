@@ -114,8 +114,8 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
     """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
     from deeploc_bench.training.baseline_fit import rehearse_fit
-    from deeploc_bench.training.build import rehearse
     from deeploc_bench.training.device import resolve_device
+    from deeploc_bench.training.rehearsal import rehearse
 
     device = resolve_device(place.device)
     seen = set()

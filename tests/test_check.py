@@ -1,0 +1,66 @@
+"""`deeploc-bench check`: a plugin's author learns in seconds what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SIGMOID = '''"""Two mistakes and a sound loss."""
+from deeploc_bench import Loss, Model, hookimpl
+
+def build():
+    from torch import nn
+    return nn.Sequential(nn.Conv2d(3, 1, 1), nn.Sigmoid())
+
+@hookimpl
+def deeploc_models():
+    return [Model(name="squashed", build=build, reference=None, pretraining="none")]
+
+@hookimpl
+def deeploc_losses():
+    return [Loss(name="nothing", build=lambda: lambda logits, masks: 0 * logits.sum())]
+'''
+
+
+def test_the_first_plugin_is_sound(deeploc, two_layer):
+    done = deeploc("check", two_layer)
+    assert (done.returncode, done.stdout) == (0, "ok  model two-layer\n"), done.stderr
+
+
+def test_all_that_is_wrong_with_a_plugin_is_listed_and_the_exit_code_tells(deeploc, tmp_path):
+    (tmp_path / "squashed.py").write_text(SIGMOID)
+    done = deeploc("check", "squashed.py")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0] == "FAILED  model squashed"
+    assert (
+        "error [logits] model 'squashed' (plugin 'squashed') returns numbers that never fall below 0" in done.stdout
+    )
+    assert "error [loss] loss 'nothing' (plugin 'squashed') is 0 whatever is predicted" in done.stdout
+    found = json.loads(deeploc("check", "squashed.py", "--json").stdout)
+    assert [(one["name"], [each["check"] for each in one["findings"]]) for one in found] == [
+        ("model squashed", ["logits"]),
+        ("loss nothing", ["loss"]),
+    ]
+
+
+def test_the_same_mistakes_are_refused_before_any_training(deeploc, tmp_path):
+    (tmp_path / "squashed.py").write_text(SIGMOID)
+    for flags in (["--model", "squashed"], ["--loss", "nothing"]):
+        done = deeploc("run", "--plugin", "squashed.py", *flags)
+        assert (done.returncode, "Traceback" in done.stderr, list(tmp_path.glob("runs/*/*/*/*/epochs.csv"))) == (
+            2,
+            False,
+            [],
+        )
+
+
+@pytest.mark.parametrize("name", ["photos", "dice", "all-manipulated"])
+def test_a_suite_a_loss_and_a_detector_are_checked_by_name(deeploc, name):
+    done = deeploc("check", name)
+    assert (done.returncode, done.stdout.split()[0], done.stdout.split()[-1]) == (0, "ok", name), done.stderr
+
+
+def test_a_name_of_nobody_is_answered_with_those_there_are(deeploc):
+    done = deeploc("check", "residual-uneT")
+    assert (done.returncode, "Did you mean 'residual-unet'?" in done.stderr) == (2, True)
