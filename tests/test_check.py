@@ -28,14 +28,13 @@ def test_the_first_plugin_is_sound(deeploc, two_layer):
     assert (done.returncode, done.stdout) == (0, "ok  model two-layer\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_all_that_is_wrong_with_a_plugin_is_listed_and_the_exit_code_tells(deeploc, tmp_path):
     (tmp_path / "squashed.py").write_text(SIGMOID)
     done = deeploc("check", "squashed.py")
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == "FAILED  model squashed"
-    assert (
-        "error [logits] model 'squashed' (plugin 'squashed') returns numbers that never fall below 0" in done.stdout
-    )
+    assert "error [logits] model 'squashed' (plugin 'squashed') returns numbers that never fall below 0" in done.stdout
     assert "error [loss] loss 'nothing' (plugin 'squashed') is 0 whatever is predicted" in done.stdout
     found = json.loads(deeploc("check", "squashed.py", "--json").stdout)
     assert [(one["name"], [each["check"] for each in one["findings"]]) for one in found] == [
@@ -44,6 +43,7 @@ def test_all_that_is_wrong_with_a_plugin_is_listed_and_the_exit_code_tells(deepl
     ]
 
 
+@pytest.mark.slow
 def test_the_same_mistakes_are_refused_before_any_training(deeploc, tmp_path):
     (tmp_path / "squashed.py").write_text(SIGMOID)
     for flags in (["--model", "squashed"], ["--loss", "nothing"]):
@@ -55,6 +55,7 @@ def test_the_same_mistakes_are_refused_before_any_training(deeploc, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photos", "dice", "all-manipulated"])
 def test_a_suite_a_loss_and_a_detector_are_checked_by_name(deeploc, name):
     done = deeploc("check", name)
