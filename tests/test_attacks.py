@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from boards import entry_of, with_claims
 
-from deeploc_bench.leaderboard.ranking import MOST_FALSE_ALARM, rank
+from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.submission import read_evidence
+from deeploc_bench.results.rows import MOST_FALSE_ALARM
 
 BOARD = Path(__file__).parents[1] / "leaderboard/submissions/photos"
 HONEST = "residual-unet-jaccard"

@@ -191,7 +191,7 @@ def test_the_table_says_what_the_json_says_with_both_names_and_seeds(compare, tm
     assert [line[1] for line in lines[1:]] == [*STANDARD, ""]
     mean = compared(compare, "net+jaccard", "rival+jaccard")[-1]
     assert lines[-1][4] == f"{mean['difference']:+.3f}"
-    assert {"net+jaccard: seeds 0, 1", "rival+jaccard: seeds 0"} <= set(text.splitlines())
+    assert {"net+jaccard: seeds 0, 1", "rival+jaccard: seed 0"} <= set(text.splitlines())
     assert "sources only" not in text
 
 

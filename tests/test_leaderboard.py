@@ -36,7 +36,7 @@ def test_a_figure_that_no_submission_has_any_more_is_removed(deeploc, tmp_path):
     left.write_text("<svg/>")
     done = deeploc("leaderboard", folder, "--check")
     assert (done.returncode, "gone-gap.svg" in done.stderr) == (1, True)
-    assert deeploc("leaderboard", folder).stdout.startswith("1 files changed, 2 as they were")
+    assert deeploc("leaderboard", folder).stdout.startswith("changed: 1, as they were: 2, in ")
     assert not left.exists()
 
 
@@ -52,7 +52,7 @@ def test_a_submission_that_fails_its_checks_is_never_rendered(deeploc, tmp_path)
 
 def test_a_missing_folder_and_a_damaged_manifest_are_one_message(deeploc, tmp_path):
     gone = deeploc("leaderboard", "nowhere")
-    assert (gone.returncode, gone.stderr.count("\n"), "no such leaderboard folder" in gone.stderr) == (2, 1, True)
+    assert (gone.returncode, gone.stderr.count("\n"), "is no leaderboard folder" in gone.stderr) == (2, 1, True)
     folder = board(tmp_path / "board", [submission("a")])
     (folder / "suites/synthetic.json").write_text('{"schema": 1, "suite": "synthetic"}')
     for command in (
@@ -63,6 +63,14 @@ def test_a_missing_folder_and_a_damaged_manifest_are_one_message(deeploc, tmp_pa
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "synthetic.json: the key 'fingerprint' is missing" in done.stderr
         assert "deeploc-bench data manifest synthetic" in done.stderr
+
+
+def test_the_folder_of_submissions_is_no_leaderboard(deeploc, tmp_path):
+    folder = board(tmp_path / "board", [submission("a")])
+    for inner in (folder / "submissions", folder / "submissions/synthetic"):
+        done = deeploc("leaderboard", inner)
+        assert (done.returncode, "name the one that holds submissions/" in done.stderr) == (2, True)
+        assert not (inner / "README.md").exists()
 
 
 @pytest.mark.slow

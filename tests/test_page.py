@@ -117,7 +117,7 @@ def test_what_can_and_cannot_be_told_apart_is_said_in_words():
     page = page_of(entries)
     standing = standings_of(entries)["synthetic"]
     first, second = (row.entry.name for row in standing.rows)
-    assert f"Not ranked below the best: {second}." in page
+    assert f"Ranked with the best: {second}." in page
     case = f"Compared alone, two rows of 3 seeds each that differ by {standing.smallest:.3f}"
     assert f"{case} are told apart in 80 % of cases." in page
     assert "over 6 sources and over seeds (sd between seeds 0.0" in page
@@ -189,6 +189,11 @@ def test_the_command_of_a_row_reproduces_its_trainings_and_is_shown_in_lines_tha
     first = next(place for place, line in enumerate(shown) if not line.endswith("\\"))
     assert " ".join(line.rstrip("\\").strip() for line in shown[: first + 1]) == whole
     assert all(len(line) <= 100 for line in shown) and not any(line.endswith(" --set \\") for line in shown)
+
+
+def test_the_command_of_a_plugins_model_names_a_plugin():
+    values = submission() | {"model": submission()["model"] | {"distribution": None}}
+    assert " --plugin PLUGIN.py --model net " in command(entry_of(values))
 
 
 def test_published_rows_stand_apart_with_their_dialect_and_the_place_they_were_read_from():

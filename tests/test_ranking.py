@@ -94,6 +94,17 @@ def test_what_was_not_tested_on_untouched_images_is_not_ranked_beside_what_was()
     assert places([untested]) == {"untested": "1"}
 
 
+def test_a_row_that_floods_and_copies_of_a_row_leave_the_variance_between_seeds_as_it_is():
+    rows = [entry("one", seed=1), entry("two", seed=2)]
+    alone = rank(rows).seeds
+    constant = submission("flood", seed=3)
+    for part in (part for training in constant["trainings"] for part in training["tests"].values()):
+        areas = [tp + fn for tp, fn in zip(part["tp"], part["fn"], strict=True)]
+        part.update(tp=areas, fn=[0] * len(areas), fp=[4096 - area for area in areas])
+    copies = [entry(f"copy-{i}", seed=1) for i in range(3)]
+    assert rank([*rows, entry_of(with_claims(constant)), *copies]).seeds == alone and alone.freedom == 2
+
+
 def test_a_row_is_held_against_the_best_baseline_and_finds_something_only_if_surely_above_it():
     low, high = (entry_of(untrained(submission(name, seed=seed))) for name, seed in (("low", 6), ("high", 7)))
     rows = {

@@ -111,14 +111,18 @@ def test_all_that_is_missing_extra_or_unreadable_is_listed(score, tmp_path):
     (folder / "test-04.png").unlink()
     np.save(folder / "test-04.npy", np.full((64, 64), 3.5))
     Image.new("L", (64, 64)).save(folder / "stranger.png")
+    ones = np.zeros((64, 64), np.uint8)
+    ones[:8] = 1
+    Image.fromarray(ones).save(folder / "test-05.png")
     done = score(folder)
     assert done.returncode == 2
-    assert "4 predictions are missing, extra or unreadable" in done.stderr
+    assert "5 predictions are missing, extra or unreadable" in done.stderr
     for told in (
         "test-00 is missing",
         "stranger is not a test image",
         "test-03 cannot be read",
         "in [0, 1], no logits",
+        "no value above 1; a mask of 0 and 1? Write it as 0 and full scale, or as bool",
     ):
         assert told in done.stderr
     assert not (tmp_path / "runs").exists()

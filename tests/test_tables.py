@@ -312,6 +312,17 @@ def test_the_variance_between_seeds_of_one_row_widens_the_intervals_of_all_besid
     assert held_out(fast)["mean"] == "0.505"
 
 
+def test_a_row_that_floods_makes_no_other_row_look_surer():
+    untouched = authentic_of([1.0] * 4)
+    flood = [
+        cell(test, [0.2] * 12, model="flood", seed=seed, authentic=untouched) for test in "abcd" for seed in (0, 1)
+    ]
+    tables = score_tables([*row(WIDE), *flood])
+    by_model = {title(table).split(" · ")[2]: table for table in tables}
+    assert by_model["net + jaccard"].caption.endswith(SOURCES_ONLY)
+    assert by_model["flood + jaccard"].headers[3] == "95 % interval (6 sources and seeds)"  # its own
+
+
 def test_a_test_only_generator_of_a_method_that_was_trained_on_is_called_seen():
     about = {"extra": ("x",), "methods": {"x": "b"}}
     cells = [cell("x", [0.5], train=others(test), **about) for test in "abcd"]

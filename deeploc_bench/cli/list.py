@@ -52,7 +52,10 @@ def _suites(registry: Registry) -> Entries:
 
 
 def _protocols(registry: Registry) -> Entries:
-    return [{"name": name, "plugin": None, "what": rule.__doc__} for name, rule in PROTOCOLS.items()]
+    return [
+        {"name": name, "plugin": None, "what": (rule.__doc__ or "").partition("\n")[0]}
+        for name, rule in PROTOCOLS.items()
+    ]
 
 
 def _recipes(registry: Registry) -> Entries:

@@ -133,7 +133,8 @@ def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
         known = sorted({cell.facts.what.replace(" + ", "+") for cell in tested})
         raise UsageError(
             f"{runs} holds no finished training of {selection.title} on suite {selection.suite!r}; of this suite it "
-            f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo."
+            f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo; "
+            "predictions made elsewhere cannot be submitted."
         )
     return grouped(found, lambda cell: cell.facts.experiment)
 

@@ -14,13 +14,13 @@ from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.data.suites import Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
-from deeploc_bench.leaderboard.ranking import MOST_FALSE_ALARM, Ranked, Standing, method, rank, trust
+from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
 from deeploc_bench.leaderboard.verify import read_manifests, review
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
 from deeploc_bench.results.published import Published, published, published_table
 from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, interval_of, linked, number, starred
-from deeploc_bench.results.rows import above
+from deeploc_bench.results.rows import MOST_FALSE_ALARM, above
 from deeploc_bench.results.tables import BELOW, SOURCES_ONLY, difference_of
 from deeploc_bench.scoring.statistics import SEEDS, SeedVariance
 
@@ -114,6 +114,7 @@ def command(entry: Entry) -> str:
     words = ["deeploc-bench run", f"--suite {entry.about.suite}"]
     words += [f"--protocol {name}" for name, has in protocols.items() if has]
     words += [f"--budget {entry.about.budget}"] if entry.about.budget != "full" else []
+    words += ["--plugin PLUGIN.py"] if entry.about.model.distribution != "deeploc-bench" else []
     words += [f"--model {entry.about.model.name}"]
     if entry.recipe and entry.about.loss:
         words += [f"--loss {entry.about.loss_expression}", f"--recipe {entry.recipe.name}"]
@@ -169,7 +170,7 @@ def _sentences(standing: Standing) -> list[str]:
         said.append(f"{case} are told apart in 80 % of cases.")
     if len(ranked) > 1:
         first = [row.entry.name for row in ranked if row.rank == 1]
-        said += [f"Not ranked below the best: {', '.join(first[1:])}."] if len(first) > 1 else []
+        said += [f"Ranked with the best: {', '.join(first[1:])}."] if len(first) > 1 else []
     nothing = [row.entry.name for row in rows if row.above and not row.finds]
     said += [f"Not shown to be better than the best baseline: {', '.join(nothing)}."] if nothing else []
     return said

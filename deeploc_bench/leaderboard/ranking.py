@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import nan
 
 from deeploc_bench.leaderboard.claims import Entry
-from deeploc_bench.results.rows import above
+from deeploc_bench.results.rows import MOST_FALSE_ALARM, above
 from deeploc_bench.scoring.statistics import (
     Comparison,
     Interval,
@@ -19,8 +19,6 @@ from deeploc_bench.scoring.statistics import (
     smallest_difference,
 )
 
-MOST_FALSE_ALARM = 0.20
-"""A row that takes more of an untouched image for manipulated is not ranked: flooding is not finding."""
 MOST_FLOODED = 0.10
 """Nor is a row that predicts nearly all of more of the edited images."""
 SPREAD_REACH, LEAST_REACH = 2.0, 0.02
@@ -78,14 +76,19 @@ class Standing:
 def rank(entries: Iterable[Entry]) -> Standing:
     """Return the entries of one suite by held-out IoU; they were tested on the same images, which verifying proves.
 
-    The variance between seeds is pooled over all rows that are trained. Where no row has several seeds, none that is
+    The variance between seeds is pooled over all rows that may be ranked. Where no row has several seeds, none that is
     trained is ranked: nothing tells how far another seed of it would fall.
     """
     ordered = sorted(entries, key=lambda entry: (-entry.claims.loo.iou, entry.name))
     baselines = [entry for entry in ordered if entry.about.is_baseline]
-    seeds, seeds_same = (pooled(_scores(ordered, protocol)) for protocol in ("loo", "same"))
     has_alarms = any(entry.claims.false_alarm_area is not None for entry in ordered)
-    reasons = [_reason(entry, seeds, has_alarms) for entry in ordered]
+    reasons = [_reason(entry, has_alarms) for entry in ordered]
+    sound = [entry for entry, reason in zip(ordered, reasons, strict=True) if not reason]
+    seeds, seeds_same = (pooled(_scores(sound, protocol)) for protocol in ("loo", "same"))
+    if not seeds.freedom:
+        reasons = [
+            reason or ("one seed" if entry.about.loss else "") for entry, reason in zip(ordered, reasons, strict=True)
+        ]
     ranked = [entry for entry, reason in zip(ordered, reasons, strict=True) if not reason]
     scores = _scores(ranked, "loo")
     alarms = [entry.claims.false_alarm_area for entry in ranked]
@@ -104,7 +107,7 @@ def rank(entries: Iterable[Entry]) -> Standing:
     return Standing(rows=tuple(rows), seeds=seeds, smallest=smallest_difference(scores, seeds))
 
 
-def _reason(entry: Entry, seeds: SeedVariance, has_alarms: bool) -> str:
+def _reason(entry: Entry, has_alarms: bool) -> str:
     """Return the word why an entry is not ranked; none where it is."""
     if entry.about.is_baseline:
         return "baseline"
@@ -115,7 +118,7 @@ def _reason(entry: Entry, seeds: SeedVariance, has_alarms: bool) -> str:
         return "floods"
     if alarm is None and has_alarms:
         return "untested"
-    return "one seed" if entry.about.loss and not seeds.freedom else ""
+    return ""
 
 
 def _score(entry: Entry, protocol: str) -> Score:

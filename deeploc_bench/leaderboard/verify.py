@@ -71,8 +71,8 @@ def review(
     One bad file stops no other. Raises UsageError where a folder is missing, DataError where a manifest is damaged.
     """
     for folder in filter(None, (board, base)):
-        if not folder.is_dir():
-            raise UsageError(f"{folder}: there is no such leaderboard folder; name the one that holds submissions/")
+        if not folder.is_dir() or "submissions" in (folder.resolve().name, folder.resolve().parent.name):
+            raise UsageError(f"{folder} is no leaderboard folder; name the one that holds submissions/")
     manifests, accepted = read_manifests(board), submission_files(board)
     asked = accepted if files is None else list(files)
     known = {file.resolve() for file in asked}

@@ -97,7 +97,9 @@ def compared(one: Method, other: Method, beside: Sequence[Method]) -> list[Line]
 def _line(pair: Pair | None, one: Method, other: Method, alike: Sequence[Method]) -> Line:
     first, second = one.rows.row_of(pair), other.rows.row_of(pair)
     rows = [method.rows.row_of(pair) for method in alike]
-    seeds = pooled(row.score for row in rows if row.score and row.images in (first.images, second.images))
+    alike_rows = [row for row in rows if row.score and row.images in (first.images, second.images)]
+    counted = [row.score for row in alike_rows if row.score and (not row.floods or row in (first, second))]
+    seeds = pooled(counted)
     found = None
     if first.score and second.score:
         if first.images != second.images:
@@ -126,7 +128,7 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
         shown.append((train, test, line.one.iou, line.other.iou, *fields))
     headers = ("train on", "test on", *names, "difference", "95 % interval", "p", "could be told")
     seeds = [
-        f"{name}: seeds {', '.join(map(str, method.rows.seeds))}"
+        f"{name}: seed{'s' if len(method.rows.seeds) > 1 else ''} {', '.join(map(str, method.rows.seeds))}"
         for name, method in zip(names, (one, other), strict=True)
         if any(row.score and row.score.seeded for row in method.rows.pairs)
     ]

@@ -18,6 +18,8 @@ from deeploc_bench.scoring.metrics import false_alarm_area, image_ious
 from deeploc_bench.scoring.records import Records
 from deeploc_bench.scoring.statistics import Comparison, Score, SeedIous, SeedVariance, compare, pooled, score
 
+MOST_FALSE_ALARM = 0.20
+"""A row that takes more of an untouched image for manipulated is not ranked: flooding is not finding."""
 Kind: TypeAlias = tuple[str, str, str, str, Perturbation | None]
 """What rows must have in common to be seen together: suite, data, protocol, budget, perturbation."""
 SeedRecords: TypeAlias = Mapping[int, Records]
@@ -38,6 +40,11 @@ class Row:
     false_alarm_area: float = math.nan
     lacking: str = ""
     """Of a mean: how many of its pairs there are, such as `3 of 4`; empty where all are."""
+
+    @property
+    def floods(self) -> bool:
+        """Tell whether it takes so much of an untouched image for manipulated that it is not ranked."""
+        return self.false_alarm_area > MOST_FALSE_ALARM  # not where that is unknown, NaN
 
     @property
     def iou(self) -> str:
@@ -127,9 +134,12 @@ def seed_pools(cells: Iterable[Cell]) -> dict[Kind, Pool]:
 
 
 def seed_pool(rows: Iterable[Rows]) -> Pool:
-    """Return the variance between seeds of each pair and of the mean, pooled over rows of one kind."""
+    """Return the variance between seeds of each pair and of the mean, pooled over rows of one kind that do not flood.
+
+    A row that floods hardly varies, and would make the others look surer than they are.
+    """
     every = grouped((row for one in rows for row in (*one.pairs, one.mean)), lambda row: row.pair)
-    return {pair: pooled(row.score for row in found if row.score) for pair, found in every.items()}
+    return {pair: pooled(row.score for row in found if row.score and not row.floods) for pair, found in every.items()}
 
 
 def above(row: Row, baselines: Iterable[Row], seeds: SeedVariance) -> Comparison | None:

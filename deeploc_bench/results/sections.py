@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.rows import Kind, Pool, Row, Rows, above, kind_of, make_rows, seed_pools
-from deeploc_bench.scoring.statistics import Comparison, SeedVariance
+from deeploc_bench.scoring.statistics import Comparison, SeedVariance, pooled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,10 @@ class Section:
         return any(self.seeds(row).freedom for row in rows)
 
     def seeds(self, row: Row | None) -> SeedVariance:
-        """Return the variance between seeds of a row, or of the mean (None)."""
-        return self.pool.get(row.pair if row else None, SeedVariance())
+        """Return the variance between seeds of a row, or of the mean (None): where nothing else has any, its own."""
+        row = row or self.rows.mean
+        found = self.pool.get(row.pair, SeedVariance())
+        return found if found.freedom or not row.score else pooled([row.score])
 
     def above(self, row: Row) -> Comparison | None:
         """Return a row minus the best baseline of its pair; None where there is none."""

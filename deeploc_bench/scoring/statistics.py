@@ -113,8 +113,12 @@ def score(row: Sequence[SeedIous], *, seeded: bool = True) -> Score:
 
 
 def pooled(scores: Iterable[Score]) -> SeedVariance:
-    """Return the variance between seeds, pooled over the rows that have several: each counts by its seeds less one."""
-    several = [score for score in scores if score.seeded and len(score.seed_ious) > 1]
+    """Return the variance between seeds, pooled over the rows that have several: each counts by its seeds less one.
+
+    Rows of the same IoUs are copies, and count once.
+    """
+    unique = {score.seed_ious: score for score in scores}.values()
+    several = [score for score in unique if score.seeded and len(score.seed_ious) > 1]
     freedom = sum(len(score.seed_ious) - 1 for score in several)
     squares = sum((len(score.seed_ious) - 1) * score.spread**2 for score in several)
     return SeedVariance(variance=squares / freedom, freedom=freedom) if several else SeedVariance()

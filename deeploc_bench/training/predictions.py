@@ -108,6 +108,8 @@ def _heatmap(array: NDArray[np.generic]) -> Floats:
         array = array.squeeze(0 if array.shape[0] == 1 else 2)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"shape {array.shape}; expected (H, W)")
+    if array.dtype.kind == "u" and array.max() == 1:
+        raise ValueError("no value above 1; a mask of 0 and 1? Write it as 0 and full scale, or as bool")
     if array.dtype in FULL_SCALE:
         heatmap = (array.astype(np.float64) / FULL_SCALE[array.dtype]).astype(np.float32)
     elif array.dtype.kind == "f":
