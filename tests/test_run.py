@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,16 @@ def test_a_finished_run_is_reused_byte_for_byte_and_printed_again_by_results(dee
     assert records_of(tmp_path / "runs") == before
     table = first.stdout.rpartition("\n\n")[0]
     assert deeploc("results").stdout.rstrip() == table.rstrip()
+
+
+@pytest.mark.slow
+def test_where_progress_cannot_be_seen_each_epoch_has_a_line(deeploc, tiny):
+    done = deeploc("run", *tiny, "--set", "epochs=2", "--protocol", "loo")
+    lines = [line for line in done.stderr.splitlines() if ": epoch " in line]
+    assert len(lines) == 2 * 2
+    assert re.fullmatch(
+        r"residual-unet on \w+ seed 0: epoch 1 of 2, loss \d\.\d{3}, validation IoU \d\.\d{3}, \d+\.\d s", lines[0]
+    )
 
 
 @pytest.mark.slow

@@ -67,7 +67,14 @@ def command(
     prepared = prepare(Job(settings=settings, **asked), common.progress, common.load(asked["plugins"]))
     for line in prepared.warnings:
         common.say(line)
-    place = Workplace(runs=Path(runs), device=device, threads=threads, progress=common.progress, say=common.say)
+    place = Workplace(
+        runs=Path(runs),
+        device=device,
+        threads=threads,
+        progress=common.progress,
+        say=common.say,
+        is_terminal=sys.stderr.isatty(),
+    )
     if dry_run:
         print(_plan_text(prepared, place))
         return

@@ -19,7 +19,7 @@ from deeploc_bench.contract.registry import Registry, observe
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import TrainingFacts
+from deeploc_bench.plan.facts import Epoch, TrainingFacts
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
@@ -43,6 +43,8 @@ class Workplace:
     threads: int = 1
     progress: Progress
     say: Callable[[str], None]
+    is_terminal: bool = True
+    """Where progress cannot be seen, a line an epoch is said instead."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -191,9 +193,7 @@ def _learn(registry: Registry, training: Training, place: Workplace, device: tor
         device=device,
         threads=place.threads,
         progress=place.progress,
-        on_epoch=lambda epoch: _notify(
-            registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch)
-        ),
+        on_epoch=lambda epoch: _tell_epoch(registry, place, training, epoch),
     )
 
 
@@ -229,6 +229,13 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
 def _records(prepared: Prepared, training: Training, folder: Path) -> dict[str, Any]:
     tests, data = prepared.plan.tests[training.facts.identity], prepared.suite.test_fingerprints
     return {tested.name: store.read_records(folder, tested, data[tested.generator]) for tested in tests}
+
+
+def _tell_epoch(registry: Registry, place: Workplace, training: Training, epoch: Epoch) -> None:
+    if not place.is_terminal:
+        found = f"loss {epoch.loss:.3f}, validation IoU {epoch.valid_iou:.3f}, {epoch.seconds:.1f} s"
+        place.say(f"{training.title}: epoch {epoch.epoch} of {training.recipe.epochs}, {found}")
+    _notify(registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch))
 
 
 def _notify(registry: Registry, place: Workplace, hook: str, training: Training, **what: object) -> None:
