@@ -97,9 +97,11 @@ def compared(one: Method, other: Method, beside: Sequence[Method]) -> list[Line]
 def _line(pair: Pair | None, one: Method, other: Method, alike: Sequence[Method]) -> Line:
     first, second = one.rows.row_of(pair), other.rows.row_of(pair)
     rows = [method.rows.row_of(pair) for method in alike]
-    alike_rows = [row for row in rows if row.score and row.images in (first.images, second.images)]
-    counted = [row.score for row in alike_rows if row.score and (not row.floods or row in (first, second))]
-    seeds = pooled(counted)
+    seeds = pooled(
+        row.score for row in rows if row.score and not row.floods and row.images in (first.images, second.images)
+    )
+    if not seeds.freedom:  # as in a table, a row that floods has its own
+        seeds = pooled(row.score for row in (first, second) if row.score)
     found = None
     if first.score and second.score:
         if first.images != second.images:
