@@ -26,8 +26,7 @@ from deeploc_bench import (
     sample_of,
 )
 
-NO_MASK = ("", "none", "negative")
-"""What stands for the mask of an authentic image in a list."""
+NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
 Split = Literal["train", "valid", "test"]
 Column = Literal["image", "mask", "split", "generator", "label"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
@@ -42,8 +41,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `images` and `masks` are templates of paths below the data root, with `{id}`, `{split}` and `*`; in `masks`, `{key}`
     is the first group of the regular expression `pair`, found in the id. `split` puts all in one split; `folders` says
     what `{split}` stands for; `lists` are files that list the images of a split, or one csv with a column `split`;
-    `columns` says what its columns are called. `method` is the generator it is made by, where that is another name's.
-    The generator `authentic` has no masks.
+    `columns` says what they are called; `method` is the generator it is made by, if another. `authentic` has no masks.
     """
 
     name: str
