@@ -151,7 +151,7 @@ SOUND = {
 def test_a_sound_model_has_no_findings_and_the_random_stream_is_left_alone(what, registry):
     before = torch.random.get_rng_state()
     assert model_findings(owned(SOUND[what]), "none", None, SIZES) == []
-    assert gradient_findings(owned(SOUND[what]), "none", parse_loss("jaccard", registry)) == []
+    assert gradient_findings(owned(SOUND[what]), "none", None, parse_loss("jaccard", registry)) == []
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -162,6 +162,12 @@ def detached_early(module, images):
 def growing(module, images):
     if module.training:
         module.register_buffer("seen", torch.zeros(len(getattr(module, "seen", ())) + 1))
+    return module.body(images)
+
+
+def raising_in_training(module, images):
+    if module.training:
+        raise ValueError("no training")
     return module.body(images)
 
 
@@ -182,6 +188,7 @@ IDLE = {
     "a head that is not used": (
         lambda: Wrapped(lambda m, x: m.body(x), spare=nn.Conv2d(1, 1, 1)), "idle", "warning", "spare.weight"
     ),
+    "a raise in training mode alone": (lambda: Wrapped(raising_in_training), "step", "error", "ValueError: no"),
     "a buffer that grows": (lambda: Wrapped(growing), "state", "error", "make all buffers in build"),
 }  # fmt: skip
 
@@ -189,7 +196,7 @@ IDLE = {
 @pytest.mark.parametrize("what", IDLE)
 def test_what_a_step_shows_of_a_model_is_told(what, registry):
     build, check, level, words = IDLE[what]
-    (found,) = gradient_findings(owned(build), "none", parse_loss("jaccard", registry))
+    (found,) = gradient_findings(owned(build), "none", None, parse_loss("jaccard", registry))
     assert (found.check, found.level, words in str(found)) == (check, level, True)
 
 
@@ -221,3 +228,12 @@ def test_a_loss_that_cannot_train_is_told(what):
 def test_every_listed_loss_is_sound(registry):
     for name in registry.losses:
         assert list(loss_findings(parse_loss(name, registry))) == [], name
+
+
+def test_a_model_of_one_size_is_sound_at_that_size(registry):
+    fixed = Wrapped(
+        lambda module, images: module.body(images) + module.grid, grid=nn.Parameter(torch.randn(1, 1, 96, 96))
+    )
+    assert model_findings(owned(lambda: fixed), "none", None, [], side=96) == []
+    assert gradient_findings(owned(lambda: fixed), "none", None, parse_loss("jaccard", registry), side=96) == []
+    assert model_findings(owned(lambda: fixed), "none", 96, [(64, 64)]) == []

@@ -91,8 +91,9 @@ def _model_findings(model: Owned[Model], loss: LossExpression) -> list[Finding]:
     from deeploc_bench.training.rehearsal import gradient_findings, model_findings
 
     is_trained = model.spec.trainable and not model.spec.fits_itself
-    found = model_findings(model, "none", model.spec.recipe.get("input_size"), SIZES, is_trained=is_trained)
-    return found if found or not is_trained else gradient_findings(model, "none", loss)
+    size = model.spec.recipe.get("input_size")
+    found = model_findings(model, "none", size, SIZES, is_trained=is_trained)
+    return found if found or not is_trained else gradient_findings(model, "none", size, loss)
 
 
 def _fails(found: list[Finding]) -> bool:

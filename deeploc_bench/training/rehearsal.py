@@ -14,7 +14,7 @@ from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.plan import Training
-from deeploc_bench.training.build import LossFunction, build_loss, build_model, logits_of
+from deeploc_bench.training.build import build_loss, build_model, logits_of
 
 SIDE = 64
 """The height and width of most images that are tried, in pixels."""
@@ -33,19 +33,26 @@ def rehearse(training: Training) -> None:
     """
     recipe = training.recipe
     sizes = sorted({tuple(shape) for pack, _ in training.valid.packs for shape in pack.shapes.tolist()})
-    tried = [(recipe.size, recipe.size), *sizes[:1]]
-    findings = model_findings(training.model, recipe.weights, recipe.input_size, tried, is_trained=bool(training.loss))
+    about = (training.model, recipe.weights, recipe.input_size)
+    findings = model_findings(*about, sizes[:1], side=recipe.size, is_trained=bool(training.loss))
     if training.loss and not findings:
-        findings = [*loss_findings(training.loss), *gradient_findings(training.model, recipe.weights, training.loss)]
-    errors = [str(finding) for finding in findings if finding.is_error]
+        findings = [*loss_findings(training.loss), *gradient_findings(*about, training.loss, side=recipe.size)]
+    # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
+    errors = [str(finding) for finding in findings if finding.is_error and finding.check != "loss-finite"]
     if errors:
         raise PluginError("\n  ".join(errors))
 
 
 def model_findings(
-    model: Owned[Model], weights: str, input_size: int | None, sizes: Sequence[Size], *, is_trained: bool = True
+    model: Owned[Model],
+    weights: str,
+    input_size: int | None,
+    sizes: Sequence[Size],
+    *,
+    side: int = SIDE,
+    is_trained: bool = True,
 ) -> list[Finding]:
-    """Return what is wrong with the logits of a model as it is built, in eval mode, at some heights and widths.
+    """Return what is wrong with the logits of a model as it is built, in eval mode, at a side and some other sizes.
 
     Raises PluginError or WeightsError where it cannot be built, or returns no logits at all.
     """
@@ -68,8 +75,10 @@ def model_findings(
         with torch.no_grad():
             for size in sizes:
                 forward(torch.rand(2, 3, *size))
-            found += _logit_findings(where, forward)
-        return found + (list(_probability_findings(where, module, forward)) if is_trained else [])
+            found += _logit_findings(where, forward, torch.rand(2, 3, side, side))
+        return found + (
+            list(_probability_findings(where, module, forward, torch.rand(2, 3, side, side))) if is_trained else []
+        )
 
 
 def loss_findings(expression: LossExpression) -> Findings:
@@ -89,7 +98,9 @@ def loss_findings(expression: LossExpression) -> Findings:
             yield from _value_findings(where, noise, right, wrong)
 
 
-def gradient_findings(model: Owned[Model], weights: str, expression: LossExpression) -> list[Finding]:
+def gradient_findings(
+    model: Owned[Model], weights: str, input_size: int | None, expression: LossExpression, *, side: int = SIDE
+) -> list[Finding]:
     """Return what is wrong with the gradients of one step of two images, and with the weights before and after it."""
     where, text = _named(model), f"loss {expression.text!r}"
     with torch.random.fork_rng(devices=[]):
@@ -99,14 +110,18 @@ def gradient_findings(model: Owned[Model], weights: str, expression: LossExpress
         if not trained:
             return [Finding(check="frozen", message=f"{where} has no parameter that can be trained; unfreeze some")]
         before = {name: value.shape for name, value in module.state_dict().items()}
-        images = torch.rand(2, 3, SIDE, SIDE)
-        logits = logits_of(module, images, model, None)
-        loss: LossFunction = build_loss(expression)
-        value = loss(logits, (torch.rand(logits.shape) > 0.5).float())
-        if not value.requires_grad:
-            message = f"{text} of {where} has no gradient: nothing can be trained. Detach nothing in model or loss."
-            return [Finding(check="gradient", message=message)]
-        value.backward()  # type: ignore[no-untyped-call]
+        try:
+            logits = logits_of(module, torch.rand(2, 3, side, side), model, input_size)
+            value = build_loss(expression)(logits, (torch.rand(logits.shape) > 0.5).float())
+            if not value.requires_grad:
+                message = f"{text} of {where} has no gradient: nothing can be trained. Detach nothing in model or loss."
+                return [Finding(check="gradient", message=message)]
+            value.backward()  # type: ignore[no-untyped-call]
+        except DeeplocError:
+            raise
+        except (Exception, SystemExit) as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return [Finding(check="step", message=f"{where} cannot take a step of training with {text}: {reason}")]
         return [*_idle_findings(where, trained), *_growth_findings(where, before, module)]
 
 
@@ -127,8 +142,7 @@ def _state_findings(where: str, module: nn.Module) -> Findings:
         yield Finding(check="dtype", message=f"{where} has float64 parameters ({_listed(wide)}); make them float32")
 
 
-def _logit_findings(where: str, forward: Callable[[Tensor], Tensor]) -> Findings:
-    images = torch.rand(2, 3, SIDE, SIDE)
+def _logit_findings(where: str, forward: Callable[[Tensor], Tensor], images: Tensor) -> Findings:
     kept = images.clone()
     logits = forward(images)
     if not torch.equal(images, kept):
@@ -149,9 +163,10 @@ def _logit_findings(where: str, forward: Callable[[Tensor], Tensor]) -> Findings
         yield Finding(check="batch", message=message)
 
 
-def _probability_findings(where: str, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Findings:
+def _probability_findings(
+    where: str, module: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor
+) -> Findings:
     """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0."""
-    images = torch.rand(2, 3, SIDE, SIDE)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     logits = forward(images)
     if logits.min() < 0 or logits.max() > 1 or not parameters or not logits.requires_grad:
@@ -174,7 +189,7 @@ def _value_findings(where: str, noise: Tensor, right: Tensor, wrong: Tensor) -> 
         message = f"{where} returned shape {tuple(noise.shape)}; expected a scalar. Return loss.mean()."
         yield Finding(check="loss", message=message)
     elif not (noise.isfinite() and right.isfinite() and wrong.isfinite()):
-        yield Finding(check="loss", message=f"{where} is not finite for logits of -8 and 8")
+        yield Finding(check="loss-finite", message=f"{where} is not finite for random logits, or those of -8 and 8")
     elif noise == right == wrong:
         yield Finding(check="loss", message=f"{where} is {float(noise) + 0.0:g} whatever is predicted")
     elif right >= wrong:
