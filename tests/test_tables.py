@@ -167,11 +167,17 @@ def test_recipes_of_one_content_are_one_recipe_whatever_they_are_called():
     assert held_out(table)["mean"] == "0.575"
 
 
-def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row():
+def changed_between_seeds():
+    """Two seeds of a method, the second tested on other images of the test-only generator x."""
     cells = [*row(FIRST, seed=0, extra=("x",)), *row(SECOND, seed=1, extra=("x",))]
     for seed, count in ((0, 4), (1, 6)):
-        changes = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
-        cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **changes))
+        about = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
+        cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **about))
+    return cells
+
+
+def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row():
+    cells = changed_between_seeds()
     (table,) = score_tables(cells)
     assert column(table, "IoU")[("w/o a", "x")] == "-" and held_out(table)["mean"] == "0.575"
 
@@ -370,10 +376,7 @@ def test_what_has_no_mean_has_none_by_area_either_and_each_seed_that_there_is_by
 
 
 def test_a_test_only_generator_whose_images_changed_between_seeds_has_no_iou_by_area():
-    cells = [*row(FIRST, seed=0, extra=("x",)), *row(SECOND, seed=1, extra=("x",))]
-    for seed, count in ((0, 4), (1, 6)):
-        about = {"extra": ("x",), "test_data": {"x": f"{seed}" * 32}}
-        cells.append(cell("x", [0.5] * count, train=others("a"), seed=seed, **about))
+    cells = changed_between_seeds()
     (table,) = by_area(cells)
     assert next(line for line in table.lines if line[1] == "x")[2:] == ("-", "0") * 3
 

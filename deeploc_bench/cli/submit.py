@@ -63,10 +63,7 @@ def command(
     """
     if refresh is not None:
         others = {**asked, "suite": None}  # which has a default
-        if any((what, name, contact, seen, speed_file, date, output, *others.values())):
-            raise UsageError(f"--refresh {refresh} takes no MODEL+LOSS and no other flag: all else stays as it is")
-        saving.refresh(Path(refresh))
-        _show(Path(refresh))
+        _refresh(refresh, is_alone=not any((what, name, contact, seen, speed_file, date, output, *others.values())))
         return
     if not what or not contact:
         lacking = (
@@ -77,11 +74,9 @@ def command(
     name = name or (Path(output).stem if output else what.replace("+", "-").replace("*", "x"))
     keys = ("suite", "recipe", "experiment", "budget", "seeds")
     selection = Selection(model=model, loss=loss or None, **{key: asked.pop(key) for key in keys})
-    target = Path(output) if output else Path("leaderboard/submissions") / selection.suite / f"{name}.json"
-    if target.stem != name:
-        raise UsageError(f"--name {name!r} must be the stem of the file, {target.name!r}")
-    if target.exists():
-        raise StoreError(f"{target} is there already; nothing is overwritten. Choose another --name.")
+    target = _target(
+        Path(output) if output else Path("leaderboard/submissions") / selection.suite / f"{name}.json", name
+    )
     declaration = Declaration(
         name=name,
         contact=contact,
@@ -93,6 +88,21 @@ def command(
     saving.save(collect(Path(runs), selection, declaration), target)
     _show(target)
     print(NEXT.format(file=target, name=name))
+
+
+def _refresh(file: str, *, is_alone: bool) -> None:
+    if not is_alone:
+        raise UsageError(f"--refresh {file} takes no MODEL+LOSS and no other flag: all else stays as it is")
+    saving.refresh(Path(file))
+    _show(Path(file))
+
+
+def _target(file: Path, name: str) -> Path:
+    if file.stem != name:
+        raise UsageError(f"--name {name!r} must be the stem of the file, {file.name!r}")
+    if file.exists():
+        raise StoreError(f"{file} is there already; nothing is overwritten. Choose another --name.")
+    return file
 
 
 def _show(file: Path) -> None:

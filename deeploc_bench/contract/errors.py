@@ -60,6 +60,11 @@ class TrainingFailed(Exception):
     """One training that cannot go on; the message is its reason."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what was raised by somebody else's code, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that `name` is not a known `kind`, with the nearest known name and all there are."""
     names = sorted(known)

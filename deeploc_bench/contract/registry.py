@@ -31,6 +31,12 @@ class Owned(Generic[S]):
     spec: S
     plugin: Plugin
 
+    @property
+    def title(self) -> str:
+        """Return the words by which messages name it, such as `model 'net' (plugin 'mine')`."""
+        kind = type(self.spec).__name__.lower()
+        return f"{kind} {self.spec.name!r} (plugin {self.plugin.name!r})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:

@@ -29,7 +29,7 @@ SPREAD_REACH, LEAST_REACH = 2.0, 0.02
 class Ranked:
     """An entry with its rank, or the `reason` why it has none; its interval, and what it is above the best baseline.
 
-    `finds` tells whether it is surely above that baseline; so does `finds_same` of the same generator.
+    `above_same` is the same of its same-generator row.
     """
 
     entry: Entry

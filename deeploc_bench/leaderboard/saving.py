@@ -8,7 +8,7 @@ from deeploc_bench.leaderboard.submission import Submission, read_evidence
 from deeploc_bench.leaderboard.verify import board_of, read_manifests, refuse_all, verified, weigh
 
 
-def refresh(file: Path) -> Entry:
+def refresh(file: Path) -> None:
     """Recompute the claims of a submission, of an earlier schema too, from its records, which stay as they are.
 
     Raises SubmissionError where it cannot be read or `verify` would refuse it; then nothing is written.
@@ -17,7 +17,7 @@ def refresh(file: Path) -> Entry:
     findings, case = weigh(evidence, file, read_manifests(board_of(file)))
     refuse_all(file, findings)
     assert case is not None  # nothing was found
-    return save(claimed(evidence, case.records), file)
+    save(claimed(evidence, case.records), file)
 
 
 def save(submission: Submission, file: Path) -> Entry:

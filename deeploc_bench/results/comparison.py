@@ -130,7 +130,7 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
         shown.append((train, test, line.one.iou, line.other.iou, *fields))
     headers = ("train on", "test on", *names, "difference", "95 % interval", "p", "could be told")
     seeds = [
-        f"{name}: seed{'s' if len(method.rows.seeds) > 1 else ''} {', '.join(map(str, method.rows.seeds))}"
+        f"{name}: {method.rows.seed_words}"
         for name, method in zip(names, (one, other), strict=True)
         if any(row.score and row.score.seeded for row in method.rows.pairs)
     ]

@@ -62,6 +62,11 @@ class Rows:
     left_out: tuple[int, ...] = ()
     """Seeds that not every cell has."""
 
+    @property
+    def seed_words(self) -> str:
+        """Return the words for its seeds, `seed 0` or `seeds 0, 1`."""
+        return f"seed{'s' if len(self.seeds) > 1 else ''} {', '.join(map(str, self.seeds))}"
+
     def row_of(self, pair: Pair | None) -> Row:
         """Return the row of a pair, or the mean (None); an empty one where there is none."""
         return next((row for row in (*self.pairs, self.mean) if row.pair == pair), Row(pair=pair))

@@ -30,9 +30,8 @@ class Section:
     @property
     def title(self) -> str:
         """Return what its tables are about."""
-        words = f"seed{'s' if len(self.rows.seeds) > 1 else ''} {', '.join(map(str, self.rows.seeds))}"
         left_out = ", ".join(map(str, self.rows.left_out))
-        seeds = f"{words} (incomplete, left out: {left_out})" if left_out else words
+        seeds = self.rows.seed_words + (f" (incomplete, left out: {left_out})" if left_out else "")
         return f"{self.name} · {seeds}" + (f" · {self.main}" if self.main else "")
 
     @property
@@ -46,9 +45,8 @@ class Section:
         rows = [row for row in (*self.rows.pairs, self.rows.mean) if row.score and row.score.seeded]
         return any(self.seeds(row).freedom for row in rows)
 
-    def seeds(self, row: Row | None) -> SeedVariance:
-        """Return the variance between seeds of a row, or of the mean (None): where nothing else has any, its own."""
-        row = row or self.rows.mean
+    def seeds(self, row: Row) -> SeedVariance:
+        """Return the variance between seeds of a row; where nothing else has any, its own."""
         found = self.pool.get(row.pair, SeedVariance())
         return found if found.freedom or not row.score else pooled([row.score])
 

@@ -229,9 +229,7 @@ def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table
     lines = []
     for cell, found in zip(cells, ious, strict=True):
         test = cell.pair.test_generator + (f"@{cell.perturbation.name}" if cell.perturbation else "")
-        trained = "+".join(cell.pair.train_generators) or "-"
-        about = (cell.protocol, cell.facts.what, str(cell.facts.seed), trained, test)
-        lines.append((*about, *(number(found.get(name)) for name in names)))
+        lines.append((*_about(cell), test, *(number(found.get(name)) for name in names)))
     return Table(
         caption="IoU by dialect",
         headers=("protocol", "model", "seed", "train on", "test on", *names),
@@ -246,12 +244,15 @@ def image_level_table(cells: Sequence[Cell]) -> Table:
     for cell in cells:
         if cell.authentic is not None and not cell.perturbation:
             auc, alarms = image_auc(cell.records, cell.authentic), image_false_positives(cell.authentic)
-            trained = "+".join(cell.pair.train_generators) or "-"
-            about = (cell.protocol, cell.facts.what, str(cell.facts.seed), trained, cell.pair.test_generator)
-            lines.append((*about, number(auc), number(alarms)))
+            lines.append((*_about(cell), cell.pair.test_generator, number(auc), number(alarms)))
     headers = ("protocol", "model", "seed", "train on", "test on", "image AUC", "false positives")
     note = "An image's score is the mean of its heatmap's highest 1 %; false positives are authentic images above 0.5."
     return Table(caption="Image level", headers=headers, lines=tuple(lines), notes=(note,))
+
+
+def _about(cell: Cell) -> tuple[str, str, str, str]:
+    trained = "+".join(cell.pair.train_generators) or "-"
+    return (cell.protocol, cell.facts.what, str(cell.facts.seed), trained)
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def interval(score: Score, seeds: SeedVariance) -> Interval:
 def compare(one: Score, other: Score, seeds: SeedVariance) -> Comparison:
     """Return one score minus another of the same test images: paired source by source, with each row's seeds.
 
-    Raises ValueError where they are of other sources, which verifying and `same_images` tell before.
+    Raises ValueError where they are of other sources.
     """
     if one.sources != other.sources:
         raise ValueError("only rows of the same sources can be compared")

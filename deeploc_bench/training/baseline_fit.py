@@ -13,7 +13,7 @@ from msgspec import structs
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, TrainingFailed
+from deeploc_bench.contract.errors import DeeplocError, PluginError, TrainingFailed, reason_of
 from deeploc_bench.contract.files import write
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
@@ -69,7 +69,7 @@ def fit_baseline(training: Training, folder: Path, *, device: torch.device, thre
         except (DeeplocError, MemoryError):
             raise
         except Exception as error:
-            raise TrainingFailed(f"{_named(training.model)} cannot be fitted: {_reason(error)}") from error
+            raise TrainingFailed(f"{training.model.title} cannot be fitted: {reason_of(error)}") from error
     if ranks.is_leader():
         seconds = round(time.perf_counter() - started, 3)
         environment = structs.replace(
@@ -100,8 +100,8 @@ def rehearse_fit(training: Training) -> None:
         except DeeplocError:
             raise
         except Exception as error:
-            where = f"{_named(training.model)} cannot be fitted to images {tuple(batch[0].shape)} and tested on them"
-            raise PluginError(f"{where}: {_reason(error)}") from error
+            where = f"{training.model.title} cannot be fitted to images {tuple(batch[0].shape)} and tested on them"
+            raise PluginError(f"{where}: {reason_of(error)}") from error
 
 
 def fit_of(module: nn.Module, model: Owned[Model]) -> Fit:
@@ -109,7 +109,7 @@ def fit_of(module: nn.Module, model: Owned[Model]) -> Fit:
     fit: Fit | None = getattr(module, "fit", None)
     if not callable(fit):
         raise PluginError(
-            f"{_named(model)} is a baseline that is trainable, but the {type(module).__name__} that it builds has no "
+            f"{model.title} is a baseline that is trainable, but the {type(module).__name__} that it builds has no "
             "method fit. Add fit(train, valid), or say trainable=False."
         )
     return fit
@@ -118,11 +118,3 @@ def fit_of(module: nn.Module, model: Owned[Model]) -> Fit:
 def _learned(module: nn.Module) -> dict[str, Tensor]:
     tensors = module.state_dict().items()
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
-
-
-def _named(model: Owned[Model]) -> str:
-    return f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
 from deeploc_bench.contract.registry import Registry, observe
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
@@ -152,7 +152,7 @@ def recording_failures(outcome: Outcome, identity: str) -> Iterator[None]:
     except Exception as error:
         if ranks.processes() > 1:
             raise  # the other processes wait for this one
-        outcome.failed[identity] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        outcome.failed[identity] = reason_of(error)
 
 
 def train_and_test(prepared: Prepared, training: Training, place: Workplace, device: torch.device) -> bool:

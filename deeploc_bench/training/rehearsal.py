@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError
+from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
@@ -56,7 +56,7 @@ def model_findings(
 
     Raises PluginError or WeightsError where it cannot be built, or returns no logits at all.
     """
-    where = _named(model)
+    where = model.title
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build_model(model, weights)
@@ -67,8 +67,9 @@ def model_findings(
             except DeeplocError:
                 raise
             except (Exception, SystemExit) as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise PluginError(f"{where} cannot localize images {tuple(images.shape)}: {reason}") from error
+                raise PluginError(
+                    f"{where} cannot localize images {tuple(images.shape)}: {reason_of(error)}"
+                ) from error
 
         found = list(_state_findings(where, module))
         module.eval()
@@ -87,13 +88,12 @@ def loss_findings(expression: LossExpression) -> Findings:
         torch.manual_seed(0)
         masks = (torch.rand(2, 1, SIDE, SIDE) > 0.7).float()
         for _, owned in expression.terms:
-            where = f"loss {owned.spec.name!r} (plugin {owned.plugin.name!r})"
+            where = owned.title
             try:
                 loss = owned.spec.build()
                 noise, right, wrong = (loss(logits, masks) for logits in (torch.randn_like(masks), *_answers(masks)))
             except (Exception, SystemExit) as error:
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                yield Finding(check="loss", message=f"{where} cannot be computed: {reason}")
+                yield Finding(check="loss", message=f"{where} cannot be computed: {reason_of(error)}")
                 continue
             yield from _value_findings(where, noise, right, wrong)
 
@@ -102,7 +102,7 @@ def gradient_findings(
     model: Owned[Model], weights: str, input_size: int | None, expression: LossExpression, *, side: int = SIDE
 ) -> list[Finding]:
     """Return what is wrong with the gradients of one step of two images, and with the weights before and after it."""
-    where, text = _named(model), f"loss {expression.text!r}"
+    where, text = model.title, f"loss {expression.text!r}"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build_model(model, weights).train()
@@ -120,8 +120,9 @@ def gradient_findings(
         except DeeplocError:
             raise
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return [Finding(check="step", message=f"{where} cannot take a step of training with {text}: {reason}")]
+            return [
+                Finding(check="step", message=f"{where} cannot take a step of training with {text}: {reason_of(error)}")
+            ]
         return [*_idle_findings(where, trained), *_growth_findings(where, before, module)]
 
 
@@ -223,7 +224,3 @@ def _growth_findings(where: str, before: dict[str, torch.Size], module: nn.Modul
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _named(model: Owned[Model]) -> str:
-    return f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
