@@ -16,6 +16,8 @@ from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.packs import pack
 
+pytest_plugins = ["deeploc_bench.testing"]
+
 TWO_LAYER = '''"""A two-layer baseline."""
 from deeploc_bench import Model, hookimpl
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-SIGMOID = '''"""Two mistakes and a sound loss."""
+SIGMOID = '''"""Two mistakes."""
 from deeploc_bench import Loss, Model, hookimpl
 
 def build():
@@ -23,9 +23,11 @@ def deeploc_losses():
 '''
 
 
-def test_the_first_plugin_is_sound(deeploc, two_layer):
+def test_the_first_plugin_is_sound_a_line_a_check(deeploc, two_layer):
     done = deeploc("check", two_layer)
-    assert (done.returncode, done.stdout) == (0, "ok  model two-layer\n"), done.stderr
+    heading, *lines = done.stdout.splitlines()
+    assert (done.returncode, heading) == (0, "model two-layer: ok"), done.stderr
+    assert len(lines) > 15 and all(line.startswith(("  ok      ", "  note    ")) for line in lines)
 
 
 @pytest.mark.slow
@@ -33,14 +35,17 @@ def test_all_that_is_wrong_with_a_plugin_is_listed_and_the_exit_code_tells(deepl
     (tmp_path / "squashed.py").write_text(SIGMOID)
     done = deeploc("check", "squashed.py")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "FAILED  model squashed"
-    assert "error [logits] model 'squashed' (plugin 'squashed') returns numbers that never fall below 0" in done.stdout
-    assert "error [loss] loss 'nothing' (plugin 'squashed') is 0 whatever is predicted" in done.stdout
+    assert done.stdout.splitlines()[0] == "model squashed: FAILED"
+    squashed = "FAILED  logits       model 'squashed' (plugin 'squashed') returns numbers that never fall below 0"
+    assert squashed in done.stdout
+    assert "FAILED  truth        loss 'nothing' (plugin 'squashed') is 0 whatever is predicted" in done.stdout
     found = json.loads(deeploc("check", "squashed.py", "--json").stdout)
-    assert [(one["name"], [each["check"] for each in one["findings"]]) for one in found] == [
-        ("model squashed", ["logits"]),
-        ("loss nothing", ["loss"]),
-    ]
+    failed = [[each["check"] for each in one["checks"] if each["level"] == "error"] for one in found]
+    assert ([one["name"] for one in found], failed, [one["ok"] for one in found]) == (
+        ["model squashed", "loss nothing"],
+        [["logits"], ["truth"]],
+        [False, False],
+    )
 
 
 @pytest.mark.slow
@@ -48,18 +53,15 @@ def test_the_same_mistakes_are_refused_before_any_training(deeploc, tmp_path):
     (tmp_path / "squashed.py").write_text(SIGMOID)
     for flags in (["--model", "squashed"], ["--loss", "nothing"]):
         done = deeploc("run", "--plugin", "squashed.py", *flags)
-        assert (done.returncode, "Traceback" in done.stderr, list(tmp_path.glob("runs/*/*/*/*/epochs.csv"))) == (
-            2,
-            False,
-            [],
-        )
+        trained = list(tmp_path.glob("runs/*/*/*/*/epochs.csv"))
+        assert (done.returncode, "Traceback" in done.stderr, trained) == (2, False, [])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["photos", "dice", "all-manipulated"])
 def test_a_suite_a_loss_and_a_detector_are_checked_by_name(deeploc, name):
     done = deeploc("check", name)
-    assert (done.returncode, done.stdout.split()[0], done.stdout.split()[-1]) == (0, "ok", name), done.stderr
+    assert (done.returncode, done.stdout.split()[1:3]) == (0, [f"{name}:", "ok"]), done.stderr
 
 
 def test_a_name_of_nobody_is_answered_with_those_there_are(deeploc):

@@ -1,4 +1,4 @@
-"""Something found wrong, in data, a submission or a plugin: an error stops what was asked for, a warning is read."""
+"""Something found in data, a submission or a plugin: an error stops what was asked for, a warning or note is read."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -27,12 +27,15 @@ DATA_WARNINGS = {
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong: the check that found it, what it is, and where (empty where the message says it)."""
+    """One thing that was found: the check that found it, what it is, and where (empty where the message says it).
+
+    A warning may be meant so; a note states a fact.
+    """
 
     check: str
     message: str
     where: str = ""
-    level: Literal["error", "warning"] = "error"
+    level: Literal["error", "warning", "note"] = "error"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message

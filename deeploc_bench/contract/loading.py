@@ -40,8 +40,8 @@ class _Candidate:
         return f"{self.request or self.name}{came}"
 
 
-def load_plugins(requests: Sequence[str] = ()) -> Registry:
-    """Load installed plugins, then the requested ones: `MODULE`, `FILE.py`, or `no:NAME` to switch one off.
+def load_plugins(requests: Sequence[str] = (), *, installed: bool = True) -> Registry:
+    """Load installed plugins (or none), then the requested: `MODULE`, `FILE.py`, or `no:NAME` to switch one off.
 
     A broken plugin becomes a finding of the registry; a broken plugin that was requested raises PluginError.
     Raises UsageError for a request that names nothing.
@@ -52,7 +52,7 @@ def load_plugins(requests: Sequence[str] = ()) -> Registry:
     specs: list[Owned[Any]] = []
     findings: list[Finding] = []
     contested: dict[str, Finding] = {}
-    for candidate in _candidates(requests):
+    for candidate in _candidates(requests, installed):
         try:
             plugin, new = _loaded(manager, candidate, specs)
         except (Exception, SystemExit) as error:  # a plugin that exits at import is a broken plugin
@@ -76,14 +76,14 @@ def load_plugins(requests: Sequence[str] = ()) -> Registry:
     )
 
 
-def _candidates(requests: Sequence[str]) -> list[_Candidate]:
-    points = {(point.name, point.value): point for point in importlib.metadata.entry_points(group=GROUP)}
-    installed = [point for _, point in sorted(points.items())]
+def _candidates(requests: Sequence[str], installed: bool) -> list[_Candidate]:
+    found = importlib.metadata.entry_points(group=GROUP) if installed else ()
+    points = [point for _, point in sorted({(point.name, point.value): point for point in found}.items())]
     switched_off = {request[3:] for request in requests if request.startswith("no:")}
-    missing = switched_off - {point.name for point in installed}
+    missing = switched_off - {point.name for point in points}
     if missing:
-        raise UsageError(unknown("plugin", min(missing), (point.name for point in installed)))
-    kept = [point for point in installed if point.name not in switched_off]
+        raise UsageError(unknown("plugin", min(missing), (point.name for point in points)))
+    kept = [point for point in points if point.name not in switched_off]
     wanted = dict.fromkeys(request for request in requests if not request.startswith("no:"))
     return [
         *(_Candidate(name=point.name, load=point.load, distribution=point.dist) for point in kept),

@@ -24,18 +24,26 @@ def source_hash(owned: Owned[Any]) -> str:
 
     A lone file has no name, so that it may be moved; its helpers have theirs.
     """
-    module = owned.plugin.module
     state = hashlib.sha256()
-    for name, path in sorted(reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution).items()):
+    for name, path in sorted(code_files(owned).items()):
         state.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return state.hexdigest()[:16]
 
 
+def code_files(owned: Owned[Any]) -> Mapping[str, Path]:
+    """Return the files that a spec's plugin reaches, by dotted name."""
+    module = owned.plugin.module
+    return reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution)
+
+
+def imported_names(owned: Owned[Any]) -> set[str]:
+    """Return every dotted name that a spec's plugin imports, from anywhere."""
+    return {imported for name, file in code_files(owned).items() for imported in _imports(file, name)}
+
+
 def imported_distributions(owned: Owned[Any]) -> set[str]:
     """Return the installed distributions whose modules a spec's plugin imports, its own among them."""
-    module = owned.plugin.module
-    files = reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution)
-    names = {imported.partition(".")[0] for name, file in files.items() for imported in _imports(file, name)}
+    names = {name.partition(".")[0] for name in imported_names(owned)}
     return {owner for name in names for owner in _owners().get(name, ())}
 
 

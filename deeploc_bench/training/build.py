@@ -19,7 +19,7 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
 
     Raises PluginError, or WeightsError where the weights cannot be had.
     """
-    where = f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
+    where = model.title
     try:
         from_scratch = model.spec.pretraining == "none"
         built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
@@ -54,7 +54,7 @@ def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size
     if not isinstance(logits, Tensor) or logits.shape != expected:
         got = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise PluginError(
-            f"model {model.spec.name!r} returned {got} for images {tuple(images.shape)}; expected {expected}. "
+            f"{model.title} returned {got} for images {tuple(images.shape)}; expected {expected}. "
             "Upsample inside the model."
         )
     return logits.float()

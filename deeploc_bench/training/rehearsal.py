@@ -1,29 +1,25 @@
-"""Tries a model and a loss for seconds, before anything is trained for hours: what would fail late, or pass unseen.
+"""Tries a model and a loss for seconds, before anything is trained for hours: what would fail late, or pass unseen."""
 
-Each probe yields what is wrong as findings that say what to change. All of them run on the CPU, on a few small images.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.contract.registry import Owned
-from deeploc_bench.contract.specs import Model
-from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.plan import Training
-from deeploc_bench.training.build import build_loss, build_model, logits_of
+from deeploc_bench.training.device import resolve_precision
+from deeploc_bench.training.loss_checks import LOSS_CHECKS
+from deeploc_bench.training.trial import Check, Findings, LossTrial, ModelTrial, finding, listed, made, noise
 
-SIDE = 64
-"""The height and width of most images that are tried, in pixels."""
 TOLERANCE = 1e-3
 """How far logits of one image may lie apart, in parts of the largest: another batch size is computed otherwise."""
 PUSHES = 20
 """Steps of descent that would bring any logit below 0 that may be."""
-Size = tuple[int, int]
-Findings = Iterator[Finding]
 
 
 def rehearse(training: Training) -> None:
@@ -33,194 +29,247 @@ def rehearse(training: Training) -> None:
     """
     recipe = training.recipe
     sizes = sorted({tuple(shape) for pack, _ in training.valid.packs for shape in pack.shapes.tolist()})
-    about = (training.model, recipe.weights, recipe.input_size)
-    findings = model_findings(*about, sizes[:1], side=recipe.size, is_trained=bool(training.loss))
+    trial = ModelTrial(
+        model=training.model,
+        weights=recipe.weights,
+        input_size=recipe.input_size,
+        sizes=sizes[:1],
+        side=recipe.size,
+        precision=resolve_precision(recipe.precision, torch.device("cpu")),
+        loss=training.loss,
+    )
+    findings = errors_of(made(LOGIT_CHECKS, trial))
     if training.loss and not findings:
-        findings = [*loss_findings(training.loss), *gradient_findings(*about, training.loss, side=recipe.size)]
-    # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
-    errors = [str(finding) for finding in findings if finding.is_error and finding.check != "loss-finite"]
-    if errors:
-        raise PluginError("\n  ".join(errors))
+        for _, owned in training.loss.terms:
+            # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
+            findings += [one for one in errors_of(made(LOSS_CHECKS, LossTrial(loss=owned))) if one.check != "finite"]
+        findings = findings or errors_of(made(STEP_CHECKS, Step(trial)))
+    if findings:
+        raise PluginError("\n  ".join(map(str, findings)))
 
 
-def model_findings(
-    model: Owned[Model],
-    weights: str,
-    input_size: int | None,
-    sizes: Sequence[Size],
-    *,
-    side: int = SIDE,
-    is_trained: bool = True,
-) -> list[Finding]:
-    """Return what is wrong with the logits of a model as it is built, in eval mode, at a side and some other sizes.
-
-    Raises PluginError or WeightsError where it cannot be built, or returns no logits at all.
-    """
-    where = model.title
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = build_model(model, weights)
-
-        def forward(images: Tensor) -> Tensor:
-            try:
-                return logits_of(module, images, model, input_size)
-            except DeeplocError:
-                raise
-            except (Exception, SystemExit) as error:
-                raise PluginError(
-                    f"{where} cannot localize images {tuple(images.shape)}: {reason_of(error)}"
-                ) from error
-
-        found = list(_state_findings(where, module))
-        module.eval()
-        with torch.no_grad():
-            for size in sizes:
-                forward(torch.rand(2, 3, *size))
-            found += _logit_findings(where, forward, torch.rand(2, 3, side, side))
-        return found + (
-            list(_probability_findings(where, module, forward, torch.rand(2, 3, side, side))) if is_trained else []
-        )
+def errors_of(results: Iterable[tuple[object, list[Finding]]]) -> list[Finding]:
+    """Return the errors that checks found."""
+    return [finding for _, found in results for finding in found if finding.is_error]
 
 
-def loss_findings(expression: LossExpression) -> Findings:
-    """Yield what is wrong with each loss by itself: no scalar, no finite number, always 0, or the wrong way round."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        masks = (torch.rand(2, 1, SIDE, SIDE) > 0.7).float()
-        for _, owned in expression.terms:
-            where = owned.title
-            try:
-                loss = owned.spec.build()
-                noise, right, wrong = (loss(logits, masks) for logits in (torch.randn_like(masks), *_answers(masks)))
-            except (Exception, SystemExit) as error:
-                yield Finding(check="loss", message=f"{where} cannot be computed: {reason_of(error)}")
-                continue
-            yield from _value_findings(where, noise, right, wrong)
-
-
-def gradient_findings(
-    model: Owned[Model], weights: str, input_size: int | None, expression: LossExpression, *, side: int = SIDE
-) -> list[Finding]:
-    """Return what is wrong with the gradients of one step of two images, and with the weights before and after it."""
-    where, text = model.title, f"loss {expression.text!r}"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = build_model(model, weights).train()
-        trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-        if not trained:
-            return [Finding(check="frozen", message=f"{where} has no parameter that can be trained; unfreeze some")]
-        before = {name: value.shape for name, value in module.state_dict().items()}
-        try:
-            logits = logits_of(module, torch.rand(2, 3, side, side), model, input_size)
-            value = build_loss(expression)(logits, (torch.rand(logits.shape) > 0.5).float())
-            if not value.requires_grad:
-                message = f"{text} of {where} has no gradient: nothing can be trained. Detach nothing in model or loss."
-                return [Finding(check="gradient", message=message)]
-            value.backward()  # type: ignore[no-untyped-call]
-        except DeeplocError:
-            raise
-        except (Exception, SystemExit) as error:
-            return [
-                Finding(check="step", message=f"{where} cannot take a step of training with {text}: {reason_of(error)}")
-            ]
-        return [*_idle_findings(where, trained), *_growth_findings(where, before, module)]
-
-
-def _state_findings(where: str, module: nn.Module) -> Findings:
-    lazy = [name for name, value in module.named_parameters() if isinstance(value, nn.UninitializedParameter)]
+def state(trial: ModelTrial) -> Findings:
+    """Find parameters and buffers that cannot be trained, or not be stored."""
+    lazy = [name for name, value in trial.module.named_parameters() if isinstance(value, nn.UninitializedParameter)]
     if lazy:
-        message = (
-            f"{where} has lazy parameters ({_listed(lazy)}): give their layers all sizes, or run the model in build"
-        )
-        yield Finding(check="lazy", message=message)
+        cure = "give their layers all sizes, or run the model in build"
+        yield finding("state", f"{trial.title} has lazy parameters ({listed(lazy)}): {cure}")
         return
-    extra = [name for name, value in module.state_dict().items() if not isinstance(value, Tensor)]
+    extra = [name for name, value in trial.module.state_dict().items() if not isinstance(value, Tensor)]
     if extra:
-        message = f"{where} has state that is no tensor ({_listed(extra)}), which cannot be stored; keep it in buffers"
-        yield Finding(check="state", message=message)
-    wide = [name for name, value in module.named_parameters() if value.dtype == torch.float64]
-    if wide:
-        yield Finding(check="dtype", message=f"{where} has float64 parameters ({_listed(wide)}); make them float32")
+        cure = "which cannot be stored; keep it in buffers"
+        yield finding("state", f"{trial.title} has state that is no tensor ({listed(extra)}), {cure}")
+    other = [name for name, value in trial.module.named_parameters() if value.dtype != torch.float32]
+    if other:
+        kinds = sorted({str(value.dtype).removeprefix("torch.") for value in trial.module.parameters()} - {"float32"})
+        yield finding(
+            "state", f"{trial.title} has {' and '.join(kinds)} parameters ({listed(other)}); make them float32"
+        )
 
 
-def _logit_findings(where: str, forward: Callable[[Tensor], Tensor], images: Tensor) -> Findings:
-    kept = images.clone()
-    logits = forward(images)
-    if not torch.equal(images, kept):
-        yield Finding(check="in-place", message=f"{where} changes its images in place; work on a copy")
-    for name, level in (("black", 0.0), ("white", 1.0)):
-        if not forward(torch.full_like(images, level)).isfinite().all():
-            message = f"{where} returns logits that are not finite on {name} images; divide by nothing that can be 0"
-            yield Finding(check="finite", message=message)
-    if not logits.isfinite().all():
-        yield Finding(check="finite", message=f"{where} returns logits that are not finite")
+def shape(trial: ModelTrial) -> Findings:
+    """Return nothing: logits of another shape than the images' raise."""
+    for size in ((trial.side, trial.side), *trial.sizes):
+        trial.tested(noise(*size))
+    yield from ()
+
+
+def dtype(trial: ModelTrial) -> Findings:
+    """Find what is computed in another precision than float32 where none is asked for."""
+    with _Dtypes() as seen:
+        trial.tested(trial.images)
+    if seen.strange:
+        kind, operation = next(iter(seen.strange.items()))
+        message = f"{trial.title} computes in {kind} (in {operation}), many times slower on a GPU, and refused by some"
+        if kind != "float64":
+            message = f"{trial.title} computes in {kind} (in {operation}) though none asked for it"
+        yield finding("dtype", f"{message}; keep to float32, and leave other precisions to --precision")
+
+
+def in_place(trial: ModelTrial) -> Findings:
+    """Find a model that writes into its images."""
+    images = trial.images.clone()
+    trial.tested(images)
+    if not torch.equal(images, trial.images):
+        yield finding("in-place", f"{trial.title} changes its images in place; work on a copy")
+
+
+def finite(trial: ModelTrial) -> Findings:
+    """Find logits that are not finite on noise, black or white images."""
+    if not trial.tested(trial.images).isfinite().all():
+        yield finding("finite", f"{trial.title} returns logits that are not finite")
         return
-    reach = TOLERANCE * max(1.0, float(logits.abs().max()))
-    if not torch.allclose(forward(kept.clone()), logits, rtol=0, atol=reach):
-        message = f"{where} returns other logits for the same images in eval mode; leave out what is random there"
-        yield Finding(check="random", message=message)
-    elif not torch.allclose(forward(kept[:1].clone()), logits[:1], rtol=0, atol=reach):
-        message = f"{where} returns other logits for an image beside another; nothing in it may look over the batch"
-        yield Finding(check="batch", message=message)
+    for name, level in (("black", 0.0), ("white", 1.0)):
+        if not trial.tested(torch.full_like(trial.images, level)).isfinite().all():
+            message = f"{trial.title} returns logits that are not finite on {name} images"
+            yield finding("finite", f"{message}; divide by nothing that can be 0")
 
 
-def _probability_findings(
-    where: str, module: nn.Module, forward: Callable[[Tensor], Tensor], images: Tensor
-) -> Findings:
+def same(trial: ModelTrial) -> Findings:
+    """Find logits in eval mode that differ at another call."""
+    one, other = (trial.tested(trial.images.clone()) for _ in range(2))
+    if not alike(one, other):
+        message = f"{trial.title} returns other logits for the same images in eval mode; leave out what is random there"
+        yield finding("same", message)
+
+
+def batch(trial: ModelTrial) -> Findings:
+    """Find logits in eval mode that depend on what else is in the batch."""
+    both = trial.tested(trial.images)
+    alone = [trial.tested(trial.images[i : i + 1].clone()) for i in range(2)]
+    turned = trial.tested(trial.images.flip(0)).flip(0)
+    if not alike(torch.cat(alone), both) or not alike(turned, both):
+        message = f"{trial.title} returns other logits for an image beside another"
+        yield finding("batch", f"{message}; nothing in it may look over the batch")
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Tell whether logits are the same but for the order in which they were summed."""
+    return torch.allclose(one, other, rtol=0, atol=TOLERANCE * max(1.0, float(one.abs().max())))
+
+
+def unbounded(trial: ModelTrial) -> Findings:
     """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0."""
+    logits = trial.tested(trial.images)
+    if logits.min() < 0 or logits.max() > 1 or not trial.loss:
+        return
+    module = trial.build().eval()
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    logits = forward(images)
-    if logits.min() < 0 or logits.max() > 1 or not parameters or not logits.requires_grad:
+    if not parameters or not trial.logits(trial.images, module).requires_grad:
         return
     optimizer = torch.optim.Adam(parameters, lr=0.1)
     for _ in range(PUSHES):
         optimizer.zero_grad()
-        forward(images).mean().backward()  # type: ignore[no-untyped-call]
+        trial.logits(trial.images, module).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    with torch.no_grad():
-        if forward(images).min() >= 0:
-            message = (
-                f"{where} returns numbers that never fall below 0, as probabilities; return logits, without sigmoid"
-            )
-            yield Finding(check="logits", message=message)
+    if trial.tested(trial.images, module).min() >= 0:
+        message = f"{trial.title} returns numbers that never fall below 0, as probabilities"
+        yield finding("logits", f"{message}; return logits, without sigmoid")
 
 
-def _value_findings(where: str, noise: Tensor, right: Tensor, wrong: Tensor) -> Findings:
-    if noise.ndim != 0:
-        message = f"{where} returned shape {tuple(noise.shape)}; expected a scalar. Return loss.mean()."
-        yield Finding(check="loss", message=message)
-    elif not (noise.isfinite() and right.isfinite() and wrong.isfinite()):
-        yield Finding(check="loss-finite", message=f"{where} is not finite for random logits, or those of -8 and 8")
-    elif noise == right == wrong:
-        yield Finding(check="loss", message=f"{where} is {float(noise) + 0.0:g} whatever is predicted")
-    elif right >= wrong:
-        message = f"{where} is lower for the opposite of the mask than for the mask; a loss falls as logits get right"
-        yield Finding(check="loss", message=message)
+LOGIT_CHECKS = (
+    Check(name="state", does="parameters and buffers are float32 tensors of known sizes", probe=state, gate=True),
+    Check(name="shape", does="logits of the size of the images, odd ones too", probe=shape, gate=True),
+    Check(name="finite", does="finite on noise, on black and on white images", probe=finite, gate=True),
+    Check(name="dtype", does="computes in float32", probe=dtype),
+    Check(name="in-place", does="leaves its images as they are", probe=in_place, gate=True),
+    Check(name="same", does="the same logits at a second call in eval mode", probe=same, gate=True),
+    Check(name="batch", does="the same logits alone and in a batch in eval mode", probe=batch),
+    Check(name="logits", does="logits, not probabilities", probe=unbounded),
+)
+"""What the logits of a model must hold as it is built, in eval mode."""
 
 
-def _answers(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits that are right everywhere, and such as are wrong everywhere, both (N, 1, H, W)."""
-    return 16 * masks - 8, 8 - 16 * masks
+class Step:
+    """One step of training of two images; what it leaves behind is looked at."""
+
+    def __init__(self, trial: ModelTrial) -> None:
+        self.trial = trial
+        self.title, self.text = trial.title, f"loss {trial.loss.text!r}" if trial.loss else ""
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The model in training mode; the step is taken in it."""
+        return self.trial.build().train()
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are trained, by name."""
+        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
 
 
-def _idle_findings(where: str, trained: dict[str, nn.Parameter]) -> Findings:
-    idle = [name for name, parameter in trained.items() if parameter.grad is None]
-    share = sum(trained[name].numel() for name in idle) / sum(parameter.numel() for parameter in trained.values())
-    if idle:
-        message = f"{where}: {len(idle)} of {len(trained)} parameters get no gradient ({_listed(idle)})"
-        cure = "detach nothing between them and the logits, or freeze them by requires_grad_(False)"
-        yield Finding(check="idle", message=f"{message}; {cure}", level="error" if share > 0.5 else "warning")
+def frozen(step: Step) -> Findings:
+    """Find a model of which nothing can be trained."""
+    if not step.parameters:
+        yield finding("frozen", f"{step.title} has no parameter that can be trained; unfreeze some")
 
 
-def _growth_findings(where: str, before: dict[str, torch.Size], module: nn.Module) -> Findings:
-    after = {name: value.shape for name, value in module.state_dict().items()}
+def backward(step: Step) -> Findings:
+    """Find what raises in a step, or has no gradient at all, or other tensors after it than before."""
+    side = step.trial.side
+    images, masks = noise(side, side), (torch.rand(2, 1, side, side) > 0.5).float()
+    before = {name: value.shape for name, value in step.module.state_dict().items()}
+    try:
+        value = step.trial.loss_of(step.module, images, masks)
+        if not value.requires_grad:
+            message = f"{step.text} of {step.title} has no gradient: nothing can be trained"
+            yield finding("step", f"{message}. Detach nothing in model or loss.")
+            return
+        value.backward()  # type: ignore[no-untyped-call]
+    except DeeplocError:
+        raise
+    except (Exception, SystemExit) as error:
+        precision = "" if step.trial.precision == "fp32" else f" in {step.trial.precision}"
+        message = f"{step.title} cannot take a step of training{precision} with {step.text}: {reason_of(error)}"
+        yield finding("step", message)
+        return
+    after = {name: value.shape for name, value in step.module.state_dict().items()}
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
-        message = (
-            f"{where} has other tensors after a step than before ({_listed(changed)}), so that no stored weights fit"
-        )
-        yield Finding(check="state", message=f"{message}; make all buffers in build, at their final shape")
+        message = f"{step.title} has other tensors after a step than before ({listed(changed)})"
+        cure = "so that no stored weights fit; make all buffers in build, at their final shape"
+        yield finding("step", f"{message}, {cure}")
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def gradient(step: Step) -> Findings:
+    """Find trainable parameters that get no gradient."""
+    idle = [name for name, parameter in step.parameters.items() if parameter.grad is None]
+    share = sum(step.parameters[name].numel() for name in idle) / sum(one.numel() for one in step.parameters.values())
+    if idle:
+        message = f"{step.title}: {len(idle)} of {len(step.parameters)} parameters get no gradient ({listed(idle)})"
+        cure = "detach nothing between them and the logits, or freeze them by requires_grad_(False)"
+        yield finding("gradient", f"{message}; {cure}", "error" if share > 0.5 else "warning")
+    broken = [name for name, one in step.parameters.items() if one.grad is not None and not one.grad.isfinite().all()]
+    if broken:
+        message = f"{step.title} has gradients that are not finite ({listed(broken)})"
+        yield finding("gradient", f"{message}; see where it divides, roots or takes logarithms")
+
+
+def round_trip(step: Step) -> Findings:
+    """Find a model that, stored and loaded into another build, gives other logits: state outside its tensors."""
+    stored = save({name: value.detach().clone().contiguous() for name, value in step.module.state_dict().items()})
+    other = step.trial.build(seed=1)
+    try:
+        other.load_state_dict(load(stored))
+    except (Exception, SystemExit) as error:
+        message = f"{step.title} cannot load what it stored into another build: {reason_of(error)}"
+        yield finding("round-trip", f"{message}. Make the same tensors in every build.")
+        return
+    images = step.trial.images
+    if not alike(step.trial.tested(images, step.module.eval()), step.trial.tested(images, other.eval())):
+        message = f"{step.title} gives other logits when it is stored and loaded into another build"
+        yield finding("round-trip", f"{message}; what they depend on must be a parameter or a buffer")
+
+
+STEP_CHECKS = (
+    Check(name="frozen", does="something of it can be trained", probe=frozen, gate=True),
+    Check(name="step", does="one step of two images", probe=backward, gate=True),
+    Check(name="gradient", does="each trainable parameter gets a finite gradient", probe=gradient, gate=True),
+    Check(
+        name="round-trip",
+        does="the same logits after storing and loading into another build",
+        probe=round_trip,
+        gate=True,
+    ),
+)
+"""What one step of training must hold."""
+
+
+class _Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every float kind but float32 in what is computed, with the first operation that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.strange: dict[str, str] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float32:
+                self.strange.setdefault(str(value.dtype).removeprefix("torch."), str(func).partition(".")[2])
+        return out

@@ -1,0 +1,200 @@
+"""Checks what is named: a model, a loss or a suite of any plugin, or all those of one file or module."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
+from deeploc_bench.contract.findings import DATA_ERRORS, DATA_WARNINGS, Finding
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.registry import Owned, Plugin, Registry
+from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.data.suites import Progress, load_suite, silent
+from deeploc_bench.data.survey import survey
+from deeploc_bench.plan.job import DEFAULT_LOSS
+from deeploc_bench.plan.losses import parse_loss
+
+SIZES = ((33, 47), (96, 64), (128, 128))
+"""Heights and widths in pixels that every model is tried at beside 64 x 64: odd, not square, twice as large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one check: its name, what it does, and what it found."""
+
+    check: str
+    does: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_ok(self) -> bool:
+        """Tell whether there are no errors among its findings."""
+        return not any(finding.is_error for finding in self.findings)
+
+    @property
+    def level(self) -> str:
+        """Return `error`, `warning` or `ok`: the worst of its findings."""
+        levels = [finding.level for finding in self.findings]
+        return next((level for level in ("error", "warning") if level in levels), "ok")
+
+    @property
+    def lines(self) -> list[str]:
+        """Return a line for each finding, or one that says what was done where there are none."""
+        said = [("FAILED" if one.is_error else one.level, str(one)) for one in self.findings] or [("ok", self.does)]
+        return [f"{level:<8}{self.check:<13}{text}" for level, text in said]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A model, loss or suite, by kind and name, and what came of each check."""
+
+    name: str
+    results: tuple[Result, ...]
+
+    @property
+    def is_ok(self) -> bool:
+        """Tell whether no check failed."""
+        return all(result.is_ok for result in self.results)
+
+    @property
+    def text(self) -> str:
+        """Return a heading and a line for each check."""
+        lines = [line for result in self.results for line in result.lines]
+        return "\n  ".join([f"{self.name}: {'ok' if self.is_ok else 'FAILED'}", *lines])
+
+
+def check(
+    what: str | Spec,
+    *,
+    plugins: Sequence[str] = (),
+    data: str | None = None,
+    registry: Registry | None = None,
+    progress: Progress = silent,
+) -> Iterator[Checked]:
+    """Yield what came of the checks of a model, a loss or a suite, by name or spec, or of all in a plugin's file.
+
+    Raises UsageError where nothing is called so, PluginError where a plugin that was asked for is broken.
+    """
+    if not isinstance(what, str):
+        registry = registry or load_plugins(plugins)
+        if not any(what is owned.spec for owned in registry.datasets):
+            registry = with_specs(registry, [what])
+        what = what.suite if isinstance(what, GeneratorDataset) else what.name
+    registry = registry or load_plugins(plugins)
+    known = {*registry.models, *registry.losses, *(owned.spec.suite for owned in registry.datasets)}
+    is_plugin = what not in known and (what.endswith(".py") or "." in what or Path(what).exists())
+    if is_plugin and not what.endswith(".toml"):
+        registry = load_plugins((*plugins, what))
+        names = _names_of(_plugin(registry, what), registry)
+    else:
+        names = [what]
+    for name in names:
+        yield _checked(name, registry, data, progress)
+
+
+def with_specs(registry: Registry, specs: Iterable[Spec]) -> Registry:
+    """Return a registry that offers some specs beside what plugins do, as a plugin named `here`.
+
+    Their code is the module that builds them, such as a test. Raises PluginError where a name is taken.
+    """
+    owned: list[Owned[Any]] = [Owned(spec=spec, plugin=_here(spec)) for spec in specs]
+    models = {one.spec.name: one for one in owned if isinstance(one.spec, Model)}
+    losses = {one.spec.name: one for one in owned if isinstance(one.spec, Loss)}
+    taken = sorted((models.keys() & registry.models.keys()) | (losses.keys() & registry.losses.keys()))
+    if taken:
+        raise PluginError(f"{taken[0]!r} is the name of an installed plugin's model or loss; choose another")
+    return replace(
+        registry,
+        plugins=(*registry.plugins, *(one.plugin for one in owned)),
+        datasets=(*registry.datasets, *(one for one in owned if isinstance(one.spec, GeneratorDataset))),
+        models={**registry.models, **models},
+        losses={**registry.losses, **losses},
+    )
+
+
+def _here(spec: Spec) -> Plugin:
+    module = ModuleType("here")
+    built_in = sys.modules.get(getattr(spec.build, "__module__", ""))
+    module.__file__ = getattr(built_in, "__file__", None) or __file__  # a notebook has no file
+    return Plugin(name="here", distribution=None, version=None, module=module)
+
+
+def _plugin(registry: Registry, what: str) -> Plugin:
+    """Return the plugin of a file or a module that was loaded for it."""
+    for plugin in registry.plugins:
+        file = getattr(plugin.module, "__file__", None)
+        if plugin.module.__name__ == what or (file and Path(file) == Path(what).resolve()):
+            return plugin
+    raise UsageError(f"{what}: {unknown('plugin', what, [plugin.name for plugin in registry.plugins])}")
+
+
+def _names_of(plugin: Plugin, registry: Registry) -> list[str]:
+    offered = (registry.models.values(), registry.losses.values(), registry.datasets)
+    own = [owned.spec for specs in offered for owned in specs if owned.plugin == plugin]
+    if not own:
+        raise UsageError(f"plugin {plugin.name!r} offers no model, no loss and no generator dataset to check")
+    return list(dict.fromkeys(spec.name if isinstance(spec, Model | Loss) else spec.suite for spec in own))
+
+
+def _checked(name: str, registry: Registry, data: str | None, progress: Progress) -> Checked:
+    if name in registry.losses:
+        return Checked(name=f"loss {name}", results=tuple(_loss_results(registry.loss(name))))
+    if any(owned.spec.suite == name for owned in registry.datasets) or name.endswith(".toml"):
+        results = _suite_results(registry.suite(name), data, progress)
+        return Checked(name=f"suite {name}", results=tuple(results))
+    return Checked(name=f"model {name}", results=tuple(_model_results(registry.model(name), registry)))
+
+
+def _model_results(model: Owned[Model], registry: Registry) -> Iterator[Result]:
+    from deeploc_bench.conformance.models import MODEL_CHECKS, TRAINED_CHECKS
+    from deeploc_bench.conformance.surroundings import SURROUNDINGS
+    from deeploc_bench.training.rehearsal import Step
+    from deeploc_bench.training.trial import ModelTrial
+
+    is_trained = model.spec.trainable and not model.spec.fits_itself
+    trial = ModelTrial(
+        model=model,
+        input_size=model.spec.recipe.get("input_size"),
+        sizes=SIZES,
+        loss=parse_loss(DEFAULT_LOSS, registry) if is_trained else None,
+    )
+    results = list(_results((*MODEL_CHECKS, SURROUNDINGS), trial))
+    yield from results
+    if is_trained and all(result.is_ok for result in results):
+        yield from _results(TRAINED_CHECKS, Step(trial))
+
+
+def _loss_results(loss: Owned[Loss]) -> Iterator[Result]:
+    from deeploc_bench.training.loss_checks import LOSS_CHECKS
+    from deeploc_bench.training.trial import LossTrial
+
+    yield from _results(LOSS_CHECKS, LossTrial(loss=loss))
+
+
+def _suite_results(
+    datasets: Sequence[Owned[GeneratorDataset]], data: str | None, progress: Progress
+) -> Iterator[Result]:
+    try:
+        findings = survey(load_suite(datasets, data=data, progress=progress))
+    except DeeplocError as error:
+        findings = [Finding(check="dataset", message=str(error))]
+    for name, title in (DATA_ERRORS | DATA_WARNINGS).items():
+        yield Result(check=name, does=f"0 {title}", findings=tuple(one for one in findings if one.check == name))
+
+
+def _results(checks: Iterable[Any], subject: Any) -> Iterator[Result]:
+    """Make checks one by one; what raises is the last check's finding."""
+    from deeploc_bench.training.trial import made
+
+    for one in checks:
+        try:
+            for _, found in made([one], subject):
+                yield Result(check=one.name, does=one.does, findings=tuple(found))
+                if one.gate and any(finding.is_error for finding in found):
+                    return
+        except DeeplocError as error:
+            yield Result(check=one.name, does=one.does, findings=(Finding(check=one.name, message=str(error)),))
+            return
