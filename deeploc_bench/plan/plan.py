@@ -156,7 +156,7 @@ class _Trainings:
         self.about = untrained_facts(suite, "tested", next(iter(self.codes.values())))
 
     def _plugins(self) -> list[Owned[Any]]:
-        return [*self.request.models, *(owned for loss in self.request.losses for _, owned in loss.terms)]
+        return [*self.request.models, *(owned for loss in self.request.losses for owned in loss.losses)]
 
     def choices(self, model: Owned[Model]) -> list[Choice]:
         """Return the losses and seeds that a model is trained with; none and 0 for one that no recipe trains."""
@@ -192,21 +192,31 @@ class _Trainings:
     def _facts(self, model: Owned[Model], loss: LossExpression | None, recipe: Recipe) -> TrainingFacts:
         weights = None if recipe.weights in NO_FILE else self.weights(recipe.weights)
         recorded = replace(recipe, weights="file") if weights else recipe  # it counts by its hash, wherever it lies
+        code, spec = self.codes[claim(model.spec)], model.spec
         facts = replace(
             self.about,
-            model=self.codes[claim(model.spec)],
-            baseline=model.spec.baseline,
-            pretraining="none" if recipe.weights == "none" and model.spec.pretraining else model.spec.pretraining,
+            model=code,
+            baseline=spec.baseline,
+            pretraining="none" if recipe.weights == "none" and spec.pretraining else spec.pretraining,
             weights=weights,
         )
+        if spec.is_detector:
+            facts = replace(facts, **_declared(spec))
         if loss is None:
             kind = "fitted" if model.spec.trainable else "tested"
             return replace(facts, kind=kind, testing=testing_of(recorded))
-        terms = [(weight, asdict(self.codes[claim(owned.spec)])) for weight, owned in loss.terms]
         return replace(
             facts,
             kind="trained",
-            loss=tuple(Term(weight=weight, **code) for weight, code in terms),
+            loss=tuple(
+                Term(
+                    # what the model brings itself is the model's code
+                    **asdict(self.codes[claim(term.loss.spec)] if term.loss else code) | {"name": term.name},
+                    weight=term.weight,
+                    parameters=term.parameters,
+                )
+                for term in loss.terms
+            ),
             loss_expression=loss.text,
             recipe=recorded,
         )
@@ -214,6 +224,13 @@ class _Trainings:
     def _subset(self, generators: tuple[str, ...], split: Split, budget: str) -> Subset:
         packs = [self.suite.generators[name].splits[split] for name in generators]
         return matched(packs) if budget == "matched" and packs else all_samples(*packs)
+
+
+def _declared(detector: Model) -> dict[str, Any]:
+    """Return what a detector declares of what it has seen; without that, that it had no pretraining says nothing."""
+    if detector.trained_on is None:
+        return {"pretraining": None, "trained_on": None}
+    return {"pretraining": detector.pretraining, "trained_on": tuple(sorted({*detector.trained_on}))}
 
 
 def _file_hash(file: str) -> str:

@@ -14,7 +14,7 @@ from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.plan import Training
-from deeploc_bench.training.build import build_loss, build_model, logits_of
+from deeploc_bench.training.build import TrainingLoss, build_loss, build_model, logits_of
 
 SIDE = 64
 """The height and width of most images that are tried, in pixels."""
@@ -87,14 +87,19 @@ def loss_findings(expression: LossExpression) -> Findings:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         masks = (torch.rand(2, 1, SIDE, SIDE) > 0.7).float()
-        for _, owned in expression.terms:
-            where = owned.title
+        for term in expression.terms:
+            if term.loss is None:
+                continue  # the model's own is seen in a step of it
+            where = term.loss.title
             try:
-                loss = owned.spec.build()
+                loss = build_loss(term, torch.device("cpu"))
                 noise, right, wrong = (loss(logits, masks) for logits in (torch.randn_like(masks), *_answers(masks)))
             except (Exception, SystemExit) as error:
                 yield Finding(check="loss", message=f"{where} cannot be computed: {reason_of(error)}")
                 continue
+            if noise.requires_grad:  # logits and masks have no gradient
+                message = f"{where} has parameters to train; freeze them, or move them into the model (its loss 'own')"
+                yield Finding(check="loss", message=message)
             yield from _value_findings(where, noise, right, wrong)
 
 
@@ -111,12 +116,12 @@ def gradient_findings(
             return [Finding(check="frozen", message=f"{where} has no parameter that can be trained; unfreeze some")]
         before = {name: value.shape for name, value in module.state_dict().items()}
         try:
-            logits = logits_of(module, torch.rand(2, 3, side, side), model, input_size)
-            value = build_loss(expression)(logits, (torch.rand(logits.shape) > 0.5).float())
+            images, masks = torch.rand(2, 3, side, side), (torch.rand(2, 1, side, side) > 0.5).float()
+            value = TrainingLoss(module, model, expression, input_size)(images, masks)
             if not value.requires_grad:
                 message = f"{text} of {where} has no gradient: nothing can be trained. Detach nothing in model or loss."
                 return [Finding(check="gradient", message=message)]
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
         except DeeplocError:
             raise
         except (Exception, SystemExit) as error:
