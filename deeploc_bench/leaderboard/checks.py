@@ -16,10 +16,11 @@ import numpy as np
 
 from deeploc_bench.contract.errors import RecipeError, SubmissionError
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.contract.specs import AUTHENTIC, OWN
 from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
 from deeploc_bench.leaderboard.submission import Claims, Evidence, read_evidence, recipe_of
+from deeploc_bench.plan.losses import text_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.scoring.records import Records
@@ -154,6 +155,25 @@ def check_held_out(case: Case) -> Findings:
             yield Finding(check="held-out", message=message)
 
 
+def check_detector(case: Case) -> Findings:
+    """Check that only a detector declares what it was trained on elsewhere; here, that is the training's generators."""
+    evidence = case.evidence
+    if evidence.trained_on is not None and not evidence.is_detector:
+        message = "trained_on is declared, which is for a detector that is only tested; leave it null"
+        yield Finding(check="trained-on", message=message)
+
+
+def check_loss(case: Case) -> Findings:
+    """Check that the loss expression is that of its terms, and that the model's own loss is the model's code."""
+    evidence = case.evidence
+    expected = text_of([(term.weight, term.name, term.parameters) for term in evidence.loss])
+    if evidence.loss and evidence.loss_expression != expected:
+        message = f"loss_expression {evidence.loss_expression!r}; of its terms it is {expected!r:.300}"
+        yield Finding(check="loss", message=message)
+    if any(term.name == OWN and term.source != evidence.model.source for term in evidence.loss):
+        yield Finding(check="loss", message=f"the source of loss {OWN!r} is not the model's, which it is a part of")
+
+
 def check_suite(case: Case) -> Findings:
     """Check that fingerprint, generators, ids, sources and pixels are those of the suite's manifest."""
     evidence, manifest = case.evidence, case.manifest
@@ -231,7 +251,7 @@ def check_claims(case: Case, claims: Claims) -> Findings:
             yield Finding(check="claims", message=message)
 
 
-SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_suite)
+SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_detector, check_loss, check_suite)
 VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
 
 

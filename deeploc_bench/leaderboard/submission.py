@@ -35,8 +35,8 @@ Link = Annotated[
 Expression = Annotated[
     str,
     Meta(
-        pattern=r"\A[a-z0-9.*+_-]{1,200}\Z",
-        description="a loss or a weighted sum of losses such as 0.5*dice+0.5*focal, at most 200 characters",
+        pattern=r"\A[a-z0-9.*+_(),=-]{1,200}\Z",
+        description="a loss or a weighted sum such as 0.5*dice+0.5*focal(gamma=3), at most 200 characters",
     ),
 ]
 
@@ -117,8 +117,9 @@ class About(Strict, frozen=True, kw_only=True):
     """What was submitted, by whom, and how it was made.
 
     `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
-    only tested; where it is null, what has no loss is a baseline. `confirmed` is a reviewer's mark: how the authors of
-    the model have confirmed the row.
+    only tested; where it is null, what has no loss is a baseline. `trained_on` is what such a detector was trained on
+    elsewhere, the tested generators among it by name; null is not declared. `weights` is the hash of a weights file.
+    `confirmed` is a reviewer's mark: how the authors of the model have confirmed the row.
     """
 
     schema: int
@@ -140,6 +141,8 @@ class About(Strict, frozen=True, kw_only=True):
     division: Literal["closed", "open"]
     pretraining: Text | None
     pretraining_generators: tuple[Name, ...] = ()
+    trained_on: tuple[Name, ...] | None = None
+    weights: Hash | None = None
     seeds: tuple[Seed, ...]
     fingerprint: Hash
     speed: Speed | None = None
@@ -149,6 +152,16 @@ class About(Strict, frozen=True, kw_only=True):
     def is_baseline(self) -> bool:
         """Tell whether it is a baseline, which is shown beside every row and never ranked."""
         return not self.loss if self.baseline is None else self.baseline
+
+    @property
+    def is_detector(self) -> bool:
+        """Tell whether it was trained elsewhere and is only tested: it is shown, and not ranked."""
+        return not self.loss and not self.is_baseline
+
+    @property
+    def seen(self) -> list[str]:
+        """Return the tested generators that a detector was trained on."""
+        return sorted({*(self.trained_on or ())} & {*self.generators})
 
 
 class Evidence(About, frozen=True, kw_only=True):
