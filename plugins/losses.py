@@ -7,7 +7,7 @@ In brackets are the parameters that an expression may set, and what they are whe
 
 - jaccard(smooth=0): 1 - (tp + smooth) / (tp + fp + fn + smooth), batch-wise. Wang et al., Jaccard Metric Losses:
   Optimizing the Jaccard Index with Soft Labels, 2023, arXiv 2302.05666.
-- dice(smooth=0): 1 - (2 tp + smooth) / (2 tp + fp + fn + smooth), batch-wise. Wang et al., Dice Semimetric Losses:
+- dice(smooth=0): 1 - 2 (tp + smooth) / (2 (tp + smooth) + fp + fn), batch-wise. Wang et al., Dice Semimetric Losses:
   Optimizing the Dice Score with Soft Labels, 2023, arXiv 2303.16296; after Milletari et al., V-Net, 2016, arXiv
   1606.04797.
 - tversky(alpha=0.3,beta=0.7,gamma=1): (1 - tp / (tp + alpha fp + beta fn))^gamma, batch-wise. Salehi et al.,

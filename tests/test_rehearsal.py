@@ -9,7 +9,7 @@ from torch import nn
 from deeploc_bench.contract.errors import PluginError
 from deeploc_bench.contract.registry import Owned, Plugin
 from deeploc_bench.contract.specs import Loss, Model
-from deeploc_bench.plan.losses import LossExpression, parse_loss
+from deeploc_bench.plan.losses import LossExpression, WeightedLoss, parse_loss
 from deeploc_bench.training.rehearsal import gradient_findings, loss_findings, model_findings
 
 PLUGIN = Plugin(name="mine", distribution=None, version=None, module=None)
@@ -204,6 +204,7 @@ def sigmoid_error(logits, masks):
     return (torch.sigmoid(logits) - masks).square()
 
 
+LEARNED = nn.Parameter(torch.ones(1))
 LOSSES = {
     "a loss of each pixel": (sigmoid_error, "returned shape (2, 1, 64, 64); expected a scalar"),
     "a loss that is always 0": (lambda logits, masks: logits.sum() * 0, "is 0 whatever is predicted"),
@@ -213,16 +214,40 @@ LOSSES = {
         "is lower for the opposite of the mask",
     ),
     "a loss that is not finite": (lambda logits, masks: (logits - logits).sum().log() + masks.sum(), "is not finite"),
+    "a loss that learns": (
+        lambda logits, masks: sigmoid_error(logits * LEARNED, masks).mean(), "has parameters to train; freeze them"
+    ),
     "a loss that exits": (lambda logits, masks: exit_now(), "cannot be computed: SystemExit"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", LOSSES)
 def test_a_loss_that_cannot_train_is_told(what):
     function, words = LOSSES[what]
     loss = Owned(spec=Loss(name="mine", build=lambda: function), plugin=PLUGIN)
-    (found,) = loss_findings(LossExpression(text="mine", terms=((1.0, loss),)))
+    (found,) = loss_findings(LossExpression(text="mine", terms=(WeightedLoss(weight=1.0, loss=loss),)))
     assert words in str(found) and str(found).startswith("loss 'mine' (plugin 'mine') ")
+
+
+class WithOwn(Wrapped):
+    def training_loss(self, images, masks):
+        return self.value(self(images), masks)
+
+
+OWN = {
+    "none": (net, "has no loss of its own, which 'own' asks for; give its module a method training_loss"),
+    "one of each pixel": (lambda logits, masks: logits * masks, r"of shape \(2, 1, 64, 64\); expected a scalar"),
+    "a number": (lambda logits, masks: 0.5, "returned float; expected a scalar"),
+    "a whole number": (lambda logits, masks: masks.sum().long(), r"returned torch.int64 of shape \(\)"),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_a_loss_of_the_models_own_is_a_scalar(what, registry):
+    value, words = OWN[what]
+    build = net if value is net else lambda: WithOwn(lambda module, images: module.body(images), value=value)
+    with pytest.raises(PluginError, match=words):
+        gradient_findings(owned(build), "none", None, parse_loss("own", registry))
 
 
 def test_every_listed_loss_is_sound(registry):

@@ -25,7 +25,7 @@ def warn_of_itself(case: Case) -> Findings:
         yield Finding(check="baseline", message=message, level="warning")
         return
     if evidence.is_detector:
-        message = f"a detector, trained elsewhere on {declared(evidence.trained_on)}: it is shown, and not ranked"
+        message = f"a detector, trained elsewhere on {declared(evidence.model.trained_on)}: it is shown, and not ranked"
         yield Finding(check="detector", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"

@@ -144,8 +144,10 @@ def _untouched(case: Case) -> Findings:
 
 
 def check_held_out(case: Case) -> Findings:
-    """Check that no held-out generator was trained on, here or before."""
+    """Check that no held-out generator was trained on, here or before; a detector declares if it was."""
     evidence = case.evidence
+    if evidence.model.trained_on is not None and not evidence.is_detector:
+        yield Finding(check="held-out", message="trained_on is only for a detector that is only tested; leave it null")
     for name in sorted({*evidence.pretraining_generators} & {*evidence.generators}):
         yield Finding(check="held-out", message=f"{name} is held out, but the declared pretraining has seen it")
     for training in evidence.trainings:
@@ -153,14 +155,6 @@ def check_held_out(case: Case) -> Findings:
         if strange:
             message = f"{training.title}: {', '.join(strange):.200} are not among the standard generators"
             yield Finding(check="held-out", message=message)
-
-
-def check_detector(case: Case) -> Findings:
-    """Check that only a detector declares what it was trained on elsewhere; here, that is the training's generators."""
-    evidence = case.evidence
-    if evidence.trained_on is not None and not evidence.is_detector:
-        message = "trained_on is declared, which is for a detector that is only tested; leave it null"
-        yield Finding(check="trained-on", message=message)
 
 
 def check_loss(case: Case) -> Findings:
@@ -251,7 +245,7 @@ def check_claims(case: Case, claims: Claims) -> Findings:
             yield Finding(check="claims", message=message)
 
 
-SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_detector, check_loss, check_suite)
+SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_loss, check_suite)
 VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
 
 

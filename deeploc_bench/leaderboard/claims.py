@@ -132,7 +132,7 @@ def method_of(entry: Entry, protocol: str) -> Method:
         budget=about.budget if protocol == "loo" else "full",
         rows=entry.rows[protocol],
         standard=about.generators,
-        elsewhere=f"trained elsewhere: {declared(about.trained_on)}" if about.is_detector else "",
+        elsewhere=f"trained elsewhere: {declared(about.model.trained_on)}" if about.is_detector else "",
     )
 
 

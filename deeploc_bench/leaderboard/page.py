@@ -125,7 +125,7 @@ def command(entry: Entry) -> str:
         words += [f"--loss '{loss}'" if "(" in loss else f"--loss {loss}", f"--recipe {entry.recipe.name}"]
         words += [f"--set {key}={value}" for key, value in changes(entry.recipe).items()]
         words += [f"--seed {seed}" for seed in entry.about.seeds]
-    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+|--loss '[^']+'", word))
+    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+|--loss '[a-z0-9.*+_(),=-]+'", word))
 
 
 def _wrapped(text: str) -> str:
@@ -273,5 +273,5 @@ def _what(entry: Entry) -> str:
     if entry.about.is_baseline:
         return f"{name} (baseline)"
     if entry.about.is_detector:
-        return f"{name} (only tested; trained elsewhere: {declared(entry.about.trained_on)})"
+        return f"{name} (only tested; trained elsewhere: {declared(entry.about.model.trained_on)})"
     return f"{name} + {entry.about.loss_expression}"

@@ -126,7 +126,7 @@ def _reason(entry: Entry, has_alarms: bool) -> str:
 
 def _elsewhere(about: About) -> str:
     """Return the word for a detector: trained by nobody knows what, or by what it is tested on, or just elsewhere."""
-    if about.trained_on is None:
+    if about.model.trained_on is None:
         return "not declared"
     return "seen" if about.seen else "elsewhere"
 
@@ -179,7 +179,7 @@ def party(entry: Entry) -> str:
 def method(entry: Entry) -> tuple[object, ...]:
     """Return what two submissions of one method have in common, whatever version of its code."""
     about = entry.about
-    return (about.model.name, about.loss_expression, entry.recipe, about.budget, about.weights)
+    return (about.model.name, about.loss_expression, entry.recipe, about.budget, about.model.weights)
 
 
 def _agree(one: Entry, other: Entry) -> bool:

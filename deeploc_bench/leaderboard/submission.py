@@ -47,6 +47,17 @@ class Origin(Code, frozen=True, kw_only=True):
     source: Hash
 
 
+class ModelOrigin(Origin, frozen=True, kw_only=True, omit_defaults=True):
+    """The code of a model, and the hash of its weights file, where it was given one.
+
+    `trained_on` is what a detector that is only tested was trained on elsewhere, the tested generators among it by
+    name; null where that is not declared.
+    """
+
+    weights: Hash | None = None
+    trained_on: tuple[Name, ...] | None = None
+
+
 class LossTerm(Term, frozen=True, kw_only=True):
     """One weighted loss that was at hand."""
 
@@ -117,9 +128,8 @@ class About(Strict, frozen=True, kw_only=True):
     """What was submitted, by whom, and how it was made.
 
     `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
-    only tested; where it is null, what has no loss is a baseline. `trained_on` is what such a detector was trained on
-    elsewhere, the tested generators among it by name; null is not declared. `weights` is the hash of a weights file.
-    `confirmed` is a reviewer's mark: how the authors of the model have confirmed the row.
+    only tested; where it is null, what has no loss is a baseline. `confirmed` is a reviewer's mark: how the authors of
+    the model have confirmed the row.
     """
 
     schema: int
@@ -132,7 +142,7 @@ class About(Strict, frozen=True, kw_only=True):
     code: Link | None
     reproduces: Name | None = None
     confirmed: Text | None = None
-    model: Origin
+    model: ModelOrigin
     baseline: bool | None = None
     loss: tuple[LossTerm, ...]
     loss_expression: Expression
@@ -141,8 +151,6 @@ class About(Strict, frozen=True, kw_only=True):
     division: Literal["closed", "open"]
     pretraining: Text | None
     pretraining_generators: tuple[Name, ...] = ()
-    trained_on: tuple[Name, ...] | None = None
-    weights: Hash | None = None
     seeds: tuple[Seed, ...]
     fingerprint: Hash
     speed: Speed | None = None
@@ -161,7 +169,7 @@ class About(Strict, frozen=True, kw_only=True):
     @property
     def seen(self) -> list[str]:
         """Return the tested generators that a detector was trained on."""
-        return sorted({*(self.trained_on or ())} & {*self.generators})
+        return sorted({*(self.model.trained_on or ())} & {*self.generators})
 
 
 class Evidence(About, frozen=True, kw_only=True):

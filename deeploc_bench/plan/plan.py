@@ -151,7 +151,7 @@ class _Trainings:
         self.suite, self.request = suite, request
         self.codes = {claim(owned.spec): code_of(owned) for owned in self._plugins()}
         self.subset = cache(self._subset)
-        self.weights = cache(_file_hash)
+        self.weights = cache(file_hash)
         self.made: dict[Any, Training] = {}
         self.about = untrained_facts(suite, "tested", next(iter(self.codes.values())))
 
@@ -233,6 +233,7 @@ def _declared(detector: Model) -> dict[str, Any]:
     return {"pretraining": detector.pretraining, "trained_on": tuple(sorted({*detector.trained_on}))}
 
 
-def _file_hash(file: str) -> str:
+def file_hash(file: str) -> str:
+    """Return the hash (64 hex) of a file's content."""
     with Path(file).open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

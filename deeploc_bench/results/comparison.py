@@ -133,23 +133,17 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
             fields = (number(found.difference, "+"), bounds, _p(found.p), number(found.detectable))
         shown.append((train, test, line.one.iou, line.other.iou, *fields))
     headers = ("train on", "test on", *names, "difference", "95 % interval", "p", "could be told")
-    seeds = [
+    made = [
         f"{name}: {method.rows.seed_words}"
         for name, method in zip(names, (one, other), strict=True)
         if any(row.score and row.score.seeded for row in method.rows.pairs)
     ]
-    elsewhere = [
-        f"{name}: {method.elsewhere}" for name, method in zip(names, (one, other), strict=True) if method.elsewhere
-    ]
+    made += [f"{name}: {by.elsewhere}" for name, by in zip(names, (one, other), strict=True) if by.elsewhere]
     return Table(
         caption=title + ("" if knows_seeds else f"\n{SOURCES_ONLY}"),
         headers=headers,
         lines=tuple(shown),
-        notes=(
-            *seeds,
-            *elsewhere,
-            "could be told: the true difference that is found significant (p <= 0.05) in 80 % of cases",
-        ),
+        notes=(*made, "could be told: the true difference that is found significant (p <= 0.05) in 80 % of cases"),
     )
 
 
