@@ -22,7 +22,7 @@ from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.results.cells import planned_cells, read_cells
 from deeploc_bench.results.tables import score_tables
-from deeploc_bench.training.build import TrainingLoss
+from deeploc_bench.training.build import TrainingLoss, build_loss
 from deeploc_bench.training.engines import Workplace, run_local
 from deeploc_bench.training.fit import fit
 from deeploc_bench.training.rehearsal import gradient_findings, loss_findings, model_findings, rehearse
@@ -160,6 +160,12 @@ def test_parameters_are_part_of_what_identifies_a_training_and_a_default_written
 def test_a_loss_with_parameters_trains_as_it_was_asked_for(training, tmp_path):
     results = [fitted(training(loss), tmp_path / loss) for loss in ("soft-bce", "soft-bce(width=9)")]
     assert not torch.equal(results[0]["mask_head.weight"], results[1]["mask_head.weight"])
+
+
+def test_a_loss_moves_to_the_device_with_its_tensors(training):
+    (term,) = training("soft-bce(width=3)").loss.terms
+    kernel = build_loss(term, torch.device("meta")).kernel
+    assert (kernel.shape, kernel.device.type) == ((1, 1, 3, 3), "meta")
 
 
 def test_the_plugins_of_the_page_are_sound(training, plugins):

@@ -214,6 +214,7 @@ LOSSES = {
         "is lower for the opposite of the mask",
     ),
     "a loss that is not finite": (lambda logits, masks: (logits - logits).sum().log() + masks.sum(), "is not finite"),
+    "a loss that is no tensor": (lambda logits, masks: 0.5, "returned float; expected a scalar tensor"),
     "a loss that learns": (
         lambda logits, masks: sigmoid_error(logits * LEARNED, masks).mean(), "has parameters to train; freeze them"
     ),

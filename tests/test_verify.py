@@ -449,7 +449,7 @@ def test_baselines_and_tested_detectors_pass_and_are_not_warned_of_as_trivial(fo
 
 
 def test_a_detector_is_told_of_and_no_claim_of_it_is_compared_with_the_best_known(folder):
-    for trained_on, words in ((None, "on not declared"), (["lama"], "elsewhere on lama")):
+    for trained_on, words in ((None, "elsewhere (not declared)"), (["lama"], "elsewhere (lama)")):
         values = improved("entry", 0.9)
         values["model"] = {**values["model"], "trained_on": trained_on, "weights": "ab" * 32}
         (warning,) = checked(folder, untrained(values, baseline=False)).warnings

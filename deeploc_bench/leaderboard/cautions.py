@@ -25,7 +25,7 @@ def warn_of_itself(case: Case) -> Findings:
         yield Finding(check="baseline", message=message, level="warning")
         return
     if evidence.is_detector:
-        message = f"a detector, trained elsewhere on {declared(evidence.model.trained_on)}: it is shown, and not ranked"
+        message = f"a detector, trained elsewhere ({declared(evidence.model.trained_on)}): it is shown, and not ranked"
         yield Finding(check="detector", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
@@ -38,7 +38,8 @@ def warn_of_itself(case: Case) -> Findings:
             ("full", float(np.mean(predicted == found.pixels)), MOST_FULL),
         ):
             if pair in held_out and trivial > most:
-                message = f"{title}: predictions are {word} on {trivial:.0%} of the images"
+                where = f"test {pair.test_generator}" if evidence.is_detector else title
+                message = f"{where}: predictions are {word} on {trivial:.0%} of the images"
                 yield Finding(check="trivial", message=message, level="warning")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import asdict, replace
 
+from deeploc_bench.contract.errors import WeightsError
 from deeploc_bench.contract.registry import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
@@ -234,6 +235,9 @@ def _declared(detector: Model) -> dict[str, Any]:
 
 
 def file_hash(file: str) -> str:
-    """Return the hash (64 hex) of a file's content."""
-    with Path(file).open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    """Return the hash (64 hex) of a weights file's content; raises WeightsError where it cannot be read."""
+    try:
+        with Path(file).open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights file {file} cannot be read: {error.strerror}") from None

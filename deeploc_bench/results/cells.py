@@ -69,15 +69,17 @@ class Cell:
 
     @property
     def is_seen(self) -> bool | None:
-        """Tell whether a test generator that is not to be trained on is made by the method of one that was.
+        """Tell whether its test generator is made by the method of one that was trained on: it is not held out.
 
-        It is not held out then; nor is it known to be where a detector does not declare what it was trained on, None.
+        None where a detector does not declare what it was trained on. What is trained here by a protocol on standard
+        generators is told by the pair.
         """
         if self.trained is None:
             return None
         test = self.pair.test_generator
-        may_be_seen = test in self.facts.standard_generators and not self.facts.is_detector
-        return not may_be_seen and test in made_by(self.trained, [test], self.facts.methods)
+        if test in self.facts.standard_generators and not self.facts.is_detector:
+            return False
+        return bool(made_by(self.trained, [test], self.facts.methods))
 
 
 def read_cells(*runs: Path) -> list[Cell]:

@@ -97,6 +97,10 @@ def loss_findings(expression: LossExpression) -> Findings:
             except (Exception, SystemExit) as error:
                 yield Finding(check="loss", message=f"{where} cannot be computed: {reason_of(error)}")
                 continue
+            if not isinstance(noise, Tensor):
+                message = f"{where} returned {type(noise).__name__}; expected a scalar tensor, as loss.mean() is"
+                yield Finding(check="loss", message=message)
+                continue
             if noise.requires_grad:  # logits and masks have no gradient
                 message = f"{where} has parameters to train; freeze them, or move them into the model (its loss 'own')"
                 yield Finding(check="loss", message=message)
