@@ -293,7 +293,7 @@ def test_a_detector_that_is_only_tested_and_predictions_made_elsewhere_have_tabl
     tables = tables_of(seen)
     lines = tables["loo · made · detector · trained elsewhere: not declared · seed 0"]
     for test in NAMES:
-        assert ("w/o " + test, test, *row_of([every["detector"]], test, every["floor"])) in lines
+        assert ("not declared", test, *row_of([every["detector"]], test, every["floor"])) in lines
     closed = tables["score · made · closed · made elsewhere · seed 0"]
     assert closed[1][:5] == ("not declared", "a", "-", "-", "-")
     assert closed[2] == ("not declared", "b", *row_of([every["closed"]], "b", every["floor"]))

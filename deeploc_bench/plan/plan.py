@@ -17,7 +17,7 @@ from deeploc_bench.data.batches import Subset, all_samples
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
-from deeploc_bench.plan.losses import LossExpression
+from deeploc_bench.plan.losses import LossExpression, WeightedLoss
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
@@ -201,37 +201,29 @@ class _Trainings:
             pretraining="none" if recipe.weights == "none" and spec.pretraining else spec.pretraining,
             weights=weights,
         )
-        if spec.is_detector:
-            facts = replace(facts, **_declared(spec))
+        if spec.trained_on is not None:
+            facts = replace(facts, trained_on=tuple(sorted({*spec.trained_on})))
+        elif spec.is_detector:
+            facts = replace(facts, pretraining=None)  # "none" would say that it has seen nothing
         if loss is None:
             kind = "fitted" if model.spec.trainable else "tested"
             return replace(facts, kind=kind, testing=testing_of(recorded))
         return replace(
             facts,
             kind="trained",
-            loss=tuple(
-                Term(
-                    # what the model brings itself is the model's code
-                    **asdict(self.codes[claim(term.loss.spec)] if term.loss else code) | {"name": term.name},
-                    weight=term.weight,
-                    parameters=term.parameters,
-                )
-                for term in loss.terms
-            ),
+            loss=tuple(self._term(term, code) for term in loss.terms),
             loss_expression=loss.text,
             recipe=recorded,
         )
 
+    def _term(self, term: WeightedLoss, model: Code) -> Term:
+        """Return what is written down of a term; the code of what the model brings itself is the model's."""
+        code = replace(self.codes[claim(term.loss.spec)] if term.loss else model, name=term.name)
+        return Term(**asdict(code), weight=term.weight, parameters=term.parameters)
+
     def _subset(self, generators: tuple[str, ...], split: Split, budget: str) -> Subset:
         packs = [self.suite.generators[name].splits[split] for name in generators]
         return matched(packs) if budget == "matched" and packs else all_samples(*packs)
-
-
-def _declared(detector: Model) -> dict[str, Any]:
-    """Return what a detector declares of what it has seen; without that, that it had no pretraining says nothing."""
-    if detector.trained_on is None:
-        return {"pretraining": None, "trained_on": None}
-    return {"pretraining": detector.pretraining, "trained_on": tuple(sorted({*detector.trained_on}))}
 
 
 def file_hash(file: str) -> str:
