@@ -274,3 +274,12 @@ def test_the_models_own_loss_is_trained_by_two_processes(plugins, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "2 trained, 0 reused, 0 failed" in done.stdout
+
+
+def test_what_a_detector_has_seen_is_not_declared_by_saying_nothing(plugins, tmp_path):
+    silence = DETECTOR.replace('        trained_on=["ldm"],\n', "").replace('"imagenet"', '"none"')
+    (tmp_path / "detector.py").write_text(silence)
+    job = Job(suite="tiny", models=["detector"], recipe="quick")
+    plan = prepare(job, silent, load_plugins(plugins)).plan
+    (facts,) = (one.facts for one in plan.trainings.values() if one.facts.is_detector)
+    assert (facts.trained_on, facts.pretraining) == (None, None) and facts.weights
