@@ -48,6 +48,13 @@ class Unregistered(nn.Module):
         return self.body(images) + self.code[0]
 
 
+class WithOwn(Wrapped):
+    """A network with a loss of its own: `value` of its logits and the masks."""
+
+    def training_loss(self, images, masks):
+        return self.value(self(images), masks)
+
+
 class Memory(nn.Module):
     """A network that remembers the images before."""
 
@@ -263,6 +270,9 @@ MODELS = {
     "another bias in eval mode": (
         lambda: Wrapped(other_in_eval), "learns", "warning", "0.00 in eval mode, on the same images"
     ),
+    "an own loss of each pixel": (
+        lambda: WithOwn(lambda m, x: m.body(x), value=squared), "step", "error", "returned torch.float32 of shape"
+    ),
     "nothing learned": (
         lambda: Wrapped(lambda m, x: m.body(x) * 1e-12), "learns", "error", "learns nothing in 60 steps"
     ),
@@ -304,7 +314,11 @@ def of_the_first(logits, masks):
     return squared(logits[:1], masks[:1]).mean() + 0.1 * squared(logits, masks).mean()
 
 
+LEARNED = nn.Parameter(torch.ones(1))
 LOSSES = {
+    "a loss that learns": (
+        lambda: lambda logits, masks: squared(logits * LEARNED, masks).mean(), "scalar", "has parameters to train"
+    ),
     "a loss of each pixel": (lambda: squared, "scalar", "returned shape (2, 1, 64, 64); expected a scalar"),
     "a number": (lambda: lambda logits, masks: float(squared(logits, masks).mean()), "scalar", "return a tensor"),
     "a loss that is always 0": (lambda: lambda logits, masks: logits.sum() * 0, "truth", "is 0 whatever is predicted"),
@@ -316,8 +330,8 @@ LOSSES = {
         lambda: lambda logits, masks: (squared(logits, masks).mean() + logits.square().mean()), "truth", "for noise"
     ),
     "a loss that is not finite": (lambda: lambda logits, masks: (logits - logits).sum().log(), "finite", "random"),
-    "a logarithm of a sigmoid": (
-        lambda: lambda logits, masks: -((2 * masks - 1) * logits).sigmoid().log().mean(),
+    "an exponential that overflows": (
+        lambda: lambda logits, masks: ((1 + logits.exp()).log() - masks * logits).mean(),
         "finite",
         "logits of -100 and 100",
     ),

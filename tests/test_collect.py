@@ -197,9 +197,23 @@ def test_a_model_that_is_never_trained_stands_for_every_training(tmp_path, is_ba
     found = collect(tmp_path / "runs", wish(model="detector", loss=None), said())
     assert (found.loss, found.recipe, found.loss_expression, found.seeds) == ((), None, "untrained", (0,))
     assert (found.baseline, found.is_baseline, found.division) == (is_baseline, is_baseline, "open")
-    assert found.claims.gap == 0 and found.claims.cross is not None
+    # what a detector was trained on elsewhere is no generator of the suite's
+    assert (found.claims.gap, found.claims.cross is None) == ((0, False) if is_baseline else (None, True))
     assert found.claims.false_alarm_area == pytest.approx(0.1)
     assert save(found, tmp_path / "entry.json").about.is_baseline == is_baseline
+
+
+@pytest.mark.parametrize(
+    ("declared", "submitted"), [(None, None), ((), ()), (("method-x", "other"), ("a", "method-x", "other"))]
+)
+def test_a_detector_is_submitted_with_what_it_declares_and_the_generators_of_these_methods(
+    tmp_path, declared, submitted
+):
+    about = {"trained_on": declared, "methods": {"a": "method-x"}, "weights": "ab" * 32}
+    never_trained(tmp_path / "runs", model="detector", baseline=False, **about)
+    found = collect(tmp_path / "runs", wish(model="detector", loss=None), said())
+    assert (found.model.trained_on, found.model.weights, found.is_detector) == (submitted, "ab" * 32, True)
+    assert found.seen == (["a"] if declared else [])
 
 
 def test_a_fitted_baseline_is_submitted_with_the_trainings_that_it_has(tmp_path):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from broken_models import LOSSES, MODELS, SOUND, Wrapped, net
+from broken_models import LOSSES, MODELS, SOUND, WithOwn, Wrapped, net
 from torch import nn
 
 from deeploc_bench.conformance.checking import check, with_specs
 from deeploc_bench.contract.errors import PluginError
 from deeploc_bench.contract.registry import Owned, Plugin
 from deeploc_bench.contract.specs import Loss, Model
-from deeploc_bench.plan.losses import parse_loss
+from deeploc_bench.plan.losses import WeightedLoss, parse_loss
 from deeploc_bench.testing import assert_conforms, registry_of, tiny_suite
 from deeploc_bench.training.loss_checks import LOSS_CHECKS
 from deeploc_bench.training.rehearsal import LOGIT_CHECKS, STEP_CHECKS, Step, errors_of
@@ -51,7 +53,9 @@ RUN = {what: case for what, case in MODELS.items() if case[2] == "error" and cas
 @pytest.mark.parametrize("what", RUN)
 def test_a_run_finds_the_same_before_it_trains(what, registry):
     build, _, _, words = RUN[what]
-    trial = trial_of(build, registry, sizes=[(33, 47)])
+    trial = replace(
+        trial_of(build, registry, sizes=[(33, 47)]), loss=parse_loss("own" if "own" in what else "jaccard", registry)
+    )
     try:
         errors = errors_of(made(LOGIT_CHECKS, trial)) or errors_of(made(STEP_CHECKS, Step(trial)))
     except PluginError as error:
@@ -77,9 +81,28 @@ def test_a_mistake_in_a_loss_is_told_by_what_to_change(what, registry):
     assert words in checked.text and "loss 'mine' (plugin 'here')" in checked.text
 
 
+OWN = {
+    "none": (net, "has no loss of its own, which 'own' asks for; give its module a method training_loss"),
+    "one of each pixel": (lambda logits, masks: logits * masks, r"of shape \(2, 1, 64, 64\); expected a scalar"),
+    "a number": (lambda logits, masks: 0.5, "returned float; expected a scalar"),
+    "a whole number": (lambda logits, masks: masks.sum().long(), r"returned torch.int64 of shape \(\)"),
+}
+
+
+@pytest.mark.parametrize("what", OWN)
+def test_a_loss_of_the_models_own_is_a_scalar(what, registry):
+    value, words = OWN[what]
+    build = net if value is net else lambda: WithOwn(lambda module, images: module.body(images), value=value)
+    trial = replace(trial_of(build, registry), loss=parse_loss("own", registry))
+    with pytest.raises(PluginError, match=words):
+        list(made(STEP_CHECKS, Step(trial)))
+
+
 def test_every_listed_loss_is_sound(registry):
     for name, owned in registry.losses.items():
-        assert [found for _, found in made(LOSS_CHECKS, LossTrial(loss=owned)) if found] == [], name
+        assert [
+            found for _, found in made(LOSS_CHECKS, LossTrial(term=WeightedLoss(weight=1.0, loss=owned))) if found
+        ] == [], name
 
 
 def test_a_model_of_one_size_is_sound_at_that_size(registry):

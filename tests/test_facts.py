@@ -52,6 +52,7 @@ METHODS = {
     "loss's name": {"loss": (replace(TERM, name="dice"),)},
     "loss's weight": {"loss": (replace(TERM, weight=0.5),)},
     "another term": {"loss": (TERM, replace(TERM, name="dice"))},
+    "loss's parameter": {"loss": (replace(TERM, parameters={"gamma": 3.0}),)},
     "weights file": {"weights": hash_of("weights")},
     "arithmetic": {"arithmetic": ARITHMETIC + 1},
     "schema": {"schema": TRAINED.schema + 1},
@@ -74,6 +75,7 @@ NOTHING = {
     "names of the generators": {"train_generators": ("c", "b", "a")},
     "counts of samples": {"train_samples": (1,), "available_samples": (2,)},
     "declared pretraining": {"pretraining": "imagenet"},
+    "what a detector was trained on": {"trained_on": ("a",)},
     "baseline": {"baseline": True},
     "methods of the generators": {"methods": {"x": "a"}},
 }
@@ -164,7 +166,20 @@ def test_tables_name_a_model_with_its_loss_where_it_has_one(facts, what):
     assert facts.what == what
 
 
-@pytest.mark.parametrize("facts", [TRAINED, FITTED, TESTED, SCORED])
+def test_only_what_is_no_baseline_and_was_not_trained_here_is_a_detector():
+    floor = replace(TESTED, baseline=True)
+    assert [one.is_detector for one in (TRAINED, FITTED, TESTED, floor, SCORED)] == [False, False, True, False, False]
+
+
+def test_a_training_without_parameters_keeps_its_identity_and_its_file():
+    assert TRAINED.identity == "bf5e7bd6c525e01ee564f1d88c86961e45af9ec051252232cb45c509c73abe7b"
+    assert b"parameters" not in to_json(TRAINED)
+
+
+SET = identified(replace(TRAINED, loss=(replace(TERM, parameters={"gamma": 3.0, "width": 5}),)))
+
+
+@pytest.mark.parametrize("facts", [TRAINED, FITTED, TESTED, SCORED, SET])
 def test_facts_are_read_back_from_json(facts):
     assert parse_json(to_json(facts), TrainingFacts, "training", StoreError) == facts
 
@@ -200,7 +215,7 @@ COMPUTING = (
     "training/fit.py",
 )
 """The files that a training's records come out of."""
-HELD = (2, "daaa01b0f0a5c88d")
+HELD = (2, "b5594b0836bb86fe")
 """ARITHMETIC, and the digest of those files that it stands for."""
 
 

@@ -131,7 +131,33 @@ def test_logits_need_not_be_contiguous(name):
 
 def test_every_loss_names_its_definition_and_licence():
     assert all(loss.reference.startswith("https://") and loss.license for loss in LOSSES.values())
-    assert all(f"- {name}:" in losses.__doc__ for name in LOSSES)
+    for name, loss in LOSSES.items():
+        given = ",".join(f"{key}={value:g}" for key, value in loss.parameters.items() if value is not None)
+        assert f"- {name}({given}):" in losses.__doc__ or f"- {name}:" in losses.__doc__
+        assert all(f"`{key}`" in losses.__doc__ for key, value in loss.parameters.items() if value is None)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("jaccard", {"smooth": 1.0}, 1 - 2.25 / 3.75),
+        ("dice", {"smooth": 1.0}, 1 - 4.5 / 6),
+        ("tversky", {"alpha": 0.5, "beta": 0.5, "gamma": 2.0}, (1 - 1.25 / 2) ** 2),
+        ("focal", {"gamma": 1.0}, -(0.25 * math.log(0.75) + 0.5 * math.log(0.5)) / 2),
+        ("focal", {"gamma": 0.0, "alpha": 0.5}, -(math.log(0.75) + math.log(0.5)) / 4),
+        ("focal", {"gamma": 0.0, "alpha": 1.0}, -(math.log(0.75) + math.log(0.5)) / 4),
+        ("bce", {"pos_weight": 3.0}, -(math.log(0.75) + math.log(0.5)) * (3 + 1) / 4),
+    ],
+)
+def test_parameters_do_what_the_definition_says(name, parameters, expected):
+    assert set(parameters) <= set(LOSSES[name].parameters)
+    assert LOSSES[name].build(**parameters)(LOGITS, MASKS).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_declared_defaults_are_those_of_the_build(name):
+    loss = LOSSES[name]
+    assert torch.equal(loss.build(**loss.parameters)(LOGITS, MASKS), loss.build()(LOGITS, MASKS))
 
 
 def test_listing_the_losses_imports_neither_torch_nor_smp():

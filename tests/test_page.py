@@ -151,13 +151,21 @@ def test_a_matched_budget_is_shown_beside_its_method_and_not_ranked():
     }
 
 
-def test_only_baselines_are_called_so_and_a_tested_detector_is_ranked():
+def test_a_command_quotes_a_loss_with_brackets():
+    assert "--loss jaccard --recipe" in command(entry())
+    one = about(entry(), loss_expression="0.5*focal(gamma=3)+dice")
+    assert "--loss '0.5*focal(gamma=3)+dice' --recipe quick --seed 0" in command(one)
+
+
+def test_only_baselines_are_called_so_and_a_detector_has_a_word_in_place_of_a_rank():
     trivial = entry_of(untrained(submission("trivial", seed=1)))
     detector = entry_of(untrained(submission("detector", seed=2), baseline=False))
     page = html.unescape(page_of([trivial, detector]))
+    assert "detector (not declared)" in column(page, GENERATORS, "entry") and "*seen*, on some of them" in page
+    assert "*seen*" not in page_of([trivial])
     what = zip(column(page, ABOUT, "model + loss"), column(page, ABOUT, "division"), strict=True)
-    assert set(what) == {("net (baseline)", "-"), ("net (only tested)", "open")}
-    assert sorted(column(page, SUITE, "rank")) == ["1", "baseline"]
+    assert set(what) == {("net (baseline)", "-"), ("net (only tested; trained elsewhere: not declared)", "open")}
+    assert sorted(column(page, SUITE, "rank")) == ["baseline", "not declared"]
     assert column(page, SUITE, "seeds") == ["-", "-"]
     assert "- detector: `deeploc-bench run --suite synthetic" in page and "- trivial: `" not in page
 

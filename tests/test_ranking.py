@@ -47,22 +47,30 @@ def test_an_entry_of_one_seed_is_ranked_by_the_variance_between_the_seeds_of_oth
 def test_where_nobody_has_several_seeds_nothing_trained_is_ranked():
     entries = [better("best", 0.8, seed=1, seeds=(0,)), entry("one", seed=2, seeds=(0,))]
     detector = entry_of(untrained(submission("detector", seed=7), baseline=False))
-    assert places([*entries, detector]) == {"best": "one seed", "one": "one seed", "detector": "1"}
+    assert places([*entries, detector]) == {"best": "one seed", "one": "one seed", "detector": "not declared"}
 
 
-def test_a_matched_budget_and_a_baseline_are_not_ranked_but_a_tested_detector_is():
+@pytest.mark.parametrize(
+    ("trained_on", "place"),
+    [(None, "not declared"), ([], "elsewhere"), (["another"], "elsewhere"), (["another", "lama"], "seen")],
+)
+def test_a_detector_is_not_ranked_and_its_place_says_why(trained_on, place):
+    values = untrained(submission("detector", seed=7), baseline=False)
+    values["model"] = {**values["model"], "trained_on": trained_on}
+    assert places([entry("net", seed=5), entry_of(values)]) == {"net": "1", "detector": place}
+
+
+def test_a_matched_budget_and_a_baseline_are_not_ranked():
     entries = [
         entry("full", seed=5),
         entry_of(with_claims(submission("small", seed=4) | {"budget": "matched"})),
         entry_of(untrained(submission("trivial", seed=6))),
-        entry_of(untrained(submission("detector", seed=7), baseline=False)),
         entry_of(submission("prior", seed=8) | {"baseline": True}),
     ]
     assert places(entries) == {
         "full": "1",
         "small": "matched",
         "trivial": "baseline",
-        "detector": "1",
         "prior": "baseline",
     }
 

@@ -291,9 +291,9 @@ def test_the_numbers_of_a_same_generator_table_and_of_the_matrix_are_those_of_th
 def test_a_detector_that_is_only_tested_and_predictions_made_elsewhere_have_tables_like_any_model(runs, seen):
     every = {one.model: one for one in trainings_of(runs)}
     tables = tables_of(seen)
-    lines = tables["loo · made · detector · never trained · seed 0"]
+    lines = tables["loo · made · detector · trained elsewhere: not declared · seed 0"]
     for test in NAMES:
-        assert ("w/o " + test, test, *row_of([every["detector"]], test, every["floor"])) in lines
+        assert ("not declared", test, *row_of([every["detector"]], test, every["floor"])) in lines
     closed = tables["score · made · closed · made elsewhere · seed 0"]
     assert closed[1][:5] == ("not declared", "a", "-", "-", "-")
     assert closed[2] == ("not declared", "b", *row_of([every["closed"]], "b", every["floor"]))
@@ -405,7 +405,7 @@ def captions_by_heading(seen):
 
 
 def test_a_model_that_is_never_trained_shows_each_example_once(seen):
-    captions = captions_by_heading(seen)["loo · made · detector · never trained"]
+    captions = captions_by_heading(seen)["loo · made · detector · trained elsewhere: not declared"]
     assert len(captions) == len(set(captions)) == MOST and all(len(caption.split(" · ")) == 3 for caption in captions)
 
 
@@ -422,7 +422,7 @@ def test_figures_stand_where_there_is_something_to_draw(seen):
     figures = {heading: [c for c in own if " · " not in c] for heading, own in seen.below.items()}
     drawn = ["Validation IoU by epoch", "IoU of each test image"]
     assert figures["loo · made · net + jaccard · quick"] == figures["same · made · net + jaccard · quick"] == drawn
-    assert figures["loo · made · detector · never trained"] == drawn[1:]
+    assert figures["loo · made · detector · trained elsewhere: not declared"] == drawn[1:]
     assert figures["score · made · closed · made elsewhere"] == drawn[1:]
     assert figures["cross · made · net + jaccard · quick"] == []
 

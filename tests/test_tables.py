@@ -185,10 +185,36 @@ def test_seeds_tested_on_different_data_of_a_test_only_generator_are_not_one_row
 def test_a_detector_that_is_only_tested_has_a_table_of_its_own():
     detector = {"kind": "tested", "model": "detector"}
     own, trained = score_tables([*row(SECOND, **detector), *row(FIRST), *row(FLOOR, **UNTRAINED)])
-    assert title(own) == "loo · made · detector · never trained · seed 0"
-    assert held_out(own) == {"a": "0.400", "b": "0.400", "c": "0.600", "d": "1.000", "mean": "0.600"}
-    assert held_out(own, "floor")["mean"] == held_out(trained, "floor")["mean"] == "0.200"
+    assert title(own) == "loo · made · detector · trained elsewhere: not declared · seed 0"
+    ious = {("not declared", name): iou for name, iou in (("a", "0.400"), ("b", "0.400"), ("c", "0.600"))}
+    assert column(own, "IoU") == ious | {("not declared", "d"): "1.000", ("mean", ""): "0.600"}
+    assert column(own, "floor")["mean", ""] == held_out(trained, "floor")["mean"] == "0.200"
     assert "detector" not in trained.headers
+
+
+def test_what_a_detector_was_trained_on_is_seen_whatever_stands_beside_it():
+    facts = facts_of(kind="tested", trained_on=("b", "method-x"), methods={"x": "method-x"}, extra=("x",))
+    cells = row(FIRST, facts=facts) + [cell("x", [0.5] * 4, train=others(test), facts=facts) for test in "ab"]
+    (table,) = score_tables(cells)
+    assert [line[:2] for line in table.lines] == [
+        ("b+method-x", "a"),
+        ("b+method-x", "b (seen)"),
+        ("b+method-x", "c"),
+        ("b+method-x", "d"),
+        ("mean", ""),
+        ("b+method-x", "x (seen)"),
+    ]
+    found = {one["test_generator"]: (one["train_generators"], one["seen"]) for one in map(cell_json, cells)}
+    assert found["a"] == (["b", "method-x"], False) and found["b"][1] is found["x"][1] is True
+
+
+def test_a_detector_that_declares_nothing_claims_nothing():
+    facts = facts_of(kind="tested")
+    assert [cell_json(one)["seen"] for one in row(FIRST, facts=facts)] == [None] * 4
+    (matrix,) = score_tables(
+        [cell(b, [0.5], train=(a,), protocol="cross", facts=facts) for a in "abcd" for b in "abcd"]
+    )
+    assert matrix.lines == (("not declared", "0.500", "0.500", "0.500", "0.500"),)
 
 
 def test_predictions_made_elsewhere_on_unknown_generators_have_a_table_without_claims():

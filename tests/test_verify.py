@@ -327,6 +327,7 @@ def test_what_is_of_another_method_reproduces_nothing(tmp_path, change):
     folder = board(tmp_path / "board", [GOOD])
     again = {**copy.deepcopy(submission("again", seed=1)), "contact": "another party", "reproduces": "entry"}
     again |= {"recipe": again["recipe"] | {"lr": 0.5}} if "recipe" in change else change
+    again["loss"][0]["name"] = again["loss_expression"]
     found = [str(finding) for finding in checked(folder, again, "again").failures]
     assert found == ["reproduces 'entry', which is of another model, loss, recipe or budget"]
 
@@ -445,6 +446,44 @@ def test_baselines_and_tested_detectors_pass_and_are_not_warned_of_as_trivial(fo
     for changes in ({}, {"baseline": True}, {"baseline": False}):
         verdict = checked(folder, untrained(copy.deepcopy(GOOD), **changes))
         assert verdict.is_ok, verdict.findings
+
+
+def test_a_detector_is_told_of_and_no_claim_of_it_is_compared_with_the_best_known(folder):
+    for trained_on, words in ((None, "elsewhere (not declared)"), (["lama"], "elsewhere (lama)")):
+        values = improved("entry", 0.9)
+        values["model"] = {**values["model"], "trained_on": trained_on, "weights": "ab" * 32}
+        (warning,) = checked(folder, untrained(values, baseline=False)).warnings
+        assert warning.check == "detector" and words in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss_expression": "dice"}, "loss_expression 'dice'; of its terms it is 'jaccard'"),
+        ({"loss_expression": "jaccard(smooth=1)"}, "loss_expression 'jaccard(smooth=1)'; of its terms it is 'jaccard'"),
+        ({"loss": {"parameters": {"smooth": 1.0}}}, "'jaccard'; of its terms it is 'jaccard(smooth=1)'"),
+        ({"loss": {"weight": 0.5}}, "'jaccard'; of its terms it is '0.5*jaccard'"),
+        (
+            {"loss": {"name": "own", "source": "0" * 16}, "loss_expression": "own"},
+            "the source of loss 'own' is not the",
+        ),
+        ({"model": {"trained_on": ["lama"]}}, "trained_on is only for a detector that is only tested; leave it null"),
+    ],
+)
+def test_a_loss_expression_is_that_of_its_terms_and_only_a_detector_declares_more(folder, changes, message):
+    values = copy.deepcopy(GOOD)
+    values["loss"][0] |= changes.get("loss", {})
+    values["model"] = {**values["model"], **changes.get("model", {})}
+    values["loss_expression"] = changes.get("loss_expression", "jaccard")
+    (failure,) = checked(folder, values).failures
+    assert message in str(failure)
+
+
+def test_parameters_and_the_models_own_loss_pass(folder):
+    values = copy.deepcopy(GOOD)
+    own = {**values["model"], "name": "own", "weight": 1.0}
+    values["loss"] = [own, {**values["loss"][0], "weight": 0.5, "parameters": {"smooth": 1.0}}]
+    assert checked(folder, values | {"loss_expression": "own+0.5*jaccard(smooth=1)"}).is_ok
 
 
 def test_a_better_entry_than_the_best_known_is_flagged(folder):

@@ -33,7 +33,12 @@ def _models(registry: Registry) -> Entries:
 
 def _losses(registry: Registry) -> Entries:
     return [
-        {"name": name, "plugin": owned.plugin.name, "reference": owned.spec.reference}
+        {
+            "name": name,
+            "plugin": owned.plugin.name,
+            "parameters": dict(owned.spec.parameters),
+            "reference": owned.spec.reference,
+        }
         for name, owned in sorted(registry.losses.items())
     ]
 
@@ -91,9 +96,15 @@ def command(kind: str, plugins: tuple[str, ...], as_json: bool) -> None:
         raise UsageError(unknown("kind", kind, KINDS))
     registry = common.load(plugins)
     entries = KINDS[kind](registry)
-    shown = [{key: "" if value is None else str(value) for key, value in entry.items()} for entry in entries]
+    shown = [{key: _shown(value) for key, value in entry.items()} for entry in entries]
     parts = [tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)]
     for plugin in registry.finders(FINDERS[kind]) if kind in FINDERS else ():
         about = (plugin.module.__doc__ or "").partition("\n")[0]
         parts.append(f"Found by name too, by plugin {plugin.name}: {about}")
     common.show(entries, "\n\n".join(parts), as_json)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):  # parameters; one without a default is not set
+        return ", ".join(name if default is None else f"{name}={default:g}" for name, default in value.items())
+    return "" if value is None else str(value)

@@ -14,6 +14,8 @@ from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.folders import paired_samples, sample_id
 from deeploc_bench.data.packs import pack
 from deeploc_bench.plan import store
+from deeploc_bench.plan.plan import file_hash
+from deeploc_bench.plan.recipe import settled_weights
 
 
 @click.command("predict")
@@ -43,6 +45,10 @@ def command(
     owned = common.load(plugins).model(facts.model.name)
     if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
+    if owned.spec.weights and file_hash(settled_weights(owned.spec, "none")) != facts.weights:
+        raise UsageError(
+            f"{owned.spec.weights} has changed since {training} was tested by these weights; test it again"
+        )
     if not store.is_ready(folder, facts):
         raise UsageError(f"{training} is not finished; run its command again first")
     environment = store.read_environment(folder)

@@ -130,7 +130,7 @@ def _plan_text(prepared: Prepared, place: Workplace) -> str:
     for identity, training in prepared.plan.trainings.items():
         folder, epochs = place.runs / training.place, training.recipe.epochs
         if not training.facts.is_learned:
-            state = "never trained"
+            state = "trained elsewhere" if training.facts.is_detector else "never trained"
         elif store.is_trained(folder):
             state = training.facts.kind
         elif training.loss is None:

@@ -14,6 +14,7 @@ from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.verify import board_of, entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
+from deeploc_bench.plan.losses import slug
 from deeploc_bench.results.render import as_markdown
 
 NEXT = """next:
@@ -71,7 +72,7 @@ def command(
         )
         raise UsageError(f"submit needs {lacking}")
     model, _, loss = what.replace(" ", "").partition("+")
-    name = name or (Path(output).stem if output else what.replace("+", "-").replace("*", "x"))
+    name = name or (Path(output).stem if output else slug(what).replace("+", "-"))
     keys = ("suite", "recipe", "experiment", "budget", "seeds")
     selection = Selection(model=model, loss=loss or None, **{key: asked.pop(key) for key in keys})
     target = _target(

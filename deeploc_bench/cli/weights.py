@@ -18,6 +18,9 @@ def fetch(models: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     registry = common.load(plugins)
     for name in models:
         owned = registry.model(name)
+        if owned.spec.weights:
+            print(f"{name} declares its weights file, {owned.spec.weights}; there is nothing to fetch")
+            continue
         if owned.spec.pretraining == "none":
             print(f"{name} is trained from scratch; there is nothing to fetch")
             continue

@@ -2,20 +2,24 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import DATA_ERRORS, DATA_WARNINGS, Finding
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Owned, Plugin, Registry
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.contract.specs import OWN, GeneratorDataset, Loss, Model, Spec
 from deeploc_bench.data.suites import Progress, load_suite, silent
 from deeploc_bench.data.survey import survey
 from deeploc_bench.plan.job import DEFAULT_LOSS
-from deeploc_bench.plan.losses import parse_loss
+from deeploc_bench.plan.losses import WeightedLoss, parse_loss
+
+if TYPE_CHECKING:
+    from deeploc_bench.training.trial import ModelTrial
 
 SIZES = ((33, 47), (96, 64), (128, 128))
 """Heights and widths in pixels that every model is tried at beside 64 x 64: odd, not square, twice as large."""
@@ -43,7 +47,8 @@ class Result:
     @property
     def lines(self) -> list[str]:
         """Return a line for each finding, or one that says what was done where there are none."""
-        said = [("FAILED" if one.is_error else one.level, str(one)) for one in self.findings] or [("ok", self.does)]
+        said = [("FAILED" if one.is_error else str(one.level), str(one)) for one in self.findings]
+        said = said or [("ok", self.does)]
         return [f"{level:<8}{self.check:<13}{text}" for level, text in said]
 
 
@@ -155,23 +160,30 @@ def _model_results(model: Owned[Model], registry: Registry) -> Iterator[Result]:
     from deeploc_bench.training.trial import ModelTrial
 
     is_trained = model.spec.trainable and not model.spec.fits_itself
-    trial = ModelTrial(
-        model=model,
-        input_size=model.spec.recipe.get("input_size"),
-        sizes=SIZES,
-        loss=parse_loss(DEFAULT_LOSS, registry) if is_trained else None,
-    )
+    trial = ModelTrial(model=model, input_size=model.spec.recipe.get("input_size"), sizes=SIZES)
+    if is_trained:
+        trial = replace(trial, loss=parse_loss(_loss_for(trial), registry))
     results = list(_results((*MODEL_CHECKS, SURROUNDINGS), trial))
     yield from results
     if is_trained and all(result.is_ok for result in results):
         yield from _results(TRAINED_CHECKS, Step(trial))
 
 
+def _loss_for(trial: "ModelTrial") -> str:
+    """Return the loss that a model is tried with: its own, where it brings one."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), suppress(DeeplocError):  # the first check tells why it cannot be built
+        if hasattr(trial.module, "training_loss"):
+            return OWN
+    return DEFAULT_LOSS
+
+
 def _loss_results(loss: Owned[Loss]) -> Iterator[Result]:
     from deeploc_bench.training.loss_checks import LOSS_CHECKS
     from deeploc_bench.training.trial import LossTrial
 
-    yield from _results(LOSS_CHECKS, LossTrial(loss=loss))
+    yield from _results(LOSS_CHECKS, LossTrial(term=WeightedLoss(weight=1.0, loss=loss)))
 
 
 def _suite_results(

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def cuda(trial: ModelTrial) -> Findings:
 
 def bf16_step(step: Step) -> Findings:
     """Find what raises in a step in bf16."""
-    trial = ModelTrial(model=step.trial.model, loss=step.trial.loss, side=step.trial.side, precision="bf16")
+    trial = replace(step.trial, precision="bf16")
     yield from (Finding(check="step-bf16", message=one.message) for one in backward(Step(trial)))
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,11 +20,15 @@ Role: TypeAlias = Literal["standard", "test-only"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 NAME_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,95}\Z"
 ID_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z"
+PARAMETER_PATTERN = r"\A[a-z][a-z0-9_]{0,63}\Z"
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 96, the first a letter or digit"
 ID_RULE = "letters, digits, '.', '_' and '-', at most 200, the first a letter or digit"
+PARAMETER_RULE = "lower-case letters, digits and '_', at most 64, the first a letter"
 MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
 AUTHENTIC = "authentic"
 """The test-only generator dataset of a suite's untouched images, if the suite has one."""
+OWN = "own"
+"""What a loss expression calls the loss that a model brings itself, its module's `training_loss`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +98,19 @@ class Model:
 
     `reference` is an address or None. `pretraining` is `"none"` (from scratch: `build()`), a word for general images
     such as `"imagenet"` (then `build(weights)` gets `"default"`, the path of a safetensors file, or None), or None =
-    unknown. `recipe` overrides recipe keys out of batch_size, input_size, lr and optimizer. `trainable=False` is a
-    detector that is only tested. `baseline=True` is a model that tells how much can be had without looking for edits:
-    it stands beside every row, and is never ranked. A baseline that is trainable fits itself, without loss or recipe:
-    what its `build` returns has a method `fit(train, valid)`. Both are batches of (images, masks), in a fixed order,
-    which can be gone through again and again; images are float32 (N, 3, H, W) in [0, 1] of native size, masks float32
-    (N, 1, H, W), 1 = manipulated. What it learns must lie in parameters or buffers that `build` makes, of their shape.
+    unknown. `recipe` overrides recipe keys out of batch_size, input_size, lr and optimizer. Where its module has a
+    method `training_loss(images, masks)` that returns a scalar, a loss expression may name it, `own`; masks are float32
+    (N, 1, H, W), 1 = manipulated.
+
+    `trainable=False` is a detector that is only tested. Its `weights` are a file, an absolute path, that `build` gets;
+    the hash of the file is part of what identifies its tests. `trained_on` are the generators or methods that it was
+    trained on, () where these are of no suite, None = not declared: then nothing is held out for it.
+
+    `baseline=True` is a model that tells how much can be had without looking for edits: it stands beside every row, and
+    is never ranked. A baseline that is trainable fits itself, without loss or recipe: what its `build` returns has a
+    method `fit(train, valid)`. Both are batches of (images, masks), in a fixed order, which can be gone through again
+    and again; images are float32 (N, 3, H, W) in [0, 1] of native size, masks float32 (N, 1, H, W), 1 = manipulated.
+    What it learns must lie in parameters or buffers that `build` makes, of their shape.
     """
 
     name: str
@@ -109,6 +121,8 @@ class Model:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     trainable: bool = True
     baseline: bool = False
+    weights: Path | str | None = None
+    trained_on: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         _check_common(self, "model")
@@ -118,24 +132,44 @@ class Model:
             raise PluginError(
                 f"model {self.name!r} has recipe {self.recipe!r}; a model may set only {', '.join(MODEL_OVERRIDES)}"
             )
+        _check_detector(self)
 
     @property
     def fits_itself(self) -> bool:
         """Tell whether it is a baseline that its own method `fit` fits, without loss or recipe."""
         return self.baseline and self.trainable
 
+    @property
+    def is_detector(self) -> bool:
+        """Tell whether it was trained elsewhere and is only tested."""
+        return not self.baseline and not self.trainable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """A training loss: `build()` returns a callable from logits and float masks, both (N, 1, H, W), to a scalar."""
+    """A training loss: `build()` returns a callable from logits and float masks, both (N, 1, H, W), to a scalar.
+
+    `parameters` are the names and defaults of the numbers that a loss expression may set, `focal(gamma=3)`; then it is
+    `build(gamma=3.0, ...)`, with all of them. A default that is a whole number takes whole numbers only; None is no
+    number unless one is set. What is built may be an `nn.Module`; it is moved to the device, and trains nothing itself.
+    """
 
     name: str
-    build: Callable[[], Callable[..., Any]]
+    build: Callable[..., Callable[..., Any]]
     reference: str | None = None
     license: str | None = None
+    parameters: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_common(self, "loss")
+        if self.name == OWN:
+            raise PluginError(f"a loss is called {OWN!r}, which stands for a model's own training_loss; rename it")
+        if not isinstance(self.parameters, Mapping):
+            raise PluginError(
+                f"loss {self.name!r} has parameters {self.parameters!r:.120}; expected names and defaults"
+            )
+        for name, default in self.parameters.items():
+            _check_parameter(self.name, name, default)
 
 
 Spec: TypeAlias = GeneratorDataset | Model | Loss
@@ -148,6 +182,34 @@ def _check_common(spec: Spec, kind: str) -> None:
     for what, value in (("reference", spec.reference), ("license", spec.license)):
         if value is not None and not isinstance(value, str):
             raise PluginError(f"{kind} {spec.name!r} has {what}={value!r}; expected text or None")
+
+
+def _check_detector(model: Model) -> None:
+    """Check what only a detector has: the file of its weights, and what it was trained on."""
+    where, weights, trained_on = f"model {model.name!r}", model.weights, model.trained_on
+    for what, value in (("weights", weights), ("trained_on", trained_on)):
+        if value is not None and not model.is_detector:
+            raise PluginError(
+                f"{where} declares {what}, which only a detector has that was trained elsewhere: say trainable=False, "
+                "without baseline. What is trained here takes its initial weights by --set weights=FILE."
+            )
+    if weights is not None and not (isinstance(weights, Path | str) and Path(weights).is_absolute()):
+        raise PluginError(
+            f"{where} has weights {weights!r:.250}; expected an absolute path, such as "
+            "Path(__file__).with_name('detector.safetensors')"
+        )
+    if isinstance(trained_on, str) or not isinstance(trained_on, Sequence | None):
+        raise PluginError(f"{where} has trained_on {trained_on!r:.120}; expected a list of generators, () or None")
+    for name in trained_on or ():
+        _check_name(name, f"trained_on of {where}")
+
+
+def _check_parameter(loss: str, name: object, default: object) -> None:
+    if not isinstance(name, str) or not re.fullmatch(PARAMETER_PATTERN, name):
+        raise PluginError(f"a parameter of loss {loss!r} is {name!r:.120}; expected {PARAMETER_RULE}")
+    is_number = isinstance(default, int | float) and not isinstance(default, bool) and isfinite(default)
+    if default is not None and not is_number:
+        raise PluginError(f"parameter {name!r} of loss {loss!r} has the default {default!r:.120}; expected a number")
 
 
 def _check_name(name: object, what: str) -> None:

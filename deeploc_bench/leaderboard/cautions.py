@@ -8,6 +8,7 @@ from deeploc_bench.contract.findings import Finding
 from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, pairs_of
 from deeploc_bench.leaderboard.ranking import method, party
+from deeploc_bench.plan.protocols import declared
 
 MOST_EMPTY, MOST_FULL = 0.5, 0.1
 """The part of the edited images that a localizer may predict as empty, or as full, before a reader is told."""
@@ -23,6 +24,9 @@ def warn_of_itself(case: Case) -> Findings:
         message = "it is a baseline: it is never ranked, and every row of the suite is held against it"
         yield Finding(check="baseline", message=message, level="warning")
         return
+    if evidence.is_detector:
+        message = f"a detector, trained elsewhere ({declared(evidence.model.trained_on)}): it is shown, and not ranked"
+        yield Finding(check="detector", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
         yield Finding(check="spread", message=message, level="warning")
@@ -34,7 +38,8 @@ def warn_of_itself(case: Case) -> Findings:
             ("full", float(np.mean(predicted == found.pixels)), MOST_FULL),
         ):
             if pair in held_out and trivial > most:
-                message = f"{title}: predictions are {word} on {trivial:.0%} of the images"
+                where = f"test {pair.test_generator}" if evidence.is_detector else title
+                message = f"{where}: predictions are {word} on {trivial:.0%} of the images"
                 yield Finding(check="trivial", message=message, level="warning")
 
 
@@ -54,8 +59,11 @@ def _other_data(entry: Entry, first: Entry) -> Findings:
 
 
 def _better(entry: Entry, rivals: Sequence[Entry]) -> Findings:
+    if entry.about.is_detector:
+        return  # for which nothing is held out as it is for others
+    others = [rival for rival in rivals if not rival.about.is_detector]
     for name, value in entry.claims.loo.by_generator.items():
-        best = max((rival.claims.loo.by_generator.get(name, 0.0) for rival in rivals), default=1.0)
+        best = max((rival.claims.loo.by_generator.get(name, 0.0) for rival in others), default=1.0)
         if value > best:
             message = f"held-out {name}: {value:.4f} is better than the best known, {best:.4f}"
             yield Finding(check="best", message=message, level="warning")

@@ -16,10 +16,11 @@ import numpy as np
 
 from deeploc_bench.contract.errors import RecipeError, SubmissionError
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.contract.specs import AUTHENTIC
+from deeploc_bench.contract.specs import AUTHENTIC, OWN
 from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
 from deeploc_bench.leaderboard.submission import Claims, Evidence, read_evidence, recipe_of
+from deeploc_bench.plan.losses import text_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.scoring.records import Records
@@ -143,8 +144,10 @@ def _untouched(case: Case) -> Findings:
 
 
 def check_held_out(case: Case) -> Findings:
-    """Check that no held-out generator was trained on, here or before."""
+    """Check that no held-out generator was trained on, here or before; a detector declares if it was."""
     evidence = case.evidence
+    if evidence.model.trained_on is not None and not evidence.is_detector:
+        yield Finding(check="held-out", message="trained_on is only for a detector that is only tested; leave it null")
     for name in sorted({*evidence.pretraining_generators} & {*evidence.generators}):
         yield Finding(check="held-out", message=f"{name} is held out, but the declared pretraining has seen it")
     for training in evidence.trainings:
@@ -152,6 +155,17 @@ def check_held_out(case: Case) -> Findings:
         if strange:
             message = f"{training.title}: {', '.join(strange):.200} are not among the standard generators"
             yield Finding(check="held-out", message=message)
+
+
+def check_loss(case: Case) -> Findings:
+    """Check that the loss expression is that of its terms, and that the model's own loss is the model's code."""
+    evidence = case.evidence
+    expected = text_of([(term.weight, term.name, term.parameters) for term in evidence.loss])
+    if evidence.loss and evidence.loss_expression != expected:
+        message = f"loss_expression {evidence.loss_expression!r}; of its terms it is {expected!r:.300}"
+        yield Finding(check="loss", message=message)
+    if any(term.name == OWN and term.source != evidence.model.source for term in evidence.loss):
+        yield Finding(check="loss", message=f"the source of loss {OWN!r} is not the model's, which it is a part of")
 
 
 def check_suite(case: Case) -> Findings:
@@ -231,7 +245,7 @@ def check_claims(case: Case, claims: Claims) -> Findings:
             yield Finding(check="claims", message=message)
 
 
-SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_suite)
+SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_loss, check_suite)
 VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
 
 

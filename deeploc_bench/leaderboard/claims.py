@@ -12,7 +12,7 @@ from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.leaderboard.submission import About, Claim, Claims, Evidence, Submission, recipe_of
 from deeploc_bench.plan.facts import Recipe
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair, declared
 from deeploc_bench.results.comparison import Method
 from deeploc_bench.results.rows import Rows, make_row, mean_row
 from deeploc_bench.scoring.metrics import false_alarm_area
@@ -132,6 +132,7 @@ def method_of(entry: Entry, protocol: str) -> Method:
         budget=about.budget if protocol == "loo" else "full",
         rows=entry.rows[protocol],
         standard=about.generators,
+        elsewhere=f"trained elsewhere: {declared(about.model.trained_on)}" if about.is_detector else "",
     )
 
 

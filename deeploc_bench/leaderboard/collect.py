@@ -16,7 +16,7 @@ from deeploc_bench.leaderboard.submission import (
     Counts,
     Evidence,
     LossTerm,
-    Origin,
+    ModelOrigin,
     Speed,
     Submission,
     TrainingRecords,
@@ -25,7 +25,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Environment, TrainingFacts
 from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
 from deeploc_bench.plan.recipe import division
-from deeploc_bench.results.cells import Cell, grouped, read_cells
+from deeploc_bench.results.cells import Cell, grouped, made_by, read_cells
 from deeploc_bench.scoring.records import Records
 
 NO_LOSS = {"fitted": "fitted", "tested": "untrained"}
@@ -180,11 +180,16 @@ def _finished(cells: Sequence[Cell], selection: Selection) -> Iterator[Finished]
 
 
 def _everywhere(cells: Sequence[Cell]) -> Iterator[Finished]:
-    """Yield a model that is never trained once for each training that `loo` and `same` ask for."""
+    """Yield a model that is never trained once for each training that `loo` and `same` ask for; a detector for `loo`.
+
+    For a detector there is no same generator: what it has seen, it declares.
+    """
     first, tests = cells[0], _tests(cells)
-    pairs = [pair for protocol in ("loo", "same") for pair in pairs_of(protocol, _generators(first))]
+    protocols = ("loo",) if first.facts.is_detector else ("loo", "same")
+    pairs = [pair for protocol in protocols for pair in pairs_of(protocol, _generators(first))]
     for train in dict.fromkeys(pair.train_generators for pair in pairs):
-        own = {test: records for test, records in tests.items() if len(train) == 1 or test not in train}
+        is_same = len(train) == 1 and "same" in protocols
+        own = {test: records for test, records in tests.items() if is_same or test not in train}
         yield Finished(facts=first.facts, folder=first.folder, train_generators=train, tests=own)
 
 
@@ -218,7 +223,7 @@ def _evidence(trainings: Sequence[Finished], selection: Selection, declaration: 
         **asdict(declaration) | {"speed": declaration.speed},
         schema=SCHEMA,
         suite=facts.suite,
-        model=Origin(**msgspec.structs.asdict(facts.model)),
+        model=ModelOrigin(**msgspec.structs.asdict(facts.model), weights=facts.weights, trained_on=_trained_on(facts)),
         baseline=facts.baseline,
         loss=tuple(LossTerm(**msgspec.structs.asdict(term)) for term in facts.loss),
         loss_expression=facts.loss_expression or NO_LOSS[facts.kind],
@@ -234,6 +239,13 @@ def _evidence(trainings: Sequence[Finished], selection: Selection, declaration: 
         pixels={name: tuple(records.pixels.tolist()) for name, records in known.items()},
         trainings=tuple(_records(one, environments[one.folder]) for one in trainings),
     )
+
+
+def _trained_on(facts: TrainingFacts) -> tuple[str, ...] | None:
+    """Return what a detector declares, and the standard generators that are made by what it declares."""
+    if facts.trained_on is None:
+        return None
+    return tuple(sorted({*facts.trained_on, *made_by(facts.trained_on, facts.standard_generators, facts.methods)}))
 
 
 def _known(trainings: Sequence[Finished]) -> dict[str, Records]:

@@ -16,6 +16,7 @@ from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
 from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
 from deeploc_bench.leaderboard.verify import read_manifests, review
+from deeploc_bench.plan.protocols import declared
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
 from deeploc_bench.results.published import Published, published, published_table
@@ -92,7 +93,10 @@ def render(standings: Mapping[str, Standing], published: Mapping[str, Published]
     page.filters["text"] = lambda text: Markup(escape(text))
     page.filters["plain"] = lambda name: re.sub(r"[^A-Za-z0-9._-]", "", name)  # an entity is shown as such in code
     sections = [_section(name, standings.get(name), published.get(name)) for name in names]
-    return page.get_template("page.md.j2").render(suites=sections, most=number(MOST_FALSE_ALARM))
+    has_detectors = any(row.entry.about.is_detector for one in standings.values() for row in one.rows)
+    return page.get_template("page.md.j2").render(
+        suites=sections, most=number(MOST_FALSE_ALARM), has_detectors=has_detectors
+    )
 
 
 def figures(standings: Mapping[str, Standing]) -> dict[str, str]:
@@ -117,10 +121,11 @@ def command(entry: Entry) -> str:
     words += ["--plugin PLUGIN.py"] if entry.about.model.distribution != "deeploc-bench" else []
     words += [f"--model {entry.about.model.name}"]
     if entry.recipe and entry.about.loss:
-        words += [f"--loss {entry.about.loss_expression}", f"--recipe {entry.recipe.name}"]
+        loss = entry.about.loss_expression
+        words += [f"--loss '{loss}'" if "(" in loss else f"--loss {loss}", f"--recipe {entry.recipe.name}"]
         words += [f"--set {key}={value}" for key, value in changes(entry.recipe).items()]
         words += [f"--seed {seed}" for seed in entry.about.seeds]
-    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+", word))
+    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+|--loss '[a-z0-9.*+_(),=-]+'", word))
 
 
 def _wrapped(text: str) -> str:
@@ -202,7 +207,8 @@ def _generators_table(rows: Sequence[Ranked]) -> Table:
         for own in row.entry.rows["loo"].pairs:
             found = above(own, (other.row_of(own.pair) for other in others), SeedVariance())
             fields.append(starred(own.iou) if found and found.difference < 0 else own.iou)
-        lines.append((row.entry.name, *fields, number(row.entry.claims.worst)))
+        name = f"{row.entry.name} ({row.reason})" if row.entry.about.is_detector else row.entry.name
+        lines.append((name, *fields, number(row.entry.claims.worst)))
     is_marked = any(str(field).endswith("*") for line in lines for field in line)
     headers = ("entry", *names, "worst")
     return Table(headers=headers, lines=tuple(lines), notes=(BELOW,) if is_marked else ())
@@ -266,4 +272,6 @@ def _what(entry: Entry) -> str:
     name = entry.about.model.name
     if entry.about.is_baseline:
         return f"{name} (baseline)"
-    return f"{name} + {entry.about.loss_expression}" if entry.about.loss else f"{name} (only tested)"
+    if entry.about.is_detector:
+        return f"{name} (only tested; trained elsewhere: {declared(entry.about.model.trained_on)})"
+    return f"{name} + {entry.about.loss_expression}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import nan
 
 from deeploc_bench.leaderboard.claims import Entry
+from deeploc_bench.leaderboard.submission import About
 from deeploc_bench.results.rows import MOST_FALSE_ALARM, above
 from deeploc_bench.scoring.statistics import (
     Comparison,
@@ -111,6 +112,8 @@ def _reason(entry: Entry, has_alarms: bool) -> str:
     """Return the word why an entry is not ranked; none where it is."""
     if entry.about.is_baseline:
         return "baseline"
+    if entry.about.is_detector:
+        return _elsewhere(entry.about)
     if entry.about.budget == "matched":
         return "matched"
     alarm = entry.claims.false_alarm_area
@@ -119,6 +122,13 @@ def _reason(entry: Entry, has_alarms: bool) -> str:
     if alarm is None and has_alarms:
         return "untested"
     return ""
+
+
+def _elsewhere(about: About) -> str:
+    """Return the word for a detector: trained by nobody knows what, or by what it is tested on, or just elsewhere."""
+    if about.model.trained_on is None:
+        return "not declared"
+    return "seen" if about.seen else "elsewhere"
 
 
 def _score(entry: Entry, protocol: str) -> Score:
@@ -168,7 +178,8 @@ def party(entry: Entry) -> str:
 
 def method(entry: Entry) -> tuple[object, ...]:
     """Return what two submissions of one method have in common, whatever version of its code."""
-    return (entry.about.model.name, entry.about.loss_expression, entry.recipe, entry.about.budget)
+    about = entry.about
+    return (about.model.name, about.loss_expression, entry.recipe, about.budget, about.model.weights)
 
 
 def _agree(one: Entry, other: Entry) -> bool:

@@ -35,8 +35,8 @@ Link = Annotated[
 Expression = Annotated[
     str,
     Meta(
-        pattern=r"\A[a-z0-9.*+_-]{1,200}\Z",
-        description="a loss or a weighted sum of losses such as 0.5*dice+0.5*focal, at most 200 characters",
+        pattern=r"\A[a-z0-9.*+_(),=-]{1,200}\Z",
+        description="a loss or a weighted sum such as 0.5*dice+0.5*focal(gamma=3), at most 200 characters",
     ),
 ]
 
@@ -45,6 +45,17 @@ class Origin(Code, frozen=True, kw_only=True):
     """A piece of code that was at hand: its source is known by its hash."""
 
     source: Hash
+
+
+class ModelOrigin(Origin, frozen=True, kw_only=True, omit_defaults=True):
+    """The code of a model, and the hash of its weights file, where it was given one.
+
+    `trained_on` is what a detector that is only tested was trained on elsewhere, the tested generators among it by
+    name; null where that is not declared.
+    """
+
+    weights: Hash | None = None
+    trained_on: tuple[Name, ...] | None = None
 
 
 class LossTerm(Term, frozen=True, kw_only=True):
@@ -131,7 +142,7 @@ class About(Strict, frozen=True, kw_only=True):
     code: Link | None
     reproduces: Name | None = None
     confirmed: Text | None = None
-    model: Origin
+    model: ModelOrigin
     baseline: bool | None = None
     loss: tuple[LossTerm, ...]
     loss_expression: Expression
@@ -149,6 +160,16 @@ class About(Strict, frozen=True, kw_only=True):
     def is_baseline(self) -> bool:
         """Tell whether it is a baseline, which is shown beside every row and never ranked."""
         return not self.loss if self.baseline is None else self.baseline
+
+    @property
+    def is_detector(self) -> bool:
+        """Tell whether it was trained elsewhere and is only tested: it is shown, and not ranked."""
+        return not self.loss and not self.is_baseline
+
+    @property
+    def seen(self) -> list[str]:
+        """Return the tested generators that a detector was trained on."""
+        return sorted({*(self.model.trained_on or ())} & {*self.generators})
 
 
 class Evidence(About, frozen=True, kw_only=True):

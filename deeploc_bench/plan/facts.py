@@ -12,7 +12,7 @@ from msgspec import Meta
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.source import source_hash
-from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE
+from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, PARAMETER_PATTERN, PARAMETER_RULE
 
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
@@ -21,6 +21,8 @@ ARITHMETIC = 2
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="16 to 64 hex digits")]
+Parameter = Annotated[str, Meta(pattern=PARAMETER_PATTERN, description=PARAMETER_RULE)]
+Finite = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max, description="a finite number")]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max, description="a finite number above 0")]
 NotNegative = Annotated[float, Meta(ge=0)]
 Size = Annotated[int, Meta(ge=32)]
@@ -41,10 +43,11 @@ class Code(Strict, frozen=True, kw_only=True):
     source: Hash | None
 
 
-class Term(Code, frozen=True, kw_only=True):
-    """One weighted loss."""
+class Term(Code, frozen=True, kw_only=True, omit_defaults=True):
+    """One weighted loss; `parameters` are those that are not its defaults. The code of `own` is the model's."""
 
     weight: Positive
+    parameters: Mapping[Parameter, int | Finite] = {}
 
 
 class Testing(Strict, frozen=True, kw_only=True):
@@ -118,7 +121,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     `scored` for predictions made elsewhere. Trained ones have a `recipe`, fitted and tested ones `testing`. `data` is
     the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split.
     `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
-    generator each generator dataset is made by, where that is another name's; it identifies nothing.
+    generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
+    on before it came here, null where that is not declared; both identify nothing.
     """
 
     schema: int = FACTS_SCHEMA
@@ -137,6 +141,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     model: Code
     baseline: bool = False
     pretraining: Text | None = None
+    trained_on: tuple[Name, ...] | None = None
     loss: tuple[Term, ...] = ()
     loss_expression: str | None = None
     recipe: Recipe | None = None
@@ -150,6 +155,11 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     def what(self) -> str:
         """Return the model and its loss, as tables name them."""
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def is_detector(self) -> bool:
+        """Tell whether it was trained elsewhere and is only tested."""
+        return self.kind == "tested" and not self.baseline
 
     @property
     def is_learned(self) -> bool:
@@ -210,7 +220,12 @@ def _method(facts: TrainingFacts) -> dict[str, Any]:
         "arithmetic": facts.arithmetic,
         "kind": facts.kind,
         "model": [facts.model.name, facts.model.source],
-        "loss": [[term.weight, term.name, term.source] for term in facts.loss],
+        "loss": [_identifying(term) for term in facts.loss],
         "settings": settings,
         "weights": facts.weights,
     }
+
+
+def _identifying(term: Term) -> list[Any]:
+    """Return what identifies one weighted loss: a default written out is the default left out."""
+    return [term.weight, term.name, term.source, *([dict(term.parameters)] if term.parameters else [])]

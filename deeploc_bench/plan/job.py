@@ -137,7 +137,8 @@ def _first(values: Iterable[str | None], default: str) -> str:
 def _refuse_unused_weights(models: Sequence[Owned[Model]], settings: Mapping[str, object]) -> None:
     """A weights file that no model takes is a mistake; where one does, the others are trained without it."""
     weights = settings.get("weights", "none")
-    if weights not in NO_FILE and all(owned.spec.pretraining == "none" or owned.spec.baseline for owned in models):
+    without = [one.spec for one in models if one.spec.pretraining == "none" or one.spec.baseline or one.spec.weights]
+    if weights not in NO_FILE and len(without) == len(models):
         names = ", ".join(repr(owned.spec.name) for owned in models)
         raise RecipeError(
             f"weights={weights!r}: {names} takes no weights file. Leave --set weights out, or name a --model that does."

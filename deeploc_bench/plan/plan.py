@@ -10,13 +10,14 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec.structs import asdict, replace
 
+from deeploc_bench.contract.errors import WeightsError
 from deeploc_bench.contract.registry import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
-from deeploc_bench.plan.losses import LossExpression
+from deeploc_bench.plan.losses import LossExpression, WeightedLoss
 from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
@@ -151,12 +152,12 @@ class _Trainings:
         self.suite, self.request = suite, request
         self.codes = {claim(owned.spec): code_of(owned) for owned in self._plugins()}
         self.subset = cache(self._subset)
-        self.weights = cache(_file_hash)
+        self.weights = cache(file_hash)
         self.made: dict[Any, Training] = {}
         self.about = untrained_facts(suite, "tested", next(iter(self.codes.values())))
 
     def _plugins(self) -> list[Owned[Any]]:
-        return [*self.request.models, *(owned for loss in self.request.losses for _, owned in loss.terms)]
+        return [*self.request.models, *(owned for loss in self.request.losses for owned in loss.losses)]
 
     def choices(self, model: Owned[Model]) -> list[Choice]:
         """Return the losses and seeds that a model is trained with; none and 0 for one that no recipe trains."""
@@ -192,30 +193,43 @@ class _Trainings:
     def _facts(self, model: Owned[Model], loss: LossExpression | None, recipe: Recipe) -> TrainingFacts:
         weights = None if recipe.weights in NO_FILE else self.weights(recipe.weights)
         recorded = replace(recipe, weights="file") if weights else recipe  # it counts by its hash, wherever it lies
+        code, spec = self.codes[claim(model.spec)], model.spec
         facts = replace(
             self.about,
-            model=self.codes[claim(model.spec)],
-            baseline=model.spec.baseline,
-            pretraining="none" if recipe.weights == "none" and model.spec.pretraining else model.spec.pretraining,
+            model=code,
+            baseline=spec.baseline,
+            pretraining="none" if recipe.weights == "none" and spec.pretraining else spec.pretraining,
             weights=weights,
         )
+        if spec.trained_on is not None:
+            facts = replace(facts, trained_on=tuple(sorted({*spec.trained_on})))
+        elif spec.is_detector:
+            facts = replace(facts, pretraining=None)  # "none" would say that it has seen nothing
         if loss is None:
             kind = "fitted" if model.spec.trainable else "tested"
             return replace(facts, kind=kind, testing=testing_of(recorded))
-        terms = [(weight, asdict(self.codes[claim(owned.spec)])) for weight, owned in loss.terms]
         return replace(
             facts,
             kind="trained",
-            loss=tuple(Term(weight=weight, **code) for weight, code in terms),
+            loss=tuple(self._term(term, code) for term in loss.terms),
             loss_expression=loss.text,
             recipe=recorded,
         )
+
+    def _term(self, term: WeightedLoss, model: Code) -> Term:
+        """Return what is written down of a term; the code of what the model brings itself is the model's."""
+        code = replace(self.codes[claim(term.loss.spec)] if term.loss else model, name=term.name)
+        return Term(**asdict(code), weight=term.weight, parameters=term.parameters)
 
     def _subset(self, generators: tuple[str, ...], split: Split, budget: str) -> Subset:
         packs = [self.suite.generators[name].splits[split] for name in generators]
         return matched(packs) if budget == "matched" and packs else all_samples(*packs)
 
 
-def _file_hash(file: str) -> str:
-    with Path(file).open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def file_hash(file: str) -> str:
+    """Return the hash (64 hex) of a weights file's content; raises WeightsError where it cannot be read."""
+    try:
+        with Path(file).open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"weights file {file} cannot be read: {error.strerror}") from None

@@ -65,6 +65,11 @@ def trained_on(train_generators: Sequence[str], protocol: str, standard: Sequenc
     return "+".join(train_generators) or "not declared"
 
 
+def declared(trained_on: Sequence[str] | None) -> str:
+    """Return the words for what a detector was trained on elsewhere; None is what nobody says."""
+    return "not declared" if trained_on is None else "+".join(trained_on) or "other data"
+
+
 def matched(packs: Sequence[Pack]) -> Subset:
     """Draw as many samples from several packs as the smallest has, from each the same number or one less.
 

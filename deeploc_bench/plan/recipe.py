@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from deeploc_bench.contract.errors import RecipeError, unknown
+from deeploc_bench.contract.errors import RecipeError, WeightsError, unknown
 from deeploc_bench.contract.files import convert, parse_toml, read_toml
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.facts import Recipe, Testing
@@ -58,7 +58,8 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe:
     """Apply a model's overrides, then `settings`, and settle the weights: a model from scratch takes none.
 
-    A baseline keeps its own weights and input size, so that it is the same beside every row. Raises RecipeError.
+    A baseline keeps its own weights and input size, so that it is the same beside every row. Raises RecipeError or
+    WeightsError.
     """
     values: dict[str, Any] = msgspec.to_builtins(recipe)
     if model.baseline:
@@ -66,13 +67,26 @@ def resolve(recipe: Recipe, model: Model, settings: Mapping[str, Any]) -> Recipe
         settings = {key: value for key, value in settings.items() if key not in ("weights", "input_size")}
     values |= {**model.recipe, **settings}
     resolved = convert(values, Recipe, f"recipe {recipe.name} for model {model.name}", RecipeError)
+    return msgspec.structs.replace(resolved, weights=settled_weights(model, resolved.weights))
+
+
+def settled_weights(model: Model, weights: str) -> str:
+    """Return what of `default`, `none` or a file a model is built with: a detector with those that it declares.
+
+    Raises RecipeError or WeightsError where the file is not there.
+    """
+    if model.weights is not None:
+        if not Path(model.weights).is_file():
+            raise WeightsError(
+                f"model {model.name!r}: its weights file {model.weights} is not there. Put it there, or let its plugin "
+                "declare where it is."
+            )
+        return str(model.weights)
     if model.pretraining == "none":
-        return msgspec.structs.replace(resolved, weights="none")
-    if resolved.weights not in NO_FILE and not Path(resolved.weights).is_file():
-        raise RecipeError(
-            f"weights={resolved.weights!r}: there is no such file. Allowed: default, none, or a safetensors file."
-        )
-    return resolved
+        return "none"
+    if weights not in NO_FILE and not Path(weights).is_file():
+        raise RecipeError(f"weights={weights!r}: there is no such file. Allowed: default, none, or a safetensors file.")
+    return weights
 
 
 def testing_of(recipe: Recipe) -> Testing:

@@ -20,6 +20,7 @@ from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.contract.files import read_json, to_json, unwritable, write
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
 from deeploc_bench.plan.facts import FACTS_SCHEMA, Epoch, TrainingEnvironment, TrainingFacts, identity_of
+from deeploc_bench.plan.losses import slug
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
 
 
@@ -39,7 +40,7 @@ class Tested:
 
 def place_of(facts: TrainingFacts) -> str:
     """Return a training's folder, relative to the runs folder."""
-    method = f"{facts.model.name}+{facts.loss_expression}".replace("*", "x") if facts.loss else facts.model.name
+    method = slug(f"{facts.model.name}+{facts.loss_expression}") if facts.loss else facts.model.name
     generators = "+".join(facts.train_generators) or ("untrained" if facts.kind == "tested" else "undeclared")
     return f"{facts.suite}/{method}/{generators}/seed{facts.seed}-{facts.identity[:8]}"
 

@@ -1,6 +1,6 @@
 """The one reader of a runs folder: its cells, with the facts of their trainings and their records."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.plan.plan import Plan
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, all_but, trained_on
+from deeploc_bench.plan.protocols import PROTOCOLS, Pair, all_but, declared, trained_on
 from deeploc_bench.plan.recipe import label
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.records import Records
@@ -51,19 +51,35 @@ class Cell:
         """Return the recipe's name and all in which it was changed; what was not trained here has none."""
         if self.facts.recipe:
             return label(self.facts.recipe)
+        if self.facts.is_detector:
+            return f"trained elsewhere: {declared(self.facts.trained_on)}"
         return {"fitted": "fitted", "tested": "never trained"}.get(self.facts.kind, "made elsewhere")
 
     @property
     def train(self) -> str:
-        """Return the words for what was trained on, such as `w/o lama`."""
+        """Return the words for what was trained on, such as `w/o lama`; of a detector, what it declares."""
+        if self.facts.is_detector:
+            return declared(self.facts.trained_on)
         return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
 
     @property
-    def is_seen(self) -> bool:
-        """Tell whether its test-only generator is made by the method of one that was trained on: it is not held out."""
-        test, methods = self.pair.test_generator, self.facts.methods
-        trained = {methods.get(name, name) for name in self.pair.train_generators}
-        return test not in self.facts.standard_generators and methods.get(test, test) in trained
+    def trained(self) -> tuple[str, ...] | None:
+        """Return the generators trained on: of a detector those that it declares, None where it declares nothing."""
+        return self.facts.trained_on if self.facts.is_detector else self.pair.train_generators
+
+    @property
+    def is_seen(self) -> bool | None:
+        """Tell whether its test generator is made by the method of one that was trained on: it is not held out.
+
+        None where a detector does not declare what it was trained on. What is trained here by a protocol on standard
+        generators is told by the pair.
+        """
+        if self.trained is None:
+            return None
+        test = self.pair.test_generator
+        if test in self.facts.standard_generators and not self.facts.is_detector:
+            return False
+        return bool(made_by(self.trained, [test], self.facts.methods))
 
 
 def read_cells(*runs: Path) -> list[Cell]:
@@ -115,6 +131,12 @@ def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) 
     """Return the protocols that a pair is a cell of."""
     rules = [(name, rule) for name, rule in PROTOCOLS.items() if name != "loo" or len(standard) > 1]
     return [name for name, rule in rules if pair in rule(standard, test_only)]
+
+
+def made_by(trained_on: Sequence[str], generators: Sequence[str], methods: Mapping[str, str]) -> list[str]:
+    """Return those generators that are made by the method of one that was trained on."""
+    trained = {methods.get(name, name) for name in trained_on}
+    return [name for name in generators if methods.get(name, name) in trained]
 
 
 def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:

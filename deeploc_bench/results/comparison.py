@@ -25,6 +25,8 @@ class Method:
     """Empty for a submission, whose name is enough."""
     rows: Rows
     standard: tuple[str, ...]
+    elsewhere: str = ""
+    """The words for a detector, which was trained elsewhere, on what it declares."""
 
     @property
     def choice(self) -> str:
@@ -55,6 +57,7 @@ def methods_of(cells: Iterable[Cell], protocol: str) -> list[Method]:
             experiment=group[0].facts.experiment,
             rows=make_rows(group),
             standard=group[0].facts.standard_generators,
+            elsewhere=group[0].recipe if group[0].facts.is_detector else "",
         )
         for group in grouped(own, lambda cell: cell.group).values()
     ]
@@ -123,22 +126,24 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
         found, train, test = line.found, "mean", ""
         if line.pair:
             train, test = trained_on(line.pair.train_generators, one.protocol, one.standard), line.pair.test_generator
+            train = "-" if one.elsewhere and other.elsewhere else train
         fields = ("-", "-", "-", "-")
         if found:
             bounds = interval_of(found.low, found.high, "+")
             fields = (number(found.difference, "+"), bounds, _p(found.p), number(found.detectable))
         shown.append((train, test, line.one.iou, line.other.iou, *fields))
     headers = ("train on", "test on", *names, "difference", "95 % interval", "p", "could be told")
-    seeds = [
+    made = [
         f"{name}: {method.rows.seed_words}"
         for name, method in zip(names, (one, other), strict=True)
         if any(row.score and row.score.seeded for row in method.rows.pairs)
     ]
+    made += [f"{name}: {by.elsewhere}" for name, by in zip(names, (one, other), strict=True) if by.elsewhere]
     return Table(
         caption=title + ("" if knows_seeds else f"\n{SOURCES_ONLY}"),
         headers=headers,
         lines=tuple(shown),
-        notes=(*seeds, "could be told: the true difference that is found significant (p <= 0.05) in 80 % of cases"),
+        notes=(*made, "could be told: the true difference that is found significant (p <= 0.05) in 80 % of cases"),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import isnan
 
+from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, number
 from deeploc_bench.results.rows import Row
@@ -20,7 +21,7 @@ COLUMNS = (
 def long_table(cells: Sequence[Cell]) -> Table:
     """Return a line for each row of each experiment, protocol and perturbation, and of each baseline.
 
-    The mean has no generators; what is not known is empty.
+    The mean has no generators; what is not known is empty, and what a detector does not declare.
     """
     lines = []
     for perturbed in grouped(cells, lambda cell: cell.perturbation).values():
@@ -39,8 +40,8 @@ def _line(section: Section, row: Row) -> tuple[str, ...]:
         *(cell.facts.suite, cell.protocol, cell.budget, section.main, cell.facts.model.name),
         *(cell.facts.loss_expression or "", cell.recipe, cell.facts.experiment),
         " ".join(map(str, section.rows.seeds)),
-        *(("+".join(pair.train_generators), pair.test_generator) if pair else ("", "")),
-        str(any(one.is_seen for one in section.shown(row))).lower() if pair else "",
+        *(("+".join(_trained(cell, pair)), pair.test_generator) if pair else ("", "")),
+        _seen(section, row),
         *map(_number, (score.iou, bounds.low, bounds.high) if score and bounds else (None, None, None)),
         ("sources and seeds" if section.seeds(row).freedom else "sources") if score else "",
         _number(score.spread if score else None),
@@ -48,6 +49,15 @@ def _line(section: Section, row: Row) -> tuple[str, ...]:
         *map(_number, (found.difference, found.low, found.high) if found else (None, None, None)),
         _number(row.false_alarm_area),
     )
+
+
+def _trained(cell: Cell, pair: Pair) -> tuple[str, ...]:
+    return (cell.trained or ()) if cell.facts.is_detector else pair.train_generators
+
+
+def _seen(section: Section, row: Row) -> str:
+    seen = {cell.is_seen for cell in section.shown(row)}
+    return "" if row.pair is None or None in seen else str(True in seen).lower()
 
 
 def _number(value: float | None) -> str:

@@ -84,10 +84,15 @@ def _list(section: Section) -> Table:
 
 
 def lines_of(section: Section) -> list[Row]:
-    """Return the rows of a list: the standard generators', their mean where there are several, then the others."""
-    rows, standard = section.rows, section.cells[0].facts.standard_generators
-    ranked = [row for row in rows.pairs if row.pair and row.pair.test_generator in standard]
-    return [*ranked, *([rows.mean] if len(ranked) > 1 else []), *rows.pairs[len(ranked) :]]
+    """Return the rows of a list: the standard generators', their mean where there are several, then the others.
+
+    A detector has one for each test generator, whatever those were trained on that it stands beside.
+    """
+    rows, facts = section.rows.pairs, section.cells[0].facts
+    if facts.is_detector:
+        rows = tuple(own[0] for own in grouped(rows, lambda row: row.pair and row.pair.test_generator).values())
+    ranked = [row for row in rows if row.pair and row.pair.test_generator in facts.standard_generators]
+    return [*ranked, *([section.rows.mean] if len(ranked) > 1 else []), *rows[len(ranked) :]]
 
 
 def _names(section: Section, row: Row) -> tuple[str, str]:
@@ -95,7 +100,8 @@ def _names(section: Section, row: Row) -> tuple[str, str]:
         return ("mean", "")
     first = section.cells[0]
     seen = " (seen)" if any(cell.is_seen for cell in section.shown(row)) else ""
-    train = trained_on(row.pair.train_generators, first.protocol, first.facts.standard_generators)
+    here = trained_on(row.pair.train_generators, first.protocol, first.facts.standard_generators)
+    train = first.train if first.facts.is_detector else here
     return (train, row.pair.test_generator + seen)
 
 
@@ -107,10 +113,13 @@ def _iou(section: Section, row: Row) -> str:
 def _matrix(section: Section, rows: Rows, caption: str) -> Table:
     pairs = [row.pair for row in rows.pairs if row.pair]
     tests = tuple(dict.fromkeys(pair.test_generator for pair in pairs))
+    trained = {pair.train_generators: "+".join(pair.train_generators) for pair in pairs}
+    if section.cells[0].facts.is_detector:
+        trained = {pairs[0].train_generators: section.cells[0].train}
     lines = []
-    for train in dict.fromkeys(pair.train_generators for pair in pairs):
+    for train, name in trained.items():
         own = (rows.row_of(Pair(train_generators=train, test_generator=test)) for test in tests)
-        lines.append(("+".join(train), *(_iou(section, row) for row in own)))
+        lines.append((name, *(_iou(section, row) for row in own)))
     is_marked = any(str(field).endswith("*") for line in lines for field in line)
     headers = ("train on \\ test on", *tests)
     return Table(caption=caption, headers=headers, lines=tuple(lines), notes=(BELOW,) if is_marked else ())
@@ -267,7 +276,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "recipe": cell.recipe,
         "seed": facts.seed,
         "experiment": facts.experiment,
-        "train_generators": list(cell.pair.train_generators),
+        "train_generators": None if cell.trained is None else list(cell.trained),
         "test_generator": cell.pair.test_generator,
         "seen": cell.is_seen,
         "perturbation": cell.perturbation.name if cell.perturbation else None,

@@ -8,21 +8,23 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError
 from deeploc_bench.contract.registry import Owned
-from deeploc_bench.contract.specs import Model
-from deeploc_bench.plan.losses import LossExpression
+from deeploc_bench.contract.specs import OWN, Model
+from deeploc_bench.plan.losses import LossExpression, WeightedLoss
+from deeploc_bench.plan.recipe import settled_weights
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_model(model: Owned[Model], weights: str) -> nn.Module:
-    """Build a model with `default` weights, those of a file, or `none`.
+    """Build a model with `default` weights, those of a file, or `none`; a detector with those that it declares.
 
     Raises PluginError, or WeightsError where the weights cannot be had.
     """
-    where = model.title
+    where, spec = model.title, model.spec
+    weights = settled_weights(spec, weights)
+    takes_weights = spec.pretraining != "none" or spec.weights is not None
     try:
-        from_scratch = model.spec.pretraining == "none"
-        built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
+        built = spec.build(None if weights == "none" else weights) if takes_weights else spec.build()
     except DeeplocError:
         raise
     except (Exception, SystemExit) as error:
@@ -32,14 +34,67 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
     return built
 
 
-def build_loss(expression: LossExpression) -> LossFunction:
-    """Build the weighted sum of losses: logits and float masks, both (N, 1, H, W), to a scalar."""
-    terms = [(weight, owned.spec.build()) for weight, owned in expression.terms]
+def build_loss(term: WeightedLoss, device: torch.device) -> LossFunction:
+    """Build a loss with its parameters: logits and float masks, both (N, 1, H, W), to a scalar; a module is moved."""
+    assert term.loss is not None
+    built: LossFunction = term.loss.spec.build(**{**term.loss.spec.parameters, **term.parameters})
+    return built.to(device) if isinstance(built, nn.Module) else built
 
-    def loss(logits: Tensor, masks: Tensor) -> Tensor:
-        return torch.stack([weight * term(logits, masks) for weight, term in terms]).sum()
 
-    return loss
+class TrainingLoss(nn.Module):
+    """A model and its loss as one module, so that mixed precision and DDP see all that a step computes.
+
+    What the model brings itself is computed in the training's precision, all other losses in float32. Raises
+    PluginError where the model has no loss of its own and is asked for it.
+    """
+
+    def __init__(
+        self, module: nn.Module, model: Owned[Model], expression: LossExpression, input_size: int | None
+    ) -> None:
+        super().__init__()
+        self.module, self.model, self.input_size = module, model, input_size
+        device = next(module.parameters()).device
+        # not registered: a loss is no part of what is trained, and stays in the mode in which it was built
+        self.terms = [(term.weight, build_loss(term, device) if term.loss else None) for term in expression.terms]
+        if any(loss is None for _, loss in self.terms) and not callable(getattr(module, "training_loss", None)):
+            raise PluginError(
+                f"{model.title} has no loss of its own, which {expression.text!r} asks for; give its module a method "
+                f"training_loss(images, masks), or leave {OWN!r} out"
+            )
+
+    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return the loss, a scalar, of images (N, 3, H, W) and float masks (N, 1, H, W)."""
+        values, logits = [], None
+        for weight, loss in self.terms:
+            if loss is None:
+                value = self._own(images, masks)
+            else:
+                logits = self._logits(images, masks) if logits is None else logits
+                with torch.autocast(images.device.type, enabled=False):
+                    value = loss(logits, masks)
+            values.append(weight * value)
+        return torch.stack(values).sum()
+
+    def _logits(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return float32 logits of the masks' shape, (N, 1, H, W)."""
+        logits = logits_of(self.module, images, self.model, self.input_size)
+        if logits.shape == masks.shape:
+            return logits
+        with torch.autocast(images.device.type, enabled=False):  # (N, 1, h, w) at the input size -> (N, 1, H, W)
+            return F.interpolate(logits, size=masks.shape[2:], mode="bilinear")
+
+    def _own(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return the model's own loss, float32; images and masks have its input size, where it has one."""
+        images = _fed(images, self.input_size)
+        if images.shape[2:] != masks.shape[2:]:
+            masks = F.interpolate(masks, size=images.shape[2:], mode="nearest-exact")  # which stay 0 and 1
+        value = self.module.training_loss(images, masks)  # type: ignore[operator]
+        if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+            got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise PluginError(
+                f"training_loss of {self.model.title} returned {got}; expected a scalar, as loss.mean() is"
+            )
+        return value.float()
 
 
 def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size: int | None) -> Tensor:
@@ -47,8 +102,7 @@ def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size
 
     Raises PluginError where the model returns another shape.
     """
-    if input_size is not None:
-        images = F.interpolate(images, size=(input_size, input_size), mode="bilinear", antialias=True)
+    images = _fed(images, input_size)
     logits = module(images)
     expected = (len(images), 1, *images.shape[2:])
     if not isinstance(logits, Tensor) or logits.shape != expected:
@@ -58,3 +112,10 @@ def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size
             "Upsample inside the model."
         )
     return logits.float()
+
+
+def _fed(images: Tensor, input_size: int | None) -> Tensor:
+    """Return images (N, 3, H, W) at the size that a model must be fed."""
+    if input_size is None:
+        return images
+    return F.interpolate(images, size=(input_size, input_size), mode="bilinear", antialias=True)

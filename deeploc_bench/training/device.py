@@ -114,7 +114,7 @@ def _environment(training: Training, folder: Path, device: torch.device, threads
 def _versions(training: Training) -> dict[str, str]:
     """Return the versions of what the harness computes with, and of all that the model's and losses' code imports."""
     plugins: list[Owned[Any]] = [training.model]
-    plugins += [owned for _, owned in training.loss.terms] if training.loss else []
+    plugins += training.loss.losses if training.loss else []
     names = {*VERSIONED, *(name for owned in plugins for name in imported_distributions(owned))}
     return {name: importlib.metadata.version(name) for name in sorted(names)}
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
@@ -26,7 +25,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, Recipe, TrainingEnvironment
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
-from deeploc_bench.training.build import build_loss, build_model, logits_of
+from deeploc_bench.training.build import TrainingLoss, build_model
 from deeploc_bench.training.device import make_accelerator, peak_bytes, start_environment
 from deeploc_bench.training.evaluate import Localizer, validation_iou
 
@@ -93,9 +92,9 @@ class Fit:
         self.module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.plain_optimizer = _optimizer(self.recipe, self.parameters)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.module, self.plain_optimizer)
         assert training.loss is not None
-        self.criterion = build_loss(training.loss)
+        loss = TrainingLoss(self.module, training.model, training.loss, self.recipe.input_size)
+        self.loss, self.optimizer = self.accelerator.prepare(loss, self.plain_optimizer)
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -110,7 +109,7 @@ class Fit:
         """Train and validate one epoch; raises TrainingFailed where the loss is NaN."""
         started = time.perf_counter()
         set_seed(_mixed(self.training.seed, epoch) + ranks.rank())  # each rank drops out other units
-        self.wrapped.train()
+        self.loss.train()
         batches = self.batches(epoch)
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches):
@@ -169,10 +168,7 @@ class Fit:
         images, masks = self._augmented(batch, seed)
         share = len(images) * ranks.processes() / len(batch)  # DDP takes the plain mean over processes
         with self.accelerator.autocast():
-            logits = logits_of(self.wrapped, images, self.training.model, self.recipe.input_size)
-        if logits.shape != masks.shape:  # (N, 1, h, w) at the model's input size -> (N, 1, H, W)
-            logits = F.interpolate(logits, size=masks.shape[2:], mode="bilinear")
-        loss = self.criterion(logits, masks) * share
+            loss: Tensor = self.loss(images, masks) * share
         self.accelerator.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -12,12 +12,15 @@ LARGE = 100.0
 
 
 def scalar(trial: LossTrial) -> Findings:
-    """Find a loss that is no scalar tensor."""
+    """Find a loss that is no scalar tensor, or one that would be trained itself."""
     value = trial.value(torch.randn_like(trial.masks))
     if not isinstance(value, Tensor):
         yield finding("scalar", f"{trial.title} returned {type(value).__name__}; return a tensor")
     elif value.ndim != 0:
         message = f"{trial.title} returned shape {tuple(value.shape)}; expected a scalar. Return loss.mean()."
+        yield finding("scalar", message)
+    elif value.requires_grad:  # though neither logits nor masks do
+        message = f"{trial.title} has parameters to train; freeze them, or move them into the model (its loss 'own')"
         yield finding("scalar", message)
 
 

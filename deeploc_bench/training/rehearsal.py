@@ -40,9 +40,10 @@ def rehearse(training: Training) -> None:
     )
     findings = errors_of(made(LOGIT_CHECKS, trial))
     if training.loss and not findings:
-        for _, owned in training.loss.terms:
+        for term in training.loss.terms:
             # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
-            findings += [one for one in errors_of(made(LOSS_CHECKS, LossTrial(loss=owned))) if one.check != "finite"]
+            found = errors_of(made(LOSS_CHECKS, LossTrial(term=term))) if term.loss else []
+            findings += [one for one in found if one.check != "finite"]
         findings = findings or errors_of(made(STEP_CHECKS, Step(trial)))
     if findings:
         raise PluginError("\n  ".join(map(str, findings)))

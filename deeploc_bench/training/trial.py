@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.registry import Owned
-from deeploc_bench.contract.specs import Loss, Model
-from deeploc_bench.plan.losses import LossExpression
-from deeploc_bench.training.build import LossFunction, build_loss, build_model, logits_of
+from deeploc_bench.contract.specs import Model
+from deeploc_bench.plan.losses import LossExpression, WeightedLoss
+from deeploc_bench.training.build import LossFunction, TrainingLoss, build_loss, build_model, logits_of
 from deeploc_bench.training.evaluate import AUTOCAST_DTYPES
 
 SIDE = 64
@@ -118,26 +118,26 @@ class ModelTrial:
         assert self.loss is not None
         dtype = AUTOCAST_DTYPES.get(self.precision)
         with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
-            logits = logits_of(module, images, self.model, self.input_size)
-        return build_loss(self.loss)(logits, masks)
+            value: Tensor = TrainingLoss(module, self.model, self.loss, self.input_size)(images, masks)
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossTrial:
-    """A loss as it is tried, on two masks."""
+    """A loss of a plugin as it is tried, with its parameters, on two masks."""
 
-    loss: Owned[Loss]
+    term: WeightedLoss
 
     @property
     def title(self) -> str:
         """Return the words by which messages name the loss."""
-        return self.loss.title
+        return self.term.loss.title if self.term.loss else self.term.name
 
     @cached_property
     def function(self) -> LossFunction:
         """The loss as it is built; raises PluginError."""
         try:
-            return self.loss.spec.build()
+            return build_loss(self.term, torch.device("cpu"))
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self.title} cannot be built: {reason_of(error)}") from error
 
