@@ -23,6 +23,9 @@ def warn_of_itself(case: Case) -> Findings:
         message = "it is a baseline: it is never ranked, and every row of the suite is held against it"
         yield Finding(check="baseline", message=message, level="warning")
         return
+    if evidence.is_scored:
+        message = "predictions made elsewhere: what they were trained on, and that seeds were not chosen, is only said"
+        yield Finding(check="scored", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
         yield Finding(check="spread", message=message, level="warning")

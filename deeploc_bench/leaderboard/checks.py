@@ -64,6 +64,17 @@ def check_date(evidence: Evidence) -> Findings:
         yield Finding(check="date", message=f"date {evidence.date} is still to come; today is {today}")
 
 
+def check_origin(evidence: Evidence) -> Findings:
+    """Check that code and environments are told, or that both were elsewhere: where predictions were scored."""
+    told = [evidence.model.source, *(training.environment for training in evidence.trainings)]
+    if not evidence.is_scored and None in told:
+        message = "the model's source or an environment is null, which only scored predictions have"
+        yield Finding(check="origin", message=message)
+    if evidence.is_scored and (any(told) or evidence.is_baseline or evidence.recipe is not None or evidence.speed):
+        message = "scored predictions have no source, recipe, speed and environment, and are no baseline (false)"
+        yield Finding(check="origin", message=message)
+
+
 def check_order(evidence: Evidence) -> Findings:
     """Check that seeds and ids are sorted, that each appears once, and that there are some."""
     named = {"seeds": evidence.seeds} | {f"ids of {name}": ids for name, ids in evidence.ids.items()}

@@ -17,6 +17,8 @@ from deeploc_bench.scoring.records import Records
 
 SCHEMA = 2
 """2: claims are rounded to six decimals, and hold a standard error in the place of an interval."""
+SCORED = "scored"
+"""The loss expression of predictions made elsewhere."""
 MOST_PIXELS = 10**10
 """More than any image has, and so few that no sum over a file's images leaves an int64."""
 
@@ -39,12 +41,6 @@ Expression = Annotated[
         description="a loss or a weighted sum of losses such as 0.5*dice+0.5*focal, at most 200 characters",
     ),
 ]
-
-
-class Origin(Code, frozen=True, kw_only=True):
-    """A piece of code that was at hand: its source is known by its hash."""
-
-    source: Hash
 
 
 class LossTerm(Term, frozen=True, kw_only=True):
@@ -76,12 +72,12 @@ class Speed(Strict, frozen=True, kw_only=True):
 
 
 class TrainingRecords(Strict, frozen=True, kw_only=True):
-    """One training, and its records by test generator."""
+    """One training, and its records by test generator; `environment` is null where it was done elsewhere."""
 
     seed: Seed
     train_generators: tuple[Name, ...]
     identity: Hash
-    environment: Environment
+    environment: Environment | None
     tests: Mapping[Name, Counts]
 
     @property
@@ -117,8 +113,9 @@ class About(Strict, frozen=True, kw_only=True):
     """What was submitted, by whom, and how it was made.
 
     `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
-    only tested; where it is null, what has no loss is a baseline. `confirmed` is a reviewer's mark: how the authors of
-    the model have confirmed the row.
+    only tested; where it is null, what has no loss is a baseline. Of predictions made elsewhere the `loss_expression`
+    is `scored`, and neither the source of the model nor an environment is known. `confirmed` is a reviewer's mark: how
+    the authors of the model have confirmed the row.
     """
 
     schema: int
@@ -131,7 +128,7 @@ class About(Strict, frozen=True, kw_only=True):
     code: Link | None
     reproduces: Name | None = None
     confirmed: Text | None = None
-    model: Origin
+    model: Code
     baseline: bool | None = None
     loss: tuple[LossTerm, ...]
     loss_expression: Expression
@@ -149,6 +146,16 @@ class About(Strict, frozen=True, kw_only=True):
     def is_baseline(self) -> bool:
         """Tell whether it is a baseline, which is shown beside every row and never ranked."""
         return not self.loss if self.baseline is None else self.baseline
+
+    @property
+    def is_scored(self) -> bool:
+        """Tell whether its predictions were made elsewhere: nothing of it was trained or tested here."""
+        return self.loss_expression == SCORED and not self.loss
+
+    @property
+    def is_seeded(self) -> bool:
+        """Tell whether another seed would give other records: of what was trained, here or elsewhere."""
+        return bool(self.loss) or self.is_scored
 
 
 class Evidence(About, frozen=True, kw_only=True):

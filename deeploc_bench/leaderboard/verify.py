@@ -153,6 +153,7 @@ def weigh(
     findings = [
         *checks.check_place(evidence, file),
         *checks.check_date(evidence),
+        *checks.check_origin(evidence),
         *checks.check_order(evidence),
     ]
     findings += checks.check_unchanged(evidence, file, base) if base else ()

@@ -93,7 +93,7 @@ def _low(glances: Sequence[Glance], records: Records) -> Iterator[str]:
         return
     best = best_threshold_iou(records)
     if best > max(own, everywhere) + FAR:
-        yield f"IoU {own:.3f}, but {best:.3f} at the best threshold: scores are taken at 0.5; is that where these divide?"
+        yield f"IoU {own:.3f}, but {best:.3f} at the best threshold: scores are taken at 0.5. Are these calibrated?"
 
 
 def _kind(levels: Levels) -> str:
