@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +136,8 @@ def _with_ties(pixels: NDArray[Any], ties: str) -> Floats:
 
 
 def _array(file: Path) -> NDArray[Any]:
+    if file.suffix.lower() == ".npz" and not is_zipfile(file):
+        raise ValueError("it is no .npz archive, or only the beginning of one")
     try:
         # a map into the file: what its header promises is not allocated before it is there
         loaded = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -143,7 +146,7 @@ def _array(file: Path) -> NDArray[Any]:
             raise ValueError(
                 "it is no plain array: pickled objects are never loaded. Save an array of floats by np.save"
             ) from None
-        raise
+        raise ValueError(f"it ends before its array does, or is damaged ({error})") from None
     if isinstance(loaded, np.ndarray):
         return loaded
     with loaded:

@@ -1,10 +1,12 @@
 """Predictions made elsewhere: a file for each test image, counted like a model's own, or refused with all reasons."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -43,7 +45,11 @@ def score_predictions(
     or 0 and 1 in all files), (H, W) of any size, and is resized bilinearly to the image's size before thresholding.
     `beside` are folders in it that hold something else. Raises DataError with all that is missing or unreadable.
     """
-    found = _found(predictions, beside)
+    with _opened(predictions, beside) as found:
+        return _scored(predictions, found, pack, tick)
+
+
+def _scored(predictions: Path, found: Found, pack: Pack, tick: Tick) -> tuple[Records, list[str]]:
     counted, unreadable = dict[str, tuple[Records, Glance]](), dict[str, str]()
     dark = dict[str, int]()
     for position, id in enumerate(pack.ids):
@@ -74,24 +80,19 @@ def score_predictions(
     return records, lines
 
 
-def _found(predictions: Path, beside: Sequence[str]) -> Found:
-    if predictions.is_file() and predictions.suffix.lower() == ".npz":
-        return _in_archive(predictions)
-    if not predictions.is_dir():
-        what = "is a file" if predictions.exists() else "is not there"
+@contextmanager
+def _opened(predictions: Path, beside: Sequence[str]) -> Iterator[Found]:
+    if predictions.is_dir():
+        yield _in_folder(predictions, beside)
+    elif predictions.suffix.lower() == ".npz" and is_zipfile(predictions):
+        with np.load(predictions, allow_pickle=False) as archive:
+            yield Found(loaders={id: partial(_from_archive, archive, id) for id in archive.files})
+    else:
+        what = "is neither" if predictions.exists() else "is not there"
         raise DataError(
             f"{predictions} {what}; expected a folder of one prediction a test image, called by its id, or an .npz "
             "archive of arrays by id"
         )
-    return _in_folder(predictions, beside)
-
-
-def _in_archive(file: Path) -> Found:
-    try:
-        archive = np.load(file, allow_pickle=False)
-        return Found(loaders={id: partial(_from_archive, archive, id) for id in archive.files})
-    except Exception as error:  # as above
-        raise DataError(f"{file} cannot be read as an .npz archive: {error}") from None
 
 
 def _from_archive(archive: Mapping[str, NDArray[Any]], id: str) -> Levels:
