@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from boards import board, entry_of, improved, manifest, submission, untrained, with_claims, write
+from boards import board, entry_of, improved, manifest, scored, submission, untrained, with_claims, write
 
 from deeploc_bench.contract.errors import DataError, SubmissionError
 from deeploc_bench.contract.files import MOST_BYTES
@@ -445,6 +445,28 @@ def test_baselines_and_tested_detectors_pass_and_are_not_warned_of_as_trivial(fo
     for changes in ({}, {"baseline": True}, {"baseline": False}):
         verdict = checked(folder, untrained(copy.deepcopy(GOOD), **changes))
         assert verdict.is_ok, verdict.findings
+
+
+def test_scored_predictions_pass_and_a_reader_is_told(folder):
+    verdict = checked(folder, scored(submission(seed=3)))
+    assert (verdict.failures, verdict.warnings[0].check) == ([], "scored")
+
+
+@pytest.mark.parametrize(
+    ("made", "changes"),
+    [
+        (dict, {"model": {**GOOD["model"], "source": None}}),
+        (dict, {"trainings": [{**GOOD["trainings"][0], "environment": None}, *GOOD["trainings"][1:]]}),
+        (untrained, {"model": {**GOOD["model"], "source": None}}),
+        (scored, {"model": GOOD["model"]}),
+        (scored, {"trainings": GOOD["trainings"]}),
+        (scored, {"baseline": None}),
+        (scored, {"recipe": GOOD["recipe"]}),
+    ],
+)
+def test_only_what_was_made_elsewhere_has_no_source_and_no_environment(folder, made, changes):
+    failures = checked(folder, {**made(GOOD), **changes}).failures
+    assert [one.check for one in failures] == ["origin"]
 
 
 def test_a_better_entry_than_the_best_known_is_flagged(folder):
