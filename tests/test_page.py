@@ -166,6 +166,7 @@ def test_predictions_made_elsewhere_are_ranked_in_the_open_division_and_said_to_
     best = entry_of(scored(improved("elsewhere", 0.9, seed=1, images=60)))
     page = page_of([best, entry(seed=2, images=60), entry_of(untrained(submission("floor", seed=3, images=60)))])
     assert table(page, SUITE)[1][0] == "1" and column(page, SUITE, "seeds")[0] == "2"
+    assert best.rows["loo"].mean.score.seeded  # its interval holds what is between seeds
     assert "Scored, from predictions made elsewhere (open division): elsewhere." in page
     assert table(page, ABOUT)[1][1:3] == ["net (scored: predictions made elsewhere)", "open"]
     assert "Reproduce entry, or beat it" in page and "- elsewhere: `deeploc-bench" not in page

@@ -65,7 +65,7 @@ def check_date(evidence: Evidence) -> Findings:
 
 
 def check_origin(evidence: Evidence) -> Findings:
-    """Check that code and environments are told, or that both were elsewhere: where predictions were scored."""
+    """Check that source and environments are told, or that predictions were scored, which have neither."""
     told = [evidence.model.source, *(training.environment for training in evidence.trainings)]
     if not evidence.is_scored and None in told:
         message = "the model's source or an environment is null, which only scored predictions have"

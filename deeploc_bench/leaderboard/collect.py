@@ -134,13 +134,12 @@ def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
 
 def _cure(facts: TrainingFacts) -> str:
     """Return the words for how to make the tests that are missing."""
+    suite, name = facts.suite, facts.model.name
     if facts.kind == "scored":
-        return f"Score them: deeploc-bench score PREDICTIONS --suite {facts.suite} --name {facts.model.name} " + (
-            "--protocol loo, with --seed for each seed"
-        )
-    return f"Run them: deeploc-bench run --suite {facts.suite} --model {facts.model.name} --protocol loo, with its " + (
-        "loss, recipe and every seed"
-    )
+        command, more = f"score PREDICTIONS --suite {suite} --name {name}", "each --seed by itself"
+        return f"Score them: deeploc-bench {command} --protocol loo, {more}"
+    command, more = f"run --suite {suite} --model {name}", "with its loss, recipe and every seed"
+    return f"Run them: deeploc-bench {command} --protocol loo, {more}"
 
 
 def _one_candidate(candidates: Mapping[str, list[Cell]], selection: Selection) -> list[Cell]:

@@ -146,7 +146,7 @@ def _section(name: str, standing: Standing | None, published: Published | None) 
     if standing is None:
         return SuiteSection(name=name, published=shown)
     rows = standing.rows
-    best = next((row for row in standing.ranked if not row.entry.about.is_scored), None)
+    best = next((row for row in standing.ranked if _is_run_here(row.entry)), None)
     folded = {
         "same": _same_table(rows),
         "matched": _matched_table(rows),
