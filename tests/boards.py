@@ -114,6 +114,14 @@ def untrained(values, **changes):
     return with_claims({**values, **made, "trainings": trainings, **changes})
 
 
+def scored(values, **changes):
+    """Return a submission's values as those of predictions made elsewhere."""
+    trainings = [{**training, "environment": None} for training in values["trainings"]]
+    made = {"loss": [], "loss_expression": "scored", "recipe": None, "division": "open", "pretraining": None}
+    made |= {"baseline": False, "model": {**values["model"], "source": None}, "trainings": trainings}
+    return with_claims({**values, **made, **changes})
+
+
 def with_claims(values):
     """Return a submission's values with the claims that its records give."""
     rest = {key: value for key, value in values.items() if key != "claims"}

@@ -13,8 +13,9 @@ from runs import authentic_of, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
 from deeploc_bench.contract.files import to_json
-from deeploc_bench.leaderboard.collect import Declaration, Selection, collect, read_speed
+from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
 from deeploc_bench.leaderboard.saving import save
+from deeploc_bench.leaderboard.speed import read_speed
 from deeploc_bench.leaderboard.submission import read
 from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.facts import identified
@@ -227,10 +228,31 @@ def test_a_fitted_baseline_is_submitted_with_the_trainings_that_it_has(tmp_path)
     assert save(found, tmp_path / "entry.json").about.is_baseline
 
 
-def test_predictions_made_elsewhere_and_perturbed_tests_are_not_submitted(tmp_path):
-    facts = facts_of(("b", "c"), kind="scored", standard_generators=ABC, model="elsewhere")
-    write_training(tmp_path, facts, {"a": records_of(IOUS)})
-    assert "no finished training of elsewhere" in refusal(tmp_path, wish(model="elsewhere", loss=None))
+def made_elsewhere(runs, *, tests=ABC, seeds=(0, 1)):
+    for seed in seeds:
+        for test in tests:
+            facts = facts_of(others(test, ABC), kind="scored", seed=seed, standard_generators=ABC, model="elsewhere")
+            facts = identified(replace(facts, model=replace(facts.model, source=None)))
+            write_training(runs, facts, {test: records_of([iou + 0.01 * seed for iou in IOUS])})
+
+
+def test_predictions_made_elsewhere_are_submitted_in_the_open_division(tmp_path):
+    made_elsewhere(tmp_path / "runs")
+    found = collect(tmp_path / "runs", wish(model="elsewhere", loss=None), said())
+    assert (found.division, found.loss_expression, found.recipe, found.pretraining) == ("open", "scored", None, None)
+    assert (found.is_scored, found.is_baseline, found.seeds) == (True, False, (0, 1))
+    assert {training.environment for training in found.trainings} == {found.model.source} == {None}
+    assert found.claims.loo.iou == pytest.approx(0.505) and found.claims.loo.spread > 0
+    assert save(found, tmp_path / "entry.json").about.is_scored
+
+
+def test_predictions_that_lack_a_generator_or_a_training_are_told_how_to_be_scored(tmp_path):
+    made_elsewhere(tmp_path, tests="ab", seeds=(0,))
+    told = refusal(tmp_path, wish(model="elsewhere", loss=None))
+    assert "lacks tests of loo: seed 0 w/o c. Score them: deeploc-bench score PREDICTIONS --suite made" in told
+    facts = facts_of((), kind="scored", standard_generators=ABC, model="closed")
+    write_training(tmp_path, facts, {test: records_of(IOUS) for test in ABC})
+    assert "or score its predictions with --protocol loo" in refusal(tmp_path, wish(model="closed", loss=None))
 
 
 def test_trainings_on_other_data_are_not_put_together(tmp_path):

@@ -144,6 +144,16 @@ def test_what_was_trained_fitted_tested_and_scored_never_meet():
     assert len({identified(one).identity for one in alike}) == 4
 
 
+def test_another_seed_of_what_was_scored_is_another_training_of_its_experiment():
+    other = identified(replace(SCORED, seed=1))
+    assert other.identity != SCORED.identity and other.experiment == SCORED.experiment
+
+
+def test_what_was_scored_before_seeds_were_asked_for_keeps_its_identity():
+    before = identified(replace(SCORED, schema=2, arithmetic=2))
+    assert before.identity == "723762105c2771e7a530d8c6ed551551cf583497a03327248cf4ede2b5fd2ae6"
+
+
 def test_only_what_was_trained_or_fitted_here_is_learned():
     assert [one.is_learned for one in (TRAINED, FITTED, TESTED, SCORED)] == [True, True, False, False]
 

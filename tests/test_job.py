@@ -10,7 +10,9 @@ from trees import dolos_tree
 from deeploc_bench.contract.errors import DataError, RecipeError, UsageError
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
+from deeploc_bench.data.survey import load_sound
 from deeploc_bench.plan.job import Job, portable, prepare, prepare_baselines
+from deeploc_bench.plan.protocols import Pair
 
 TINY = Path(__file__).parent / "tiny.py"
 PRETRAINED = """
@@ -156,7 +158,9 @@ def test_a_weights_file_is_for_the_models_that_take_it(plan, tmp_path):
 
 
 def baselines(registry, generator, trained_on=()):
-    return prepare_baselines(Job(suite="tiny"), registry, silent, generator=generator, trained_on=trained_on)
+    suite, _ = load_sound(registry.suite("tiny"), data=None, progress=silent)
+    pair = Pair(train_generators=tuple(trained_on), test_generator=generator)
+    return prepare_baselines(Job(suite="tiny"), registry, suite, [pair])
 
 
 def test_baselines_can_be_tested_on_one_generator_alone(tiny_registry):
@@ -165,14 +169,10 @@ def test_baselines_can_be_tested_on_one_generator_alone(tiny_registry):
     assert [[one.name for one in tests] for tests in prepared.plan.tests.values()] == [["dark"]] * len(
         tiny_registry.baselines
     )
-    with pytest.raises(UsageError, match=r"unknown generator 'darc'. Did you mean 'dark'\? Known: bright, dark."):
-        baselines(tiny_registry, "darc")
-    with pytest.raises(UsageError, match=r"--trained-on: unknown generator 'brigt'. Did you mean 'bright'\?"):
-        baselines(tiny_registry, "dark", ["brigt"])
 
 
 @pytest.mark.parametrize(
-    ("trained_on", "fitted"), [([], ("bright",)), (["dark"], ("dark",)), (["dark", "bright"], ("bright", "dark"))]
+    ("trained_on", "fitted"), [([], ("bright",)), (["dark"], ("dark",)), (["bright", "dark"], ("bright", "dark"))]
 )
 def test_baselines_of_a_score_are_fitted_on_what_is_declared_or_on_all_but_the_tested(
     tiny_registry, trained_on, fitted

@@ -9,7 +9,7 @@ import json
 import re
 
 import pytest
-from boards import entry_of, improved, submission, untrained, with_claims
+from boards import entry_of, improved, scored, submission, untrained, with_claims
 from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import SubmissionError
@@ -168,6 +168,22 @@ def test_only_baselines_are_called_so_and_a_detector_has_a_word_in_place_of_a_ra
     assert sorted(column(page, SUITE, "rank")) == ["baseline", "not declared"]
     assert column(page, SUITE, "seeds") == ["-", "-"]
     assert "- detector: `deeploc-bench run --suite synthetic" in page and "- trivial: `" not in page
+
+
+def test_predictions_made_elsewhere_are_ranked_in_the_open_division_and_said_to_be_so():
+    best = entry_of(scored(improved("elsewhere", 0.9, seed=1, images=60)))
+    page = page_of([best, entry(seed=2, images=60), entry_of(untrained(submission("floor", seed=3, images=60)))])
+    assert table(page, SUITE)[1][0] == "1" and column(page, SUITE, "seeds")[0] == "2"
+    assert best.rows["loo"].mean.score.seeded  # its interval holds what is between seeds
+    assert "Scored, from predictions made elsewhere (open division): elsewhere." in page
+    assert table(page, ABOUT)[1][1:3] == ["net (scored: predictions made elsewhere)", "open"]
+    assert "Reproduce entry, or beat it" in page and "- elsewhere: `deeploc-bench" not in page
+    assert "Reproduce" not in page_of([best])
+
+
+def test_of_one_seed_each_predictions_made_elsewhere_are_not_ranked_either():
+    page = page_of([entry_of(scored(submission("elsewhere", seeds=(0,))))])
+    assert table(page, SUITE)[1][0] == "one seed"
 
 
 def test_the_matrix_is_never_of_a_baseline():

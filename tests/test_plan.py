@@ -16,6 +16,7 @@ from deeploc_bench.data.suites import Generator, Suite
 from deeploc_bench.plan import store
 from deeploc_bench.plan.losses import parse_loss
 from deeploc_bench.plan.plan import Request, make_plan, make_test_plan
+from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import load_recipe
 from deeploc_bench.plan.store import Tested
 
@@ -278,7 +279,7 @@ def test_one_standard_generator_cannot_be_left_out(suite, ask):
 
 def test_models_that_are_never_trained_can_be_tested_alone(suite, ask, registry):
     models = [owned(registry, "net"), owned(registry, "detector", trainable=False)]
-    plan = make_test_plan(suite, ask(*models), [Tested(generator="b")], ("a",))
+    plan = make_test_plan(suite, ask(*models), [Pair(train_generators=("a",), test_generator="b")])
     (training,) = plan.trainings.values()
     assert plan.tests == {training.facts.identity: (Tested(generator="b"),)} and plan.cells == ()
     assert training.facts.identity in make_plan(suite, ask(*models)).trainings
@@ -289,7 +290,7 @@ def test_baselines_can_be_fitted_to_be_tested_alone_where_there_is_something_to_
     suite, ask, registry, generators
 ):
     models = [owned(registry, "net"), owned(registry, "floor", baseline=True)]
-    plan = make_test_plan(suite, ask(*models), [Tested(generator="b")], generators)
+    plan = make_test_plan(suite, ask(*models), [Pair(train_generators=generators, test_generator="b")])
     assert [(t.model.spec.name, t.facts.train_generators) for t in plan.trainings.values()] == (
         [("floor", generators)] if generators else []
     )

@@ -14,8 +14,8 @@ from trees import dolos_tree
 
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import identified
+from deeploc_bench.training.heatmaps import read_levels
 from deeploc_bench.training.pictures import encoded, overlay
-from deeploc_bench.training.predictions import _load
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_predictions_score_back_to_the_same_records_and_numpy_counts_the_same(de
     done = deeploc("predict", training, images, "-o", "predicted")
     assert done.returncode == 0, done.stderr
     flags = ["--suite", "dolos", "--data", tree, "--generator", "lama", "--name", "again", "--trained-on", "lama"]
-    scored = deeploc("score", "predicted/heatmaps", *flags, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    scored = deeploc("score", "predicted", *flags, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert scored.returncode == 0, scored.stderr
     (again,) = (tmp_path / "runs/dolos/again").rglob("test-lama.csv")
     assert again.read_text() == (training / "test-lama.csv").read_text()
@@ -56,7 +56,7 @@ def test_a_heatmap_reads_back_to_the_same_counts_ties_at_half_among_them(tmp_pat
     around = np.float32(0.5) + np.arange(-40, 40, dtype=np.float32) * np.float32(3e-6)
     heatmap = np.concatenate([around, np.linspace(0, 1, 176, dtype=np.float32)]).reshape(16, 16)
     (tmp_path / "a.png").write_bytes(encoded(heatmap))
-    back = _load(tmp_path / "a.png")
+    back = read_levels(tmp_path / "a.png")
     assert ((back > 0.5) == (heatmap > 0.5)).all() and ((back == 0.5) == (heatmap == 0.5)).all()
     assert (heatmap == 0.5).sum() == 1 and np.abs(back - heatmap).max() < 1e-5
 

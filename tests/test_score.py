@@ -17,6 +17,7 @@ from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.dialects import find_dialect
 
 DARK = {sample.id: sample for sample in build(-1)()["test"]}
+BASELINES = ("all-manipulated", "local-noise", "position-prior")
 AREA, PIXELS, SHIFT = 24 * 20, 64 * 64, 5
 KEPT = 24 * (20 - SHIFT)  # of a 24 x 20 patch moved by 5 pixels to the side
 # the tiny suite has one patch of 24 x 20 pixels an image: pred_mask of a truth, and its tp, fp and fn by hand
@@ -116,13 +117,13 @@ def test_all_that_is_missing_extra_or_unreadable_is_listed(score, tmp_path):
     Image.fromarray(ones).save(folder / "test-05.png")
     done = score(folder)
     assert done.returncode == 2
-    assert "5 predictions are missing, extra or unreadable" in done.stderr
     for told in (
-        "test-00 is missing",
-        "stranger is not a test image",
-        "test-03 cannot be read",
-        "in [0, 1], no logits",
-        "no value above 1; a mask of 0 and 1? Write it as 0 and full scale, or as bool",
+        "1 missing: test-00",
+        "1 left out, not called by the id of a test image: stranger",
+        "3 unreadable:",
+        "test-03: cannot identify",
+        "test-04: values from 3.5 to 3.5",
+        "test-05: its levels are 0 and 1, those of others 0 and full scale",
     ):
         assert told in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -141,6 +142,43 @@ def test_what_it_was_trained_on_decides_the_row(score, tmp_path):
     table = score(folder, "--trained-on", "bright").stdout
     assert "loo · tiny · elsewhere · made elsewhere · seed 0" in table and "w/o dark" in table
     assert "| all-manipulated   | local-noise   | position-prior   |" in table
+
+
+@pytest.fixture
+def whole_set(tmp_path):
+    """Return a set of predictions on both generators, those on the first inverted."""
+    (tmp_path / "set").mkdir()
+    save(tmp_path / "set/bright", {id: ~level for id, level in truths().items()})
+    save(tmp_path / "set/dark", truths(lambda mask: np.roll(mask, SHIFT, axis=1)))
+    return tmp_path / "set"
+
+
+def test_a_whole_loo_set_is_scored_by_one_command(deeploc, tiny, whole_set):
+    where = ["--suite", "tiny", "--name", "elsewhere", "--protocol", "loo", *tiny[:2]]
+    done = deeploc("score", "set", *where, "--seed", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "warning: set/bright: IoU 0.000, but 1.000 if the predictions were inverted" in done.stderr
+    found = [cell for cell in printed_json(done)["cells"] if cell["model"] == "elsewhere"]
+    assert [(c["protocol"], c["seed"], *c["train_generators"], c["test_generator"]) for c in found] == [
+        ("loo", 1, "dark", "bright"),
+        ("loo", 1, "bright", "dark"),
+    ]
+    assert [cell["iou"] for cell in found] == [0, pytest.approx(KEPT / (2 * AREA - KEPT))]
+    assert {cell["model"] for cell in printed_json(done)["cells"]} == {"elsewhere", *BASELINES}
+
+
+@pytest.mark.slow
+def test_of_a_whole_set_all_is_kept_or_nothing(score, deeploc, tiny, whole_set, tmp_path):
+    where = ["--suite", "tiny", "--name", "elsewhere", "--trained-on", "bright", *tiny[:2]]
+    (whole_set / "dark").rename(tmp_path / "dark")
+    lacking = deeploc("score", "set", *where)
+    assert (lacking.returncode, "missing: dark" in lacking.stderr, (tmp_path / "runs").exists()) == (2, True, False)
+    assert score("dark", "--trained-on", "bright").returncode == 0
+    before = records_of(tmp_path / "runs")
+    save(whole_set / "dark", truths())
+    refused = deeploc("score", "set", *where)
+    assert (refused.returncode, "nothing is overwritten" in refused.stderr) == (2, True)
+    assert records_of(tmp_path / "runs") == before
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ EXPLAINED = {
     "a hash with a line break": ("fingerprint", "f" * 32 + "\n", "16 to 64 hex digits"),
     "a loss with a line break": ("loss_expression", "jaccard\n", "a loss or a weighted sum"),
     "a budget of nobody": ("budget", "double", "one of full, matched"),
-    "a source that is not known": ("model", {**GOOD["model"], "source": None}, "16 to 64 hex digits"),
+    "a source that is no hash": ("model", {**GOOD["model"], "source": "main"}, "16 to 64 hex digits"),
     "no contact": ("contact", "", "text of 1 to 200 characters"),
     "a huge seed": ("seeds", [10**30], "a whole number, 0 to 2147483647"),
 }

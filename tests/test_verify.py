@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from boards import board, entry_of, improved, manifest, submission, untrained, with_claims, write
+from boards import board, entry_of, improved, manifest, scored, submission, untrained, with_claims, write
 
 from deeploc_bench.contract.errors import DataError, SubmissionError
 from deeploc_bench.contract.files import MOST_BYTES
@@ -484,6 +484,28 @@ def test_parameters_and_the_models_own_loss_pass(folder):
     own = {**values["model"], "name": "own", "weight": 1.0}
     values["loss"] = [own, {**values["loss"][0], "weight": 0.5, "parameters": {"smooth": 1.0}}]
     assert checked(folder, values | {"loss_expression": "own+0.5*jaccard(smooth=1)"}).is_ok
+
+
+def test_scored_predictions_pass_and_a_reader_is_told(folder):
+    verdict = checked(folder, scored(submission(seed=3)))
+    assert (verdict.failures, verdict.warnings[0].check) == ([], "scored")
+
+
+@pytest.mark.parametrize(
+    ("made", "changes"),
+    [
+        (dict, {"model": {**GOOD["model"], "source": None}}),
+        (dict, {"trainings": [{**GOOD["trainings"][0], "environment": None}, *GOOD["trainings"][1:]]}),
+        (untrained, {"model": {**GOOD["model"], "source": None}}),
+        (scored, {"model": GOOD["model"]}),
+        (scored, {"trainings": GOOD["trainings"]}),
+        (scored, {"baseline": None}),
+        (scored, {"recipe": GOOD["recipe"]}),
+    ],
+)
+def test_only_what_was_made_elsewhere_has_no_source_and_no_environment(folder, made, changes):
+    failures = checked(folder, {**made(GOOD), **changes}).failures
+    assert [one.check for one in failures] == ["origin"]
 
 
 def test_a_better_entry_than_the_best_known_is_flagged(folder):

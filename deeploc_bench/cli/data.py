@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from deeploc_bench.cli import common
+from deeploc_bench.cli.data_export import export
 from deeploc_bench.contract.findings import as_json as findings_json
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.specs import SPLITS
@@ -18,6 +19,9 @@ from deeploc_bench.data.survey import load_sound, survey
 @click.group("data")
 def command() -> None:
     """Check, pack or list the data of a suite."""
+
+
+command.add_command(export)
 
 
 def _of_suite(run: Callable[..., None]) -> Callable[..., None]:

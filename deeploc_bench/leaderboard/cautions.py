@@ -27,6 +27,9 @@ def warn_of_itself(case: Case) -> Findings:
     if evidence.is_detector:
         message = f"a detector, trained elsewhere ({declared(evidence.model.trained_on)}): it is shown, and not ranked"
         yield Finding(check="detector", message=message, level="warning")
+    if evidence.is_scored:
+        message = "predictions made elsewhere: what they were trained on, and that seeds were not chosen, is only said"
+        yield Finding(check="scored", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
         yield Finding(check="spread", message=message, level="warning")

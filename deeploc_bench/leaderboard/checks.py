@@ -1,4 +1,4 @@
-"""What a submission must hold: against itself, its suite, and the file that was accepted before. Runs nothing of it.
+"""What a submission must hold: against itself and its suite. Runs nothing of it.
 
 Checks of values trust the shape: they run only where the checks of shape, of cells and of the suite found nothing.
 """
@@ -14,19 +14,17 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
-from deeploc_bench.contract.errors import RecipeError, SubmissionError
+from deeploc_bench.contract.errors import RecipeError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC, OWN
 from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
-from deeploc_bench.leaderboard.submission import Claims, Evidence, read_evidence, recipe_of
+from deeploc_bench.leaderboard.submission import Claims, Evidence, recipe_of
 from deeploc_bench.plan.losses import text_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.scoring.records import Records
 
-CHANGEABLE = ("contact", "license", "reference", "code", "reproduces", "confirmed", "speed", "schema")
-"""What may change in an accepted file: words about it. Claims follow from the rest; a better run is another file."""
 FIRST_DAY = datetime.date(2020, 1, 1)
 Findings: TypeAlias = Iterator[Finding]
 
@@ -63,6 +61,17 @@ def check_date(evidence: Evidence) -> Findings:
     today = datetime.datetime.now(datetime.UTC).date()
     if evidence.date > today + datetime.timedelta(days=1):
         yield Finding(check="date", message=f"date {evidence.date} is still to come; today is {today}")
+
+
+def check_origin(evidence: Evidence) -> Findings:
+    """Check that source and environments are told, or that predictions were scored, which have neither."""
+    told = [evidence.model.source, *(training.environment for training in evidence.trainings)]
+    if not evidence.is_scored and None in told:
+        message = "the model's source or an environment is null, which only scored predictions have"
+        yield Finding(check="origin", message=message)
+    if evidence.is_scored and (any(told) or evidence.is_baseline or evidence.recipe is not None or evidence.speed):
+        message = "scored predictions have no source, recipe, speed and environment, and are no baseline (false)"
+        yield Finding(check="origin", message=message)
 
 
 def check_order(evidence: Evidence) -> Findings:
@@ -247,22 +256,6 @@ def check_claims(case: Case, claims: Claims) -> Findings:
 
 SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_loss, check_suite)
 VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
-
-
-def check_unchanged(evidence: Evidence, file: Path, base: Path) -> Findings:
-    """Check that nothing of a file that was accepted differs, but for words about it."""
-    before = base / "submissions" / evidence.suite / file.name
-    if not before.exists():
-        return
-    try:
-        accepted = read_evidence(before)
-    except SubmissionError as error:
-        yield Finding(check="base", message=f"the accepted file cannot be read: {error}")
-        return
-    for name in accepted.__struct_fields__:
-        if name not in CHANGEABLE and getattr(accepted, name) != getattr(evidence, name):
-            message = f"{name} differs from the accepted file {before}; submit under another name"
-            yield Finding(check="base", message=message)
 
 
 def title_of(seed: int, pair: Pair) -> str:

@@ -103,7 +103,7 @@ def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -
         about=About(**{key: getattr(submission, key) for key in About.__struct_fields__}),
         recipe=recipe_of(submission),
         claims=submission.claims,
-        parameters=max(training.environment.parameters for training in submission.trainings),
+        parameters=max(one.environment.parameters if one.environment else 0 for one in submission.trainings),
         data=_data(submission, records),
         predictions=frozenset(
             digest(map(str, (*counts.tp, *counts.fp)))
@@ -154,7 +154,7 @@ def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
 def _rows(evidence: Evidence, records: PairRecords, pairs: Sequence[Pair]) -> Rows:
     tests = {pair: {seed: records[pair][seed] for seed in evidence.seeds} for pair in pairs}
     rows = [
-        make_row(pair, found, seeded=bool(evidence.loss), alarm=_false_alarm_area(pair, records))
+        make_row(pair, found, seeded=evidence.is_seeded, alarm=_false_alarm_area(pair, records))
         for pair, found in tests.items()
     ]
     return Rows(pairs=tuple(rows), mean=mean_row(rows, list(tests.values())), seeds=evidence.seeds)

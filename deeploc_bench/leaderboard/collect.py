@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.leaderboard.claims import claimed, missing, pairs_of, records_of
 from deeploc_bench.leaderboard.submission import (
     SCHEMA,
+    SCORED,
     Counts,
     Evidence,
     LossTerm,
@@ -28,8 +28,8 @@ from deeploc_bench.plan.recipe import division
 from deeploc_bench.results.cells import Cell, grouped, made_by, read_cells
 from deeploc_bench.scoring.records import Records
 
-NO_LOSS = {"fitted": "fitted", "tested": "untrained"}
-"""The loss expression of what has no loss: a baseline that fits itself, and a model that is never trained."""
+NO_LOSS = {"fitted": "fitted", "tested": "untrained", "scored": SCORED}
+"""The loss expression of what has no loss: a baseline that fits itself, a model never trained, and predictions."""
 FEWEST_DIGITS = 8
 
 
@@ -82,12 +82,6 @@ class Finished:
     tests: Mapping[str, Records]
 
 
-class _Measured(Speed, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """One model in the output of `speed --json`, which says more than a submission holds."""
-
-    model: str
-
-
 def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submission:
     """Return the submission of the trainings that are meant, its claims made of their records.
 
@@ -105,38 +99,33 @@ def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submi
     if lacking:
         tests = ", ".join(f"seed {seed} w/o {pair.test_generator}" for seed, pair in lacking[:4])
         more = f" and {len(lacking) - 4} more" if len(lacking) > 4 else ""
-        raise UsageError(
-            f"{selection.title} lacks tests of loo: {tests}{more}. Run them: deeploc-bench run --suite "
-            f"{selection.suite} --model {selection.model} --protocol loo, with its loss, recipe and every seed"
-        )
+        raise UsageError(f"{selection.title} lacks tests of loo: {tests}{more}. {_cure(trainings[0].facts)}")
     return claimed(evidence, records)
-
-
-def read_speed(file: Path, model: str) -> Speed:
-    """Return what `deeploc-bench speed --json` measured of a model; raises UsageError."""
-    found = {one.model: one for one in read_json(file, tuple[_Measured, ...], "--speed", UsageError)}
-    if model not in found:
-        raise UsageError(f"--speed {file}: {unknown('model', model, found)}")
-    return Speed(**{key: getattr(found[model], key) for key in Speed.__struct_fields__})
 
 
 def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     """Return the cells of each experiment that a model and a loss may mean, by its hash."""
-    tested = [
-        cell
-        for cell in read_cells(runs)
-        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and cell.facts.kind != "scored"
-    ]
+    tested = [cell for cell in read_cells(runs) if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS]
     method = (selection.model, selection.loss)
     found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]
     if not found:
         known = sorted({cell.facts.what.replace(" + ", "+") for cell in tested})
         raise UsageError(
             f"{runs} holds no finished training of {selection.title} on suite {selection.suite!r}; of this suite it "
-            f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo; "
-            "predictions made elsewhere cannot be submitted."
+            f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo, "
+            "or score its predictions with --protocol loo."
         )
     return grouped(found, lambda cell: cell.facts.experiment)
+
+
+def _cure(facts: TrainingFacts) -> str:
+    """Return the words for how to make the tests that are missing."""
+    suite, name = facts.suite, facts.model.name
+    if facts.kind == "scored":
+        command, more = f"score PREDICTIONS --suite {suite} --name {name}", "each --seed by itself"
+        return f"Score them: deeploc-bench {command} --protocol loo, {more}"
+    command, more = f"run --suite {suite} --model {name}", "with its loss, recipe and every seed"
+    return f"Run them: deeploc-bench {command} --protocol loo, {more}"
 
 
 def _one_candidate(candidates: Mapping[str, list[Cell]], selection: Selection) -> list[Cell]:
@@ -217,7 +206,8 @@ def _budget(cells: Sequence[Cell], selection: Selection) -> str:
 def _evidence(trainings: Sequence[Finished], selection: Selection, declaration: Declaration) -> Evidence:
     facts = trainings[0].facts
     known = _known(trainings)
-    environments = {folder: _environment(folder) for folder in {one.folder for one in trainings}}
+    folders = {one.folder for one in trainings if one.facts.kind != "scored"}
+    environments = {folder: _environment(folder) for folder in folders}
     budgets = [one.facts.budget for one in trainings if len(one.train_generators) > 1]
     return Evidence(
         **asdict(declaration) | {"speed": declaration.speed},
@@ -237,7 +227,7 @@ def _evidence(trainings: Sequence[Finished], selection: Selection, declaration: 
         ids={name: records.ids for name, records in known.items()},
         sources={name: records.sources for name, records in known.items()},
         pixels={name: tuple(records.pixels.tolist()) for name, records in known.items()},
-        trainings=tuple(_records(one, environments[one.folder]) for one in trainings),
+        trainings=tuple(_records(one, environments.get(one.folder)) for one in trainings),
     )
 
 
@@ -268,7 +258,7 @@ def _images(records: Records) -> tuple[object, ...]:
     return (records.ids, records.sources, records.pixels.tolist())
 
 
-def _records(training: Finished, environment: Environment) -> TrainingRecords:
+def _records(training: Finished, environment: Environment | None) -> TrainingRecords:
     return TrainingRecords(
         seed=training.facts.seed,
         train_generators=training.train_generators,

@@ -44,6 +44,8 @@ class SuiteSection:
     sentences: Sequence[str] = ()
     generators: Table | None = None
     is_drawn: bool = False
+    reproduced: str = "the first row"
+    """What the command `reproduce` reproduces: the first row that was made here."""
     reproduce: str = ""
     folded: Sequence[tuple[str, Table]] = ()
     commands: Sequence[tuple[str, str]] = ()
@@ -128,6 +130,11 @@ def command(entry: Entry) -> str:
     return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+|--loss '[a-z0-9.*+_(),=-]+'", word))
 
 
+def _is_run_here(entry: Entry) -> bool:
+    """Tell whether a command makes it: it is no baseline, which every run tests, and was not made elsewhere."""
+    return not entry.about.is_baseline and not entry.about.is_scored
+
+
 def _wrapped(text: str) -> str:
     """Return a command in lines that a page shows without scrolling."""
     whole = re.sub(r"(--\S+) (?!-)", "\\1\0", text)  # a flag stays with its value
@@ -143,7 +150,8 @@ def _section(name: str, standing: Standing | None, published: Published | None) 
     shown = published_table(published) if published and published.entry else None
     if standing is None:
         return SuiteSection(name=name, published=shown)
-    rows, ranked = standing.rows, standing.ranked
+    rows = standing.rows
+    best = next((row for row in standing.ranked if _is_run_here(row.entry)), None)
     folded = {
         "same": _same_table(rows),
         "matched": _matched_table(rows),
@@ -156,9 +164,10 @@ def _section(name: str, standing: Standing | None, published: Published | None) 
         sentences=_sentences(standing),
         generators=_generators_table(rows),
         is_drawn=bool(_drawn(standing)),
-        reproduce=_wrapped(command(ranked[0].entry)) if ranked else "",
+        reproduced=best.entry.name if best and best is not standing.ranked[0] else "the first row",
+        reproduce=_wrapped(command(best.entry)) if best else "",
         folded=[(FOLDED[key], table) for key, table in folded.items() if table.lines],
-        commands=[(row.entry.name, command(row.entry)) for row in rows if not row.entry.about.is_baseline],
+        commands=[(entry.name, command(entry)) for entry in (row.entry for row in rows) if _is_run_here(entry)],
         published=shown,
     )
 
@@ -178,6 +187,8 @@ def _sentences(standing: Standing) -> list[str]:
         said += [f"Ranked with the best: {', '.join(first[1:])}."] if len(first) > 1 else []
     nothing = [row.entry.name for row in rows if row.above and not row.finds]
     said += [f"Not shown to be better than the best baseline: {', '.join(nothing)}."] if nothing else []
+    scored = [row.entry.name for row in rows if row.entry.about.is_scored]
+    said += [f"Scored, from predictions made elsewhere (open division): {', '.join(scored)}."] if scored else []
     return said
 
 
@@ -190,7 +201,7 @@ def _line(row: Ranked, trusted: str) -> tuple[Field, ...]:
         number(entry.claims.loo.iou) + ("" if bounds == "-" else f" ({bounds})"),
         difference_of(row.above),
         number(entry.claims.false_alarm_area),
-        str(len(entry.about.seeds)) if entry.about.loss else "-",
+        str(len(entry.about.seeds)) if entry.about.is_seeded else "-",
         trusted,
         linked("code", entry.about.code) if entry.about.code else "",
     )
@@ -270,6 +281,8 @@ def _drawn(standing: Standing) -> list[Entry]:
 
 def _what(entry: Entry) -> str:
     name = entry.about.model.name
+    if entry.about.is_scored:
+        return f"{name} (scored: predictions made elsewhere)"
     if entry.about.is_baseline:
         return f"{name} (baseline)"
     if entry.about.is_detector:

@@ -88,7 +88,8 @@ def rank(entries: Iterable[Entry]) -> Standing:
     seeds, seeds_same = (pooled(_scores(sound, protocol)) for protocol in ("loo", "same"))
     if not seeds.freedom:
         reasons = [
-            reason or ("one seed" if entry.about.loss else "") for entry, reason in zip(ordered, reasons, strict=True)
+            reason or ("one seed" if entry.about.is_seeded else "")
+            for entry, reason in zip(ordered, reasons, strict=True)
         ]
     ranked = [entry for entry, reason in zip(ordered, reasons, strict=True) if not reason]
     scores = _scores(ranked, "loo")

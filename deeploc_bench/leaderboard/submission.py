@@ -17,6 +17,8 @@ from deeploc_bench.scoring.records import Records
 
 SCHEMA = 2
 """2: claims are rounded to six decimals, and hold a standard error in the place of an interval."""
+SCORED = "scored"
+"""The loss expression of predictions made elsewhere."""
 MOST_PIXELS = 10**10
 """More than any image has, and so few that no sum over a file's images leaves an int64."""
 
@@ -41,13 +43,7 @@ Expression = Annotated[
 ]
 
 
-class Origin(Code, frozen=True, kw_only=True):
-    """A piece of code that was at hand: its source is known by its hash."""
-
-    source: Hash
-
-
-class ModelOrigin(Origin, frozen=True, kw_only=True, omit_defaults=True):
+class ModelOrigin(Code, frozen=True, kw_only=True, omit_defaults=True):
     """The code of a model, and the hash of its weights file, where it was given one.
 
     `trained_on` is what a detector that is only tested was trained on elsewhere, the tested generators among it by
@@ -87,12 +83,12 @@ class Speed(Strict, frozen=True, kw_only=True):
 
 
 class TrainingRecords(Strict, frozen=True, kw_only=True):
-    """One training, and its records by test generator."""
+    """One training, and its records by test generator; `environment` is null where it was done elsewhere."""
 
     seed: Seed
     train_generators: tuple[Name, ...]
     identity: Hash
-    environment: Environment
+    environment: Environment | None
     tests: Mapping[Name, Counts]
 
     @property
@@ -128,8 +124,9 @@ class About(Strict, frozen=True, kw_only=True):
     """What was submitted, by whom, and how it was made.
 
     `recipe` is null where nothing was trained, `loss` is empty. `baseline` tells a baseline from a detector that is
-    only tested; where it is null, what has no loss is a baseline. `confirmed` is a reviewer's mark: how the authors of
-    the model have confirmed the row.
+    only tested; where it is null, what has no loss is a baseline. Of predictions made elsewhere the `loss_expression`
+    is `scored`, and neither the source of the model nor an environment is known. `confirmed` is a reviewer's mark: how
+    the authors of the model have confirmed the row.
     """
 
     schema: int
@@ -162,9 +159,19 @@ class About(Strict, frozen=True, kw_only=True):
         return not self.loss if self.baseline is None else self.baseline
 
     @property
+    def is_scored(self) -> bool:
+        """Tell whether its predictions were made elsewhere: nothing of it was trained or tested here."""
+        return self.loss_expression == SCORED and not self.loss
+
+    @property
+    def is_seeded(self) -> bool:
+        """Tell whether another seed would give other records: of what was trained, here or elsewhere."""
+        return bool(self.loss) or self.is_scored
+
+    @property
     def is_detector(self) -> bool:
         """Tell whether it was trained elsewhere and is only tested: it is shown, and not ranked."""
-        return not self.loss and not self.is_baseline
+        return not self.loss and not self.is_scored and not self.is_baseline
 
     @property
     def seen(self) -> list[str]:

@@ -13,6 +13,7 @@ from deeploc_bench.leaderboard import checks
 from deeploc_bench.leaderboard.cautions import checks_beside, warn_of_itself
 from deeploc_bench.leaderboard.checks import Case
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
+from deeploc_bench.leaderboard.gate import check_unchanged
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
 from deeploc_bench.results.cells import grouped
 
@@ -153,9 +154,10 @@ def weigh(
     findings = [
         *checks.check_place(evidence, file),
         *checks.check_date(evidence),
+        *checks.check_origin(evidence),
         *checks.check_order(evidence),
     ]
-    findings += checks.check_unchanged(evidence, file, base) if base else ()
+    findings += check_unchanged(evidence, file, base) if base else ()
     misshapen = list(checks.check_shape(evidence))
     if misshapen:
         return [*findings, *misshapen], None

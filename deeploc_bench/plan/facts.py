@@ -200,6 +200,7 @@ def identity_of(facts: TrainingFacts) -> str:
     own: dict[str, Any] = {"seed": facts.seed, "train": facts.train, "valid": facts.valid}
     if facts.kind == "scored":
         own = {"suite": facts.suite, "train_generators": facts.train_generators}
+        own |= {"seed": facts.seed} if facts.seed else {}
     return hashlib.sha256(json.dumps(_method(facts) | own, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """A run as asked for, and as prepared: registry, suite and plan. Torch-free, and the same in every process."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from deeploc_bench.data.suites import Progress, Suite
 from deeploc_bench.data.survey import load_sound
 from deeploc_bench.plan.losses import parse_loss
 from deeploc_bench.plan.plan import Plan, Request, make_plan, make_test_plan
-from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS, all_but
+from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS, Pair, all_but
 from deeploc_bench.plan.recipe import NO_FILE, load_recipe, parse_settings
-from deeploc_bench.plan.store import Tested
 
 DEFAULT_SUITE = "photos"
 DEFAULT_MODEL, DEFAULT_LOSS, DEFAULT_RECIPE = "unetplusplus-resnet50", "jaccard", "poster"
@@ -66,24 +65,17 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> P
     )
 
 
-def prepare_baselines(
-    job: Job, registry: Registry, progress: Progress, *, generator: str, trained_on: Collection[str]
-) -> Prepared:
-    """Prepare the test of the baselines on one generator dataset, fitted on those that are named.
+def prepare_baselines(job: Job, registry: Registry, suite: Suite, pairs: Iterable[Pair]) -> Prepared:
+    """Prepare the tests of the baselines on what each pair tests, fitted on what it says was trained on.
 
-    Where none is named, they are fitted on all standard generators but the tested one. Raises as `prepare` does.
+    Where it says nothing, they are fitted on all standard generators but the tested one. Raises as `prepare` does.
     """
-    datasets = registry.suite(job.suite)
-    suite, findings = load_sound(datasets, data=job.data, progress=progress)
-    if generator not in suite.generators:
-        raise UsageError(unknown("generator", generator, suite.generators))
-    for name in sorted(trained_on):
-        if name not in suite.standard:
-            raise UsageError(f"--trained-on: {unknown('generator', name, suite.standard)}")
-    train = tuple(name for name in suite.standard if name in trained_on) or all_but(generator, suite.standard)
-    request = _request(replace(job, models=registry.baselines or job.models), registry, datasets)
-    plan = make_test_plan(suite, request, [Tested(generator=generator)], train)
-    return Prepared(job=job, registry=registry, suite=suite, plan=plan, warnings=tuple(summary(findings)))
+    fitted = [
+        replace(pair, train_generators=pair.train_generators or all_but(pair.test_generator, suite.standard))
+        for pair in pairs
+    ]
+    request = _request(replace(job, models=registry.baselines or job.models), registry, registry.suite(job.suite))
+    return Prepared(job=job, registry=registry, suite=suite, plan=make_test_plan(suite, request, fitted))
 
 
 def portable(job: Job) -> Job:

@@ -115,20 +115,27 @@ def make_plan(suite: Suite, request: Request) -> Plan:
                 tests.setdefault(identity, set(authentic)).add(tested)
                 cell = PlannedCell(protocol=protocol, budget=budget, pair=pair, tested=tested, identity=identity)
                 cells.append(cell)
-    ordered = {identity: tuple(sorted(found, key=lambda one: one.name)) for identity, found in tests.items()}
-    return Plan(trainings=trainings, tests=ordered, cells=tuple(cells))
+    return Plan(trainings=trainings, tests=_ordered(tests), cells=tuple(cells))
 
 
-def make_test_plan(suite: Suite, request: Request, tests: Sequence[Tested], train_generators: Sequence[str]) -> Plan:
-    """Return the plan that tests those models of a request that have no loss; it has no cells.
+def make_test_plan(suite: Suite, request: Request, pairs: Sequence[Pair]) -> Plan:
+    """Return the plan that tests those models of a request that have no loss on what each pair tests; it has no cells.
 
-    Baselines that fit themselves are fitted on `train_generators`, and left out where there are none.
+    Baselines that fit themselves are fitted on a pair's train generators, and left out where there are none.
     """
     make = _Trainings(suite, request)
-    models = [m for m in request.models if not m.spec.trainable or (m.spec.fits_itself and train_generators)]
-    found = [make.training(model, (None, 0), tuple(train_generators), "full") for model in models]
-    trainings = {training.facts.identity: training for training in found}
-    return Plan(trainings=trainings, tests=dict.fromkeys(trainings, tuple(tests)), cells=())
+    trainings: dict[str, Training] = {}
+    tests: dict[str, set[Tested]] = {}
+    for model, pair in product(request.models, pairs):
+        if not model.spec.trainable or (model.spec.fits_itself and pair.train_generators):
+            training = make.training(model, (None, 0), pair.train_generators, "full")
+            trainings[training.facts.identity] = training
+            tests.setdefault(training.facts.identity, set()).add(Tested(generator=pair.test_generator))
+    return Plan(trainings=trainings, tests=_ordered(tests), cells=())
+
+
+def _ordered(tests: Mapping[str, set[Tested]]) -> dict[str, tuple[Tested, ...]]:
+    return {identity: tuple(sorted(found, key=lambda one: one.name)) for identity, found in tests.items()}
 
 
 def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code) -> TrainingFacts:

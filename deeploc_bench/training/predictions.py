@@ -1,15 +1,16 @@
-"""Predictions made elsewhere: files of heatmaps or masks, read strictly and counted like a model's own."""
+"""Predictions made elsewhere: a file for each test image, counted like a model's own, or refused with all reasons."""
 
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DataError
@@ -17,113 +18,168 @@ from deeploc_bench.data.batches import read_batch
 from deeploc_bench.data.packs import Pack, Tick
 from deeploc_bench.scoring.records import Records, merge
 from deeploc_bench.training.evaluate import records_of
-from deeploc_bench.training.pictures import TIES
+from deeploc_bench.training.heatmaps import SUFFIXES, Floats, Levels, heatmap_of, is_unscaled, levels_of, read_levels
+from deeploc_bench.training.suspicions import Glance, glance_at, told
 
-Floats = NDArray[np.float32]
-Loader = Callable[[], NDArray[np.generic]]
-SUFFIXES = (".png", ".npy", ".npz")
+Loader = Callable[[], Levels]
 SHOWN = 5
-UNREADABLE = (
-    *(OSError, ValueError, SyntaxError, KeyError, IndexError, EOFError, MemoryError),
-    *(Pillow.DecompressionBombError, zipfile.BadZipFile, zlib.error),
-)
-"""What Pillow and numpy raise for files that are not what they are called."""
-FULL_SCALE = {np.dtype(np.bool_): 1, np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+CLUTTER = ("thumbs.db", "desktop.ini")
 
 
-def score_predictions(predictions: Path, pack: Pack, tick: Tick) -> Records:
-    """Count predictions against a packed test split.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a folder or archive of predictions holds: how to read that of each id, and the names of all else."""
 
-    `predictions` is a folder of `<id>.png`, `.npy` or `.npz`, or one .npz archive of arrays by id: heatmaps in [0, 1]
-    (floats, or integers of full scale) or masks (bool), (H, W) of any size; they are resized bilinearly to the mask's
-    size before thresholding. Raises DataError that lists all that are missing, extra or unreadable.
+    loaders: Mapping[str, Loader]
+    twice: Sequence[str] = ()
+    strange: Sequence[str] = ()
+
+
+def score_predictions(
+    predictions: Path, pack: Pack, tick: Tick, *, beside: Sequence[str] = ()
+) -> tuple[Records, list[str]]:
+    """Count predictions against a packed test split; returns their records, and a line for all that is strange.
+
+    `predictions` is a folder of one file a test image, called by its id; the folder that `predict` wrote; or one .npz
+    archive of arrays by id. Each is a heatmap in [0, 1] (floats, or unsigned integers of full scale) or a mask (bool,
+    or 0 and 1 in all files), (H, W) of any size, and is resized bilinearly to the image's size before thresholding.
+    `beside` are folders in it that hold something else. Raises DataError with all that is missing or unreadable.
     """
-    loaders = _loaders(predictions)
-    troubles = [f"{id} is missing" for id in pack.ids if id not in loaders]
-    troubles += [f"{id} is not a test image" for id in sorted(set(loaders) - set(pack.ids))]
-    records = []
+    with _opened(predictions, beside) as found:
+        return _scored(predictions, found, pack, tick)
+
+
+def _scored(predictions: Path, found: Found, pack: Pack, tick: Tick) -> tuple[Records, list[str]]:
+    counted, unreadable = dict[str, tuple[Records, Glance]](), dict[str, str]()
+    dark = dict[str, int]()
     for position, id in enumerate(pack.ids):
-        if id not in loaders:
+        if id not in found.loaders:
             continue
         try:
-            heatmap = _heatmap(loaders[id]())
-        except UNREADABLE as error:
-            troubles.append(f"{id} cannot be read: {error}")
-            continue
-        if not troubles:
-            records.append(_counted(pack, slice(position, position + 1), heatmap))
+            levels = found.loaders[id]()
+            _refuse_turned(levels, pack.entries[position].shape)
+        except Exception as error:  # a damaged file makes its library raise whatever it likes
+            unreadable[id] = " ".join(str(error).split()) or type(error).__name__
+        else:
+            if is_unscaled(levels):
+                dark[id] = position  # a mask or a heatmap: the other files tell
+            else:
+                counted[id] = _counted(pack, position, levels)
         tick()
-    if troubles:
-        lines = "\n  ".join([*troubles[:SHOWN], *([f"and {len(troubles) - SHOWN} more"] * (len(troubles) > SHOWN))])
-        raise DataError(
-            f"{predictions}: {len(troubles)} predictions are missing, extra or unreadable; each of {len(pack)} test "
-            f"images needs exactly one, called by its id ({pack.ids[0]}.png):\n  {lines}"
-        )
-    return merge(records)
+    kinds = {glance.kind for _, glance in counted.values()}
+    if "levels" not in kinds and "black and white" in kinds:
+        unreadable |= dict.fromkeys(dark, "its levels are 0 and 1, those of others 0 and full scale; write all one way")
+    _refuse(predictions, pack, found, unreadable)
+    for id, position in dark.items():
+        levels = found.loaders[id]()
+        counted[id] = _counted(pack, position, levels if "levels" in kinds else levels.astype(np.bool_))
+    records = merge(own for own, _ in counted.values())
+    lines = [*_left_out(found, pack), *told([glance for _, glance in counted.values()], records)]
+    if dark and "levels" not in kinds:
+        lines.append("no integer is above 1: read as masks of 0 and 1, not as heatmaps that are nearly black")
+    return records, lines
 
 
-def _loaders(predictions: Path) -> dict[str, Loader]:
-    if predictions.is_file() and predictions.suffix == ".npz":
-        try:
-            archive = np.load(predictions, allow_pickle=False)
-            return {id: partial(archive.__getitem__, id) for id in archive.files}
-        except (*UNREADABLE, AttributeError) as error:
-            raise DataError(f"{predictions} cannot be read as an .npz archive: {error}") from None
-    if not predictions.is_dir():
-        raise DataError(f"{predictions}: there is no such folder (or .npz archive) of predictions")
-    loaders: dict[str, Loader] = {}
-    for file in sorted(predictions.iterdir()):
-        if file.name.startswith(".") or file.is_dir():
-            continue
-        if file.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{file} is not a prediction; allowed: {', '.join(SUFFIXES)}")
-        if file.stem in loaders:
-            raise DataError(f"{predictions} holds two predictions of {file.stem!r}; keep one")
-        loaders[file.stem] = partial(_load, file)
-    return loaders
-
-
-def _load(file: Path) -> NDArray[np.generic]:
-    if file.suffix.lower() == ".png":
-        with Pillow.open(file) as picture:
-            if picture.mode not in ("1", "L", "I", "I;16"):
-                raise ValueError(f"mode {picture.mode}; expected one channel of 1, 8 or 16 bits")
-            pixels, ties = np.array(picture), picture.info.get(TIES, "").split()
-        if pixels.dtype.itemsize == 1:
-            return pixels
-        heatmap = (pixels.astype(np.float64) / 65535).astype(np.float32)
-        heatmap.flat[[int(pixel) for pixel in ties]] = 0.5
-        return heatmap
-    loaded = np.load(file, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    if len(loaded.files) != 1:
-        raise ValueError(f"{len(loaded.files)} arrays; expected one")
-    only: NDArray[np.generic] = loaded[loaded.files[0]]
-    return only
-
-
-def _heatmap(array: NDArray[np.generic]) -> Floats:
-    if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
-        array = array.squeeze(0 if array.shape[0] == 1 else 2)
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"shape {array.shape}; expected (H, W)")
-    if array.dtype.kind == "u" and array.max() == 1:
-        raise ValueError("no value above 1; a mask of 0 and 1? Write it as 0 and full scale, or as bool")
-    if array.dtype in FULL_SCALE:
-        heatmap = (array.astype(np.float64) / FULL_SCALE[array.dtype]).astype(np.float32)
-    elif array.dtype.kind == "f":
-        heatmap = array.astype(np.float32)
+@contextmanager
+def _opened(predictions: Path, beside: Sequence[str]) -> Iterator[Found]:
+    if predictions.is_dir():
+        yield _in_folder(predictions, beside)
+    elif predictions.suffix.lower() == ".npz" and is_zipfile(predictions):
+        with np.load(predictions, allow_pickle=False) as archive:
+            yield Found(loaders={id: partial(_from_archive, archive, id) for id in archive.files})
     else:
-        raise ValueError(f"{array.dtype}; expected bool, uint8, uint16 or floats")
-    if not (heatmap.min() >= 0 and heatmap.max() <= 1):
-        raise ValueError(f"values from {heatmap.min():g} to {heatmap.max():g}; expected heatmaps in [0, 1], no logits")
-    return heatmap
+        what = "is neither" if predictions.exists() else "is not there"
+        raise DataError(
+            f"{predictions} {what}; expected a folder of one prediction a test image, called by its id, or an .npz "
+            "archive of arrays by id"
+        )
 
 
-def _counted(pack: Pack, batch: slice, heatmap: Floats) -> Records:
-    masks = torch.from_numpy(read_batch(pack, np.arange(batch.start, batch.stop))[1])
-    heatmaps = torch.from_numpy(heatmap)[None]
-    if heatmaps.shape != masks.shape:
-        heatmaps = F.interpolate(heatmaps[None], size=masks.shape[1:], mode="bilinear")[0]
-    return records_of(pack, batch, heatmaps, masks)
+def _from_archive(archive: Mapping[str, NDArray[Any]], id: str) -> Levels:
+    return levels_of(archive[id])
+
+
+def _in_folder(folder: Path, beside: Sequence[str]) -> Found:
+    entries = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
+    files = [entry for entry in entries if not entry.is_dir()]
+    if not files and (folder / "heatmaps").is_dir():  # as `predict` writes them, overlays beside
+        return _in_folder(folder / "heatmaps", ())
+    by_id: dict[str, list[Path]] = {}
+    for file in files:
+        if file.suffix.lower() in SUFFIXES:
+            by_id.setdefault(file.stem, []).append(file)
+    return Found(
+        loaders={id: partial(read_levels, own[0]) for id, own in by_id.items()},
+        twice=[" and ".join(file.name for file in own) for own in by_id.values() if len(own) > 1],
+        strange=[
+            f"{entry.name}/" if entry.is_dir() else entry.name
+            for entry in entries
+            if entry.name not in beside and (entry.is_dir() or entry.suffix.lower() not in SUFFIXES)
+        ],
+    )
+
+
+def _is_clutter(entry: Path) -> bool:
+    return entry.name.startswith((".", "__MACOSX")) or entry.name.lower() in CLUTTER
+
+
+def _refuse_turned(levels: Levels, shape: tuple[int, int]) -> None:
+    """An image that lies has no heatmap that stands: (W, H) was written, or an EXIF orientation was left out."""
+    (height, width), (h, w) = shape, levels.shape
+    if (h - w) * (height - width) < 0:
+        raise ValueError(
+            f"its shape is {levels.shape}, the image's {shape}: one lies, the other stands. Transposed, or not turned "
+            "as the image's EXIF data say? Write (H, W) of the image as it is shown"
+        )
+
+
+def _counted(pack: Pack, position: int, levels: Levels) -> tuple[Records, Glance]:
+    masks = read_batch(pack, np.array([position]))[1]  # (1, H, W)
+    heatmap = _resized(heatmap_of(levels), masks.shape[1:])
+    records = records_of(pack, slice(position, position + 1), torch.from_numpy(heatmap)[None], torch.from_numpy(masks))
+    return records, glance_at(levels, heatmap, masks[0])
+
+
+def _resized(heatmap: Floats, shape: tuple[int, ...]) -> Floats:
+    if heatmap.shape == shape:
+        return heatmap
+    return F.interpolate(torch.from_numpy(heatmap)[None, None], size=shape, mode="bilinear")[0, 0].numpy()
+
+
+def _refuse(predictions: Path, pack: Pack, found: Found, unreadable: Mapping[str, str]) -> None:
+    """Raise DataError with what is missing, given twice or unreadable, if anything is."""
+    missing = [id for id in pack.ids if id not in found.loaders]
+    lines = [f"{len(missing)} missing: {_listed(missing)}"] if missing else []
+    lines += [f"{len(found.twice)} there twice, keep one: {_listed(found.twice)}"] if found.twice else []
+    lines += [f"{len(unreadable)} unreadable:"] if unreadable else []
+    lines += [f"  {id}: {unreadable[id]}" for id in list(unreadable)[:SHOWN]]
+    lines += [f"  and {len(unreadable) - SHOWN} more"] if len(unreadable) > SHOWN else []
+    if lines:
+        lines += [*_left_out(found, pack), *_hint(missing, [*_extra(found, pack), *found.strange])]
+        what = f"each of {len(pack)} test images needs one prediction, called by its id: {pack.ids[0]}.png"
+        raise DataError("\n  ".join([f"{predictions}: {what} (or {', '.join(SUFFIXES[1:])})", *lines]))
+
+
+def _left_out(found: Found, pack: Pack) -> Iterator[str]:
+    extra = _extra(found, pack)
+    if extra:
+        yield f"{len(extra)} left out, not called by the id of a test image: {_listed(extra)}"
+    if found.strange:
+        yield f"{len(found.strange)} left out, not a prediction: {_listed(found.strange)}"
+
+
+def _extra(found: Found, pack: Pack) -> list[str]:
+    return sorted(set(found.loaders) - set(pack.ids))
+
+
+def _hint(missing: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    """Yield what a missing prediction may be called instead."""
+    for id in missing:
+        alike = [name for name in others if id.lower() in name.lower()]
+        if alike:
+            yield f"is {min(alike, key=len)!r} the prediction of {id!r}? Call it {id}.png, or save it as one"
+            return
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
