@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
+from deeploc_bench_plugins.lists import Column, Line, read_list
 
 from deeploc_bench import (
     IMAGE_SUFFIXES,
@@ -26,22 +25,20 @@ from deeploc_bench import (
     sample_of,
 )
 
-NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
 Split = Literal["train", "valid", "test"]
-Column = Literal["image", "mask", "split", "generator", "label"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-COLUMNS: tuple[Column, ...] = ("image", "mask", "split", "generator", "label")
 AUTHENTIC = "authentic"
-PLACEHOLDERS = ("id", "key", "split")
+PLACEHOLDERS = ("folder", "id", "key", "split")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[generator]]` of a description.
 
-    `images` and `masks` are templates of paths below the data root, with `{id}`, `{split}` and `*`; in `masks`, `{key}`
-    is the first group of the regular expression `pair`, found in the id. `split` puts all in one split; `folders` says
-    what `{split}` stands for; `lists` are files that list the images of a split, or one csv with a column `split`;
-    `columns` says what they are called; `method` is the generator it is made by, if another. `authentic` has no masks.
+    `images` and `masks` are templates of paths below the data root, with `{id}`, `{folder}`, `{split}` and `*`; in
+    `masks`, `{key}` is the first group of the regular expression `pair`, found in the id. `exclude` are patterns of
+    files that are left out. `split` puts all in one split; `folders` says what `{split}` stands for; `lists` are files
+    that list the images of a split, or one csv with a column `split`; `columns` says what they are called. `source`
+    stands for the suite's; `method` is the generator it is made by, if another. `authentic` has no masks.
     """
 
     name: str
@@ -49,8 +46,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     method: str | None = None
     images: str | None = None
     masks: str | None = None
+    exclude: str | tuple[str, ...] = ()
     pair: str = "(.*)"
+    source: str | None = None
     inverted_masks: bool = False
+    mask_above: float | None = None
     split: Split | None = None
     folders: Mapping[Split, str] = {}
     lists: Mapping[Split, str] | str = {}
@@ -60,21 +60,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole description; `source` is a regular expression whose first group, found in a stem, names its source."""
+    """A whole description; `source` is a regular expression whose first group, found in a stem, names its source.
+
+    Where a template has `{folder}`, it is found in `folder/stem`.
+    """
 
     suite: str
     generator: tuple[Part, ...]
     source: str = "(.*)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of a list: an image, its mask (empty: authentic; None: not said), its split, its generator."""
-
-    image: str
-    mask: str | None
-    split: str | None = None
-    generator: str | None = None
 
 
 @hookimpl
@@ -91,10 +84,11 @@ def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
             GeneratorDataset(
                 name=part.name,
                 suite=description.suite,
-                build=partial(_build, part, description.source, path),
+                build=partial(_build, part, part.source or description.source, path),
                 role="test-only" if part.name == AUTHENTIC else part.role,
                 needs_data=f"the folder that {path} describes",
                 inverted_masks=part.inverted_masks,
+                mask_above=part.mask_above,
                 method=part.method,
                 reference=part.reference,
                 license=part.license,
@@ -109,7 +103,8 @@ def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
 
 def _read(path: Path) -> Description:
     description = read_toml(path, Description, "suite", DataError)
-    for pattern in (description.source, *(part.pair for part in description.generator)):
+    own = (pattern for part in description.generator for pattern in (part.pair, part.source) if pattern is not None)
+    for pattern in (description.source, *own):
         try:
             groups = re.compile(pattern).groups
         except re.error as error:
@@ -132,18 +127,25 @@ def _check(part: Part, where: str) -> None:
     if away:
         raise DataError(f"{where}: folders: {away[0]!r} leads out of the data root; paths are relative to it")
     for key, template in (("images", part.images), ("masks", part.masks)):
-        places = [place for place in ("{id}", "{key}") if place in (template or "")]
-        is_placed = len(places) == 1 and (key == "masks" or places == ["{id}"])
-        if template is not None and (not is_placed or Path(template).is_absolute() or ".." in Path(template).parts):
-            raise DataError(f"{where}: {key} = {template!r} must hold {{id}} and stay below the data root")
-        strange = [place for place in re.findall(r"\{[^}]*\}", template or "") if place[1:-1] not in PLACEHOLDERS]
-        if strange:
-            known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
-            raise DataError(f"{where}: {key} = {template!r}: unknown placeholder {strange[0]}. Known: {known}.")
+        if template is not None:
+            _check_template(template, key, where)
+    if "{folder}" in (part.masks or "") and "{folder}" not in (part.images or "{folder}"):
+        raise DataError(f"{where}: masks has {{folder}}, and images has not; put it in both")
     if part.images is None and not part.lists:
         raise DataError(f"{where}: needs images, a template such as 'images/{{split}}/{{id}}.png', or lists")
     if part.images is not None and part.masks is None and part.name != AUTHENTIC and not part.lists:
         raise DataError(f"{where}: needs masks, a template such as 'masks/{{split}}/{{id}}.png'")
+
+
+def _check_template(template: str, key: str, where: str) -> None:
+    places = [place for place in ("{id}", "{key}") if place in template]
+    is_placed = len(places) == 1 and (key == "masks" or places == ["{id}"])
+    if not is_placed or ".." in Path(template).parts:
+        raise DataError(f"{where}: {key} = {template!r} must hold {{id}} and stay below the data root")
+    strange = [place for place in re.findall(r"\{[^}]*\}", template) if place[1:-1] not in PLACEHOLDERS]
+    if strange:
+        known = ", ".join(f"{{{place}}}" for place in PLACEHOLDERS)
+        raise DataError(f"{where}: {key} = {template!r}: unknown placeholder {strange[0]}. Known: {known}.")
 
 
 def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
@@ -152,69 +154,96 @@ def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, li
     if part.lists:
         lines = list(dict.fromkeys(_lists(part, data)))
         found = {
-            split: [_listed(part, source, data, line, files[split]) for line in lines if line.split == split]
-            for split in splits
+            split: [_listed(source, line, files[split]) for line in lines if line.split == split] for split in splits
         }
     else:
         found = {
-            split: [sample_of(id, image, here.mask(id), _group(source, id)) for id, image in here.images.items()]
+            split: [sample_of(name, image, here.mask(name), _group(source, name)) for name, image in here.images.items()]
             for split, here in files.items()
         }
-    if not any(found.values()):
+    kept = {
+        split: [sample for sample in samples if not _is_excluded(part, data, sample.image)]
+        for split, samples in found.items()
+    }
+    if not any(kept.values()):
         place = f"lists = {part.lists!r}" if part.lists else f"images = {part.images!r}"
+        left_out = f" but what exclude = {part.exclude!r} leaves out" if any(found.values()) else ""
         raise DataError(
-            f"{path}: {place} finds no image of {part.name!r} in {data}; mend it, or leave the generator out"
+            f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; mend it, or leave the generator out"
         )
-    return {split: distinct_samples(samples) for split, samples in found.items()}
+    return {split: distinct_samples(samples) for split, samples in kept.items()}
 
 
 class _Files:
-    """The files that fit a part's templates, listed once."""
+    """The files that fit a part's templates, listed once, by name: the id, or `folder/id` where there is `{folder}`."""
 
     def __init__(self, part: Part, data: Path, folder: str) -> None:
         self.part, self.data = part, data
-        has_masks = part.masks is not None and part.name != AUTHENTIC
-        self.template = (part.masks or "").replace("{split}", folder) if has_masks else None
-        masks = (part.masks or "").replace("{split}", folder).replace("{key}", "{id}")
-        self.masks = _fitting(data, masks) if masks else {}
-        others = frozenset(self.masks.values())
-        self.images = _fitting(data, part.images.replace("{split}", folder), others) if part.images else {}
+        masks = None if part.name == AUTHENTIC else part.masks
+        self.image_template, self.mask_template = (
+            template and _relative(data, template.replace("{split}", folder)) for template in (part.images, masks)
+        )
+        self.masks = self._fitting((self.mask_template or "").replace("{key}", "{id}"))
+        self.images = self._fitting(self.image_template or "", but=frozenset(self.masks.values()))
 
-    def mask(self, id: str) -> Path | None:
-        """Return the mask of an id; one that is not there is reported by `data check`."""
-        if self.template is None:
+    def image(self, name: str) -> Path | None:
+        """Return the image of a name, None where there is no template; one that is not there is reported later."""
+        return self._file(self.images, self.image_template, name) if self.image_template else None
+
+    def mask(self, name: str) -> Path | None:
+        """Return the mask of a name; one that is not there is reported by `data check`."""
+        if not self.mask_template:
             return None
-        key = _group(self.part.pair, id) if "{key}" in self.template else id
-        absent = self.data / self.template.replace("{key}", key).replace("{id}", id)
-        return self.masks.get(key, absent)
+        folder, slash, id = name.rpartition("/")
+        id = _group(self.part.pair, id) if "{key}" in self.mask_template else id
+        return self._file(self.masks, self.mask_template, f"{folder}{slash}{id}")
 
+    def name(self, image: str) -> str:
+        """Return the name of an image in a list, with its folder where a template has `{folder}`."""
+        path = PurePosixPath(image)
+        id = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+        has_folder = any("{folder}" in (template or "") for template in (self.image_template, self.mask_template))
+        return f"{path.parent.name}/{id}" if has_folder else id
 
-def _fitting(data: Path, template: str, others: frozenset[Path] = frozenset()) -> dict[str, Path]:
-    """Return the image files that fit a template, but for the others, by the text that stands for `{id}`."""
-    pattern = _pattern(template)
-    found: dict[str, Path] = {}
-    anything = "*".join(glob.escape(text) for text in re.split(r"\{id\}|\*", template))
-    for file in sorted(data.glob(anything)):
-        match = pattern.fullmatch(file.relative_to(data).as_posix())
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        if match is None or not is_image or file in others:
-            continue
-        if match["id"] in found:
-            raise DataError(
-                f"{file} and {found[match['id']]} both fit {template!r} with one id; keep one, or narrow it"
-            )
-        found[match["id"]] = file
-    return found
+    def _file(self, files: Mapping[str, Path], template: str, name: str) -> Path:
+        folder, _, id = name.rpartition("/")
+        absent = template.replace("{folder}", folder).replace("{key}", id).replace("{id}", id)
+        return files.get(name if "{folder}" in template else id, self.data / absent)
+
+    def _fitting(self, template: str, but: frozenset[Path] = frozenset()) -> dict[str, Path]:
+        """Return the image files that fit a template, by name, without those of `but`."""
+        found: dict[str, Path] = {}
+        if not template:
+            return found
+        pattern = _pattern(template)
+        anything = "*".join(glob.escape(text) for text in re.split(r"\{id\}|\{folder\}|\*", template))
+        for file in sorted(self.data.glob(anything)):
+            match = pattern.fullmatch(file.relative_to(self.data).as_posix())
+            is_image = file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+            if match is None or not is_image or file in but or _is_excluded(self.part, self.data, file):
+                continue
+            name = "/".join(match.group(group) for group in ("folder", "id") if group in pattern.groupindex)
+            if name in found:
+                raise DataError(
+                    f"{file} and {found[name]} both fit {template!r} with one id; keep one, narrow it, exclude one, or "
+                    "write {folder} where their paths differ"
+                )
+            found[name] = file
+        return found
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """Return the regular expression of a template; `{id}` stands for the same text throughout."""
-    parts = re.split(r"(\{id\}|\*)", template)
-    first = parts.index("{id}")
-    signs = {"*": "[^/]*", "{id}": "(?P=id)"}
-    return re.compile(
-        "".join("(?P<id>[^/]+)" if i == first else signs.get(part) or re.escape(part) for i, part in enumerate(parts))
-    )
+    """Return the regular expression of a template; a placeholder stands for the same text throughout."""
+    seen = set[str]()
+    text = ""
+    for part in re.split(r"(\{id\}|\{folder\}|\*)", template):
+        name = part[1:-1]
+        if part in ("{id}", "{folder}"):
+            text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
+            seen.add(name)
+        else:
+            text += "[^/]*" if part == "*" else re.escape(part)
+    return re.compile(text)
 
 
 def _group(pattern: str, stem: str) -> str:
@@ -223,21 +252,18 @@ def _group(pattern: str, stem: str) -> str:
     return (found[1] or stem) if found else stem
 
 
+def _is_excluded(part: Part, data: Path, file: Path) -> bool:
+    patterns = (part.exclude,) if isinstance(part.exclude, str) else part.exclude
+    return any(file.relative_to(data).match(pattern) for pattern in patterns)
+
+
 def _lists(part: Part, data: Path) -> Iterator[Line]:
     """Yield the lines of a part's lists that are of its kind, authentic or manipulated, each with its split."""
     names = {part.folders.get(split, split): split for split in SPLITS}
     files: Mapping[Any, str] = {None: part.lists} if isinstance(part.lists, str) else part.lists
     for split, name in files.items():
         path = _below(data, name)
-        try:
-            lines = list(READERS.get(path.suffix, _text_lines)(path, part.columns))
-        except OSError as error:
-            raise DataError(f"list {path}: {error.strerror}") from None
-        except (ValueError, TypeError, AttributeError, csv.Error) as error:
-            raise DataError(
-                f"list {path} cannot be read: {error}. Expected {FORMS.get(path.suffix, TEXT_FORM)}."
-            ) from None
-        for line in lines:
+        for line in read_list(path, part.columns):
             is_authentic = line.mask == "" or (line.mask is None and part.name == AUTHENTIC)
             is_mine = (
                 is_authentic if part.name == AUTHENTIC else not is_authentic and line.generator in (None, part.name)
@@ -249,52 +275,21 @@ def _lists(part: Part, data: Path) -> Iterator[Line]:
                 yield replace(line, split=place, generator=None)
 
 
-def _text_lines(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read `image`, `image mask` or `image mask label` a line, with commas or tabs if names hold blanks."""
-    for line in filter(str.strip, path.read_text("utf-8-sig").splitlines()):
-        words = [word.strip() for word in re.split(r"[,\t]", line)] if re.search(r"[,\t]", line) else line.split()
-        image, mask, label = [*words, None, None][:3]
-        yield Line(image=image or "", mask=_mask_or_none(mask, label, image) if len(words) > 1 else None)
-
-
-def _json_pairs(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read `[[image, mask | "Negative"], ...]`."""
-    for image, mask in json.loads(path.read_text("utf-8-sig")):
-        yield Line(image=image, mask=_mask_or_none(mask))
-
-
-def _csv_rows(path: Path, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read the columns image, mask, split, generator and label; only image is needed."""
-    image, mask, split, generator, label = (columns.get(name, name) for name in COLUMNS)
-    for row in csv.DictReader(path.read_text("utf-8-sig").splitlines()):
-        if not row.get(image) or None in row or None in row.values():
-            raise ValueError(f"row {', '.join(map(str, row.values()))} does not fill the columns, {image!r} among them")
-        truth = _mask_or_none(row[mask], row.get(label), row[image]) if mask in row else None
-        yield Line(image=row[image], mask=truth, split=row.get(split), generator=row.get(generator))
-
-
-READERS = {".json": _json_pairs, ".csv": _csv_rows}
-FORMS = {".json": '[[image, mask or "Negative"], ...]', ".csv": "a header with the column image, and rows"}
-TEXT_FORM = "'image', 'image mask' or 'image mask label' on each line"
-
-
-def _mask_or_none(text: str | None, label: str | None = None, image: str | None = None) -> str:
-    """Return the mask that a list names, empty for an authentic image; raises ValueError where its label differs."""
-    mask = "" if (text or "").strip().lower() in NO_MASK else text or ""
-    if label in ("0", "1") and (label == "1") != bool(mask):
-        raise ValueError(f"{image} has label {label} and {'mask ' + mask if mask else 'no mask'}")
-    return mask
-
-
-def _listed(part: Part, source: str, data: Path, line: Line, files: _Files) -> Sample:
-    name = Path(line.image).name
-    id = Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
-    image = files.images.get(id, data / part.images.replace("{id}", id)) if part.images else _below(data, line.image)
-    mask = files.mask(id) if line.mask is None else _below(data, line.mask) if line.mask else None
-    return sample_of(id, image, mask, _group(source, id))
+def _listed(source: str, line: Line, files: _Files) -> Sample:
+    name = files.name(line.image)
+    image = files.image(name) or _below(files.data, line.image)
+    mask = files.mask(name) if line.mask is None else _below(files.data, line.mask) if line.mask else None
+    return sample_of(name, image, mask, _group(source, name))
 
 
 def _below(data: Path, name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{name!r} leads out of the data root {data}; paths are relative to it")
-    return data / name
+    """Return the path of a name below the data root, relative to it or absolute; raises DataError for any other."""
+    path = Path(name)
+    roots = [root for root in (data.absolute(), data.resolve()) if path.is_relative_to(root)]
+    if ".." in path.parts or (path.is_absolute() and not roots):
+        raise DataError(f"{name!r} leads out of the data root {data}; paths are relative to it, or lie below it")
+    return data / (path.relative_to(roots[0]) if roots else path)
+
+
+def _relative(data: Path, template: str) -> str:
+    return _below(data, template).relative_to(data).as_posix()

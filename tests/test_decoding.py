@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,10 +12,14 @@ from reference import read_mask
 from deeploc_bench.contract.errors import SampleError
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.batches import evaluation_batches
-from deeploc_bench.data.decoding import read_image, read_levels
+from deeploc_bench.data.decoding import MaskRule, decode
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 31, 3)).astype(np.uint8)
 GRAY = RGB[..., 0]
+
+
+def read_image(sample):
+    return decode(replace(sample, mask=None), MaskRule()).image
 
 
 def sample(tmp_path, picture, suffix="png", **save):
@@ -59,8 +65,8 @@ def test_a_mask_is_read_the_same_in_each_mode(tmp_path, mode):
 
 def test_soft_levels_are_told_and_gray_masks_refused(tmp_path):
     soft = np.where(GRAY > 127, 250, 3).astype(np.uint8)
-    mask, is_soft = read_levels(sample(tmp_path, Image.fromarray(soft)), inverted=False)
-    assert (is_soft, mask.sum()) == (True, (GRAY > 127).sum())
+    decoded = decode(sample(tmp_path, Image.fromarray(soft)), MaskRule())
+    assert (decoded.remarks, decoded.mask.sum()) == (("levels",), (GRAY > 127).sum())
     with pytest.raises(SampleError, match="gray levels on more than a tenth of its pixels"):
         read_mask(sample(tmp_path, Image.fromarray(GRAY)), inverted=False)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from reference import read_mask
 
 from deeploc_bench.contract.errors import DataError
-from deeploc_bench.data.decoding import read_image
+from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.data.folders import paired_samples, sample_id
 
 SUITES = Path(__file__).parents[1] / "docs/suites"
@@ -150,7 +150,7 @@ def test_every_image_has_its_own_mask_whatever_the_order_of_the_names(name, tmp_
     for generator, splits in built(name, tmp_path).items():
         for sample in (sample for part in splits.values() for sample in part):
             truth = read_mask(sample, inverted=False)
-            level = int(read_image(sample)[0, 0, 0])
+            level = int(decode(sample, MaskRule()).image[0, 0, 0])
             assert (truth is None) == (generator == "authentic")
             assert truth is None or truth.sum() == 40 * (level // 10)
 
@@ -227,6 +227,6 @@ def test_paired_samples_pair_by_stem_and_keep_what_lacks_its_partner(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("stem", "id"), [("a b(1)", "a_b_1_"), ("_x", "x_x"), ("ä-1", "x_-1"), ("a.b", "a.b")])
+@pytest.mark.parametrize(("stem", "id"), [("a b(1)", "a_b_1_"), ("_x", "x_x"), ("ä-1", "ue4-1"), ("a.b", "a.b")])
 def test_stems_become_ids(stem, id):
     assert sample_id(stem) == id

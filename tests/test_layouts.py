@@ -50,7 +50,7 @@ def test_brackets_in_a_template_are_read_as_written(found, tmp_path):
 
 
 def test_an_unknown_placeholder_is_refused_with_those_that_are_known(found):
-    with pytest.raises(DataError, match=r"unknown placeholder {spilt}. Known: {id}, {key}, {split}"):
+    with pytest.raises(DataError, match=r"unknown placeholder {spilt}. Known: {folder}, {id}, {key}, {split}"):
         found('split = "test"\n' + TEMPLATES.replace("images/", "images/{spilt}/"))
 
 

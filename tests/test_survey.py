@@ -159,8 +159,8 @@ def suite_of(**splits):
             Sample(
                 id=f"{split}-{i:04}",
                 source=source,
-                image=np.full((4, 4, 3), [number // 256, number % 256, 0], np.uint8).copy,
-                mask=None if name == AUTHENTIC else np.eye(4, dtype=bool).copy,
+                image=np.full((32, 32, 3), [number // 256, number % 256, 0], np.uint8).copy,
+                mask=None if name == AUTHENTIC else np.eye(32, dtype=bool).copy,
             )
             for i, (source, number) in enumerate(samples)
         ]

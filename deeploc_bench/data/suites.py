@@ -16,6 +16,7 @@ from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
+from deeploc_bench.data.folders import left_out
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
 
 MANIFEST_SCHEMA = 1
@@ -137,10 +138,13 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
             packs = {}
             for split, one in samples[spec.name].items():
                 folder = cache_folder() / name / f"{spec.name}-{split}"
-                packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
+                packs[split] = pack(
+                    one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
+                )
                 findings += packs[split].findings
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
+    findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 
