@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 from deeploc_bench.contract.findings import Finding, data_finding, refuse
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
+from deeploc_bench.data.edits import edit_findings
 from deeploc_bench.data.packs import Entry, Pack
 from deeploc_bench.data.suites import Progress, Suite, load_suite
 
@@ -43,6 +44,7 @@ def survey(suite: Suite) -> list[Finding]:
         *_ids(suite),
         *_on_both_sides(suite, "valid", {"train": "train", "valid": "valid"}),
         *_duplicates(images),
+        *edit_findings(suite),
     ]
 
 
