@@ -158,7 +158,7 @@ def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, li
         }
     else:
         found = {
-            split: [sample_of(name, image, here.mask(name), _group(source, name)) for name, image in here.images.items()]
+            split: [_sample(name, image, here.mask(name), source) for name, image in here.images.items()]
             for split, here in files.items()
         }
     kept = {
@@ -279,6 +279,10 @@ def _listed(source: str, line: Line, files: _Files) -> Sample:
     name = files.name(line.image)
     image = files.image(name) or _below(files.data, line.image)
     mask = files.mask(name) if line.mask is None else _below(files.data, line.mask) if line.mask else None
+    return _sample(name, image, mask, source)
+
+
+def _sample(name: str, image: Path, mask: Path | None, source: str) -> Sample:
     return sample_of(name, image, mask, _group(source, name))
 
 

@@ -4,11 +4,13 @@ An error stops what was asked for, a warning is read, and a note says of sound d
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from deeploc_bench.contract.errors import DataError
+
+Level: TypeAlias = Literal["error", "warning", "note"]
 
 DATA_ERRORS = {
     "dataset": "generator datasets cannot be built",
@@ -48,7 +50,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     check: str
     message: str
     where: str = ""
-    level: Literal["error", "warning", "note"] = "error"
+    level: Level = "error"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
@@ -71,7 +73,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def data_finding(check: str, message: str) -> Finding:
     """Return a finding of one of the data's checks, whose level is the check's."""
-    level = "error" if check in DATA_ERRORS else "note" if check in DATA_NOTES else "warning"
+    level: Level = "error" if check in DATA_ERRORS else "note" if check in DATA_NOTES else "warning"
     return Finding(check=check, message=message, level=level)
 
 

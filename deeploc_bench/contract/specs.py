@@ -61,8 +61,8 @@ class GeneratorDataset:
     suite's authentic images, whose samples have no mask. `mask_above` is the level, 0 to 255, above which a pixel of a
     mask file is manipulated, for masks of few levels such as 0 and 1; with `inverted_masks` the others are. `method` is
     the generator it is made by, where that is another name's; by default its own name: a test-only dataset of a method
-    that was trained on is seen, not held out. `default_model` and `default_recipe` are what `run` takes for the suite where it is asked for nothing else; one
-    dataset of a suite that names them is enough.
+    that was trained on is seen, not held out. `default_model` and `default_recipe` are what `run` takes for the suite
+    where it is asked for nothing else; one dataset of a suite that names them is enough.
     """
 
     name: str

@@ -47,7 +47,7 @@ def decode(sample: Sample, rule: MaskRule) -> Decoded:
     image, orientation = _image(sample)
     if sample.mask is None:
         return Decoded(image=image, mask=None)
-    mask, is_soft, own_orientation = _mask(sample, rule)
+    mask, is_soft, own_orientation = _mask(sample, sample.mask, rule)
     if mask.shape != image.shape[:2]:
         turned = ", once turned as its EXIF data say" if orientation != own_orientation else ""
         raise SampleError(
@@ -72,12 +72,12 @@ def _image(sample: Sample) -> tuple[Image, int]:
     return image, 1
 
 
-def _mask(sample: Sample, rule: MaskRule) -> tuple[Mask, bool, int]:
+def _mask(sample: Sample, truth: Path | Callable[[], Mask], rule: MaskRule) -> tuple[Mask, bool, int]:
     """Return a mask, whether it has more levels than a mask should, and its EXIF orientation."""
-    if isinstance(sample.mask, Path):
-        picture = _read(sample.mask, "L")
-        return *_truth(sample.mask, picture, rule), picture.orientation
-    mask = _made(sample, sample.mask, "mask")
+    if isinstance(truth, Path):
+        picture = _read(truth, "L")
+        return *_truth(truth, picture, rule), picture.orientation
+    mask = _made(sample, truth, "mask")
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
         raise SampleError(
             f"sample {sample.id!r}: mask is {_described(mask)}; expected bool of shape (H, W)", check="unreadable"
@@ -124,8 +124,9 @@ def _read(file: Path, mode: str) -> _Picture:
             warnings.simplefilter("ignore")  # Pillow warns of what is refused below, or is read all the same
             with Pillow.open(file) as stored:
                 # a camera's MPO holds smaller copies behind the photograph
-                if getattr(stored, "n_frames", 1) > 1 and stored.format != "MPO":
-                    raise SampleError(f"{file} holds {stored.n_frames} pictures; keep one", check="unreadable")
+                pictures = getattr(stored, "n_frames", 1)
+                if pictures > 1 and stored.format != "MPO":
+                    raise SampleError(f"{file} holds {pictures} pictures; keep one", check="unreadable")
                 orientation = stored.getexif().get(EXIF_ORIENTATION, 1)
                 picture = ImageOps.exif_transpose(stored)
             if picture.mode[0] in "IF":

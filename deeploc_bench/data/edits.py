@@ -104,10 +104,10 @@ def _shifted(pairs: Sequence[Pair]) -> str | None:
     reach = min(min(pair.mask.shape) for pair in alike) // 4
     fits = np.stack([_fits_by_shift(pair, reach) for pair in alike])  # (N, 2 reach + 1, 2 reach + 1)
     together = fits.mean(axis=0)
-    best = np.unravel_index(int(together.argmax()), together.shape)
-    down, right = (int(place) - reach for place in best)
-    is_better = fits[:, *best] > BETTER * fits[:, reach, reach]
-    is_clear = together[best] > max(CLEAR_FIT, BETTER * together[reach, reach])
+    row, column = divmod(int(together.argmax()), 2 * reach + 1)
+    down, right = row - reach, column - reach
+    is_better = fits[:, row, column] > BETTER * fits[:, reach, reach]
+    is_clear = together[row, column] > max(CLEAR_FIT, BETTER * together[reach, reach])
     if max(abs(down), abs(right)) < 2 or not is_clear or not _are_most(is_better):
         return None
     ways = ((right, "right", "left"), (down, "down", "up"))

@@ -14,8 +14,12 @@ from deeploc_bench.contract.specs import Sample
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 OTHER_SUFFIXES = frozenset(
-    ".gif .heic .heif .avif .jxl .jp2 .j2k .jfif .jpe .ppm .pgm .pbm .pnm .dng .raw .cr2 .nef .arw .exr .hdr .psd .svg "
-    ".npy .npz .mat .pt .pkl".split()
+    f".{kind}"
+    for kinds in (
+        ("gif", "heic", "heif", "avif", "jxl", "jp2", "j2k", "jfif", "jpe", "ppm", "pgm", "pbm", "pnm", "exr", "hdr"),
+        ("dng", "raw", "cr2", "nef", "arw", "psd", "svg", "npy", "npz", "mat"),
+    )
+    for kind in kinds
 )
 """Image types, and arrays that people keep images in, that are not read."""
 LONGEST_ID = 200

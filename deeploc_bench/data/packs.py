@@ -234,9 +234,7 @@ def _decode(sample: Sample, rule: MaskRule) -> tuple[Entry, Image, Bytes]:
     return entry, image, bits
 
 
-def _write(
-    samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick
-) -> None:
+def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=PACKING, dir=target.parent, ignore_cleanup_errors=True) as name:

@@ -73,7 +73,8 @@ def pairs_of(suite: Suite, name: str, split: Split) -> list[Pair]:
     """
     pack = suite.generators[name].splits[split]
     authentic = [*suite.generators[AUTHENTIC].splits.values()] if AUTHENTIC in suite.generators else []
-    others = [g.splits[split] for g in suite.generators.values() if g.name not in (name, AUTHENTIC) and split in g.splits]
+    rest = [other for other in suite.generators.values() if other.name not in (name, AUTHENTIC)]
+    others = [other.splits[split] for other in rest if split in other.splits]
     by_id, by_source, by_other = _places(authentic, "id"), _places(authentic, "source"), _places(others, "id")
     candidates = []
     for position, entry in enumerate(pack.entries):

@@ -129,9 +129,9 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
     lacking, or is not taken.
     """
     name = datasets[0].spec.suite
-    root = _root(name, datasets, data)
+    root = data_root(name, datasets, data)
     findings: list[Finding] = []
-    samples = {owned.spec.name: _samples(owned, root, findings) for owned in datasets}
+    samples = {owned.spec.name: samples_of(owned, root, findings) for owned in datasets}
     generators = {}
     with progress(f"read {name}", sum(len(one) for splits in samples.values() for one in splits.values())) as tick:
         for spec in (owned.spec for owned in datasets):
@@ -141,7 +141,8 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
                 packs[split] = pack(
                     one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
                 )
-                findings += packs[split].findings
+                where = f"{spec.name}/{split}"
+                findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
     findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
@@ -166,7 +167,8 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images))
 
 
-def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
+def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
+    """Return the folder of a suite's images, None where they come with the plugin; raises UsageError."""
     needs = next((owned.spec.needs_data for owned in datasets if owned.spec.needs_data), None)
     if needs:
         data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
@@ -179,7 +181,7 @@ def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | No
     return Path(data) if data else None
 
 
-def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
+def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
     """Return the samples of the splits that a dataset's role needs; what is wrong with them joins the findings."""
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"
