@@ -227,6 +227,21 @@ def test_paired_samples_pair_by_stem_and_keep_what_lacks_its_partner(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("stem", "id"), [("a b(1)", "a_b_1_"), ("_x", "x_x"), ("ä-1", "ue4-1"), ("a.b", "a.b")])
+@pytest.mark.parametrize(
+    ("stem", "id"),
+    [
+        ("a b(1)", "a_b_1_"),
+        ("_x", "x_x"),
+        ("ä-1", "ue4-1"),
+        ("a\u0308-1", "ue4-1"),
+        ("京都", "u4eacu90fd"),
+        ("a.b", "a.b"),
+    ],
+)
 def test_stems_become_ids(stem, id):
     assert sample_id(stem) == id
+
+
+def test_long_stems_that_differ_at_their_ends_stay_two_ids():
+    first, second = sample_id("京" * 90 + "1"), sample_id("京" * 90 + "2")
+    assert (len(first), len(second), first == second) == (200, 200, False)

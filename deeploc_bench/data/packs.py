@@ -147,7 +147,8 @@ def pack(
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
     used is left out, and is among the pack's findings. Raises DataError where the cache cannot be written.
     """
-    ordered, rule = sorted(samples, key=lambda sample: sample.id), MaskRule(inverted=inverted, above=mask_above)
+    ordered = sorted(samples, key=lambda sample: sample.id)
+    rule = MaskRule(inverted=inverted, above=None if mask_above is None else float(mask_above))
     origins = _origins(ordered)
     if origins is None:
         images, masks = io.BytesIO(), io.BytesIO()

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from deeploc_bench.contract.errors import SampleError
+from deeploc_bench.contract.errors import SampleError, reason_of
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import GeneratorDataset, Sample
@@ -95,10 +95,9 @@ def _elsewhere(read: Sequence[_Read], modules: Mapping[str, str]) -> Iterator[Fi
     spawn = multiprocessing.get_context("spawn")  # as on every system and in every cluster: nothing is inherited
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=_prepare, initargs=(dict(modules),)) as pool:
         try:
-            for one, state in zip(read, pool.map(_state_of, [one.pickled for one in read]), strict=True):
+            for one, (state, reason) in zip(read, pool.map(_state_of, [one.pickled for one in read]), strict=True):
                 if state != one.state:
-                    told = state if state.startswith("raises") else "its pixels or mask are others"
-                    yield data_finding("process", f"{one.where}: {told}")
+                    yield data_finding("process", f"{one.where}: {reason or 'it has other pixels or another mask'}")
         except BrokenProcessPool:
             yield data_finding("process", f"{read[0].where} and others: the process that reads them ends")
 
@@ -115,9 +114,9 @@ def _prepare(modules: Mapping[str, str]) -> None:
             spec.loader.exec_module(sys.modules[name])
 
 
-def _state_of(pickled: bytes) -> str:
-    """Return the hash of a pickled sample's pixels and mask, or what reading it raises."""
+def _state_of(pickled: bytes) -> tuple[str, str]:
+    """Return the hash of a pickled sample's pixels and mask, or why it cannot be read."""
     try:
-        return _state(*pickle.loads(pickled))
+        return _state(*pickle.loads(pickled)), ""
     except Exception as error:
-        return f"raises {type(error).__name__}: {' '.join(str(error).split())}"
+        return "", str(error) if isinstance(error, SampleError) else reason_of(error)
