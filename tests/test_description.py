@@ -117,6 +117,16 @@ def tgif(root):
         image(root / f"orig/{folder}/dog/000000012_orig.png")
 
 
+def frames(root):
+    for split in SPLITS:
+        for level, video in ((30, "a"), (90, "b")):
+            for name in ("01", "02"):
+                image(root / f"{split}/frames/{split}{video}/{name}.jpg", level)
+                mask(root / f"{split}/masks/{split}{video}/{name}.png", level)
+                image(root / f"{split}/original/{split}{video}/{name}.png")
+        image(root / f"{split}/frames/{split}a/01_preview.png")
+
+
 # each tree, and what its description finds: how many samples by generator, and a source
 TREES = {
     "images-masks": (images_masks, {"my-generator": (3, 3, 3)}, "a"),
@@ -124,6 +134,7 @@ TREES = {
     "json-pairs": (json_pairs, {"pairs": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "text-list": (text_list, {"listed": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "csv": (csv, {"first": (2, 2, 2), "second": (2, 2, 2), "authentic": (1, 1, 1)}, "firsttestp"),
+    "frames": (frames, {"inpainted": (4, 4, 4), "authentic": (4, 4, 4)}, "testa"),
     "autosplice": (autosplice, {"dall-e-2": (0, 0, 2), "authentic": (0, 0, 1)}, "12"),
     "cocoglide": (cocoglide, {"glide": (0, 0, 2), "authentic": (0, 0, 2)}, "30"),
     "tgif": (tgif, {"sd2-sp": (1, 1, 1), "sd2-fr": (0, 0, 1), "authentic": (0, 0, 1)}, "000000012"),
