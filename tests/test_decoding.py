@@ -178,6 +178,12 @@ def test_images_of_other_modes_are_read_as_pillow_turns_them_into_rgb(tmp_path, 
     assert np.array_equal(read_image(sample(tmp_path, picture, suffix)), np.asarray(picture.convert("RGB")))
 
 
+def test_a_palette_of_which_pillow_warns_is_read_as_it_is(tmp_path):
+    palette = Image.fromarray(RGB).quantize(4)
+    found = read_image(sample(tmp_path, palette, transparency=bytes([0, 128, 255, 255])))
+    assert np.array_equal(found, np.asarray(palette.convert("RGB")))
+
+
 def test_larger_images_are_tested_in_smaller_batches(small_pack):
     sizes = [part.stop - part.start for part in evaluation_batches(small_pack(5, size=(800, 900)))]
     assert sizes == [2, 2, 1]
