@@ -4,6 +4,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -38,10 +39,10 @@ def clean(cache: Path, data: Path | None = None) -> Iterator[Cleaned]:
     alone; what a later version packed is not judged.
     """
     for folder in sorted(cache.glob("*/*")):
-        reason = _why_stale(folder, data) if folder.is_dir() else None
-        if reason:
+        with suppress(FileNotFoundError, NotADirectoryError):  # its maker has just renamed or removed it; no folder
             size = sum(file.stat().st_size for file in folder.iterdir())
-            yield Cleaned(folder=str(folder), action=_remove(folder), reason=reason, bytes=size)
+            if reason := _why_stale(folder, data):
+                yield Cleaned(folder=str(folder), action=_remove(folder), reason=reason, bytes=size)
 
 
 def _why_stale(folder: Path, data: Path | None) -> str | None:

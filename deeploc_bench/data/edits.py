@@ -37,7 +37,7 @@ def edit_findings(suite: Suite) -> Iterator[Finding]:
     """Tell of each generator whether it is edited where its masks are, as far as its images can be compared."""
     for name, generator in suite.generators.items():
         splits = [split for split in SPLITS if split in generator.splits and name != AUTHENTIC]
-        pairs = {split: pairs_of(suite, name, split) for split in splits}
+        pairs = {split: _surest(pairs_of(suite, name, split)) for split in splits}
         wrong = [
             finding
             for split, own in pairs.items()
@@ -45,6 +45,12 @@ def edit_findings(suite: Suite) -> Iterator[Finding]:
             for finding in _wrong(f"{name}/{split}", own, generator.splits[split])
         ]
         yield from wrong or _kind(name, [pair for own in pairs.values() for pair in own if pair.is_authentic])
+
+
+def _surest(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs with authentic images, where there are enough of them."""
+    authentic = [pair for pair in pairs if pair.is_authentic]
+    return authentic if len(authentic) >= FEWEST else [pair for pair in pairs if not pair.is_authentic]
 
 
 def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:

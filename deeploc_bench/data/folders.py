@@ -55,7 +55,7 @@ def left_out(samples: Iterable[Sample]) -> Iterator[Finding]:
     files = {file for sample in samples for file in (sample.image, sample.mask) if isinstance(file, Path)}
     for folder in sorted({file.parent for file in files}):
         found = defaultdict[str, list[str]](list)
-        for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+        for name in sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []:
             suffix = Path(name).suffix.lower()
             if suffix in OTHER_SUFFIXES:
                 found[suffix].append(name)
