@@ -59,11 +59,11 @@ def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
         return
     outside = [pair.outside for pair in pairs]
     if outside.count(0.0) >= MOST * len(pairs):
-        told = f"{outside.count(0.0)} of {len(pairs)} images that were compared equal the authentic ones there"
+        told = f"{outside.count(0.0)} of {len(pairs)} compared images equal the authentic ones outside the masks"
         yield data_finding("spliced", f"{name}: {told}")
     else:
-        told = f"{np.mean(outside):.1f} levels there, and by {np.mean([pair.inside for pair in pairs]):.1f} inside"
-        yield data_finding("regenerated", f"{name}: {len(pairs)} images that were compared differ by {told}")
+        told = f"{np.mean(outside):.1f} levels outside the masks, and by {np.mean([pair.inside for pair in pairs]):.1f} inside"
+        yield data_finding("regenerated", f"{name}: {len(pairs)} compared images differ by {told}")
 
 
 def _wrong(where: str, pairs: Sequence[Pair], pack: Pack) -> Iterator[Finding]:
