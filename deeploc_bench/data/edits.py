@@ -62,7 +62,8 @@ def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
         told = f"{outside.count(0.0)} of {len(pairs)} compared images equal the authentic ones outside the masks"
         yield data_finding("spliced", f"{name}: {told}")
     else:
-        told = f"{np.mean(outside):.1f} levels outside the masks, and by {np.mean([pair.inside for pair in pairs]):.1f} inside"
+        inside = np.mean([pair.inside for pair in pairs])
+        told = f"{np.mean(outside):.1f} levels outside the masks, and by {inside:.1f} inside"
         yield data_finding("regenerated", f"{name}: {len(pairs)} compared images differ by {told}")
 
 
