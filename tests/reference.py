@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeploc_bench.data.decoding import read_levels
+from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.scoring.records import BINS, Records, mask_hash
 
 
 def read_mask(sample, *, inverted):
     """Return a sample's mask alone, or None where it is authentic."""
-    found = read_levels(sample, inverted=inverted)
-    return None if found is None else found[0]
+    return decode(sample, MaskRule(inverted=inverted)).mask
 
 
 def count(ids, sources, heatmaps, masks):

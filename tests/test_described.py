@@ -54,6 +54,8 @@ def test_what_is_said_of_a_generator_is_in_its_spec(described):
         ('[[generator]]\nname = "a"\nsplit = "test"', "generator 'a': needs images, a template such as"),
         ('[[generator]]\nsplit = "test"', r"key 'generator\[0\]': the key 'name' is missing"),
         (EDITED + 'split_ = "x"', r"key 'generator\[0\]': unknown key 'split_'. Did you mean 'split'\?"),
+        (EDITED + 'mask_above = "x"', r"key 'generator\[0\].mask_above' is 'x'; expected a number or nothing"),
+        (EDITED + "mask_above = 300", "mask_above=300.0; expected 0 to below 255"),
         (EDITED.replace("edited", "authentic") + 'role = "other"', "expected one of standard, test-only"),
     ],
 )

@@ -14,7 +14,7 @@ from PIL import Image
 from reference import read_mask
 
 from deeploc_bench.contract.errors import DataError
-from deeploc_bench.data.decoding import read_image
+from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.data.folders import paired_samples, sample_id
 
 SUITES = Path(__file__).parents[1] / "docs/suites"
@@ -117,6 +117,16 @@ def tgif(root):
         image(root / f"orig/{folder}/dog/000000012_orig.png")
 
 
+def frames(root):
+    for split in SPLITS:
+        for level, video in ((30, "a"), (90, "b")):
+            for name in ("01", "02"):
+                image(root / f"{split}/frames/{split}{video}/{name}.jpg", level)
+                mask(root / f"{split}/masks/{split}{video}/{name}.png", level)
+                image(root / f"{split}/original/{split}{video}/{name}.png")
+        image(root / f"{split}/frames/{split}a/01_preview.png")
+
+
 # each tree, and what its description finds: how many samples by generator, and a source
 TREES = {
     "images-masks": (images_masks, {"my-generator": (3, 3, 3)}, "a"),
@@ -124,6 +134,7 @@ TREES = {
     "json-pairs": (json_pairs, {"pairs": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "text-list": (text_list, {"listed": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "csv": (csv, {"first": (2, 2, 2), "second": (2, 2, 2), "authentic": (1, 1, 1)}, "firsttestp"),
+    "frames": (frames, {"inpainted": (4, 4, 4), "authentic": (4, 4, 4)}, "testa"),
     "autosplice": (autosplice, {"dall-e-2": (0, 0, 2), "authentic": (0, 0, 1)}, "12"),
     "cocoglide": (cocoglide, {"glide": (0, 0, 2), "authentic": (0, 0, 2)}, "30"),
     "tgif": (tgif, {"sd2-sp": (1, 1, 1), "sd2-fr": (0, 0, 1), "authentic": (0, 0, 1)}, "000000012"),
@@ -150,7 +161,7 @@ def test_every_image_has_its_own_mask_whatever_the_order_of_the_names(name, tmp_
     for generator, splits in built(name, tmp_path).items():
         for sample in (sample for part in splits.values() for sample in part):
             truth = read_mask(sample, inverted=False)
-            level = int(read_image(sample)[0, 0, 0])
+            level = int(decode(sample, MaskRule()).image[0, 0, 0])
             assert (truth is None) == (generator == "authentic")
             assert truth is None or truth.sum() == 40 * (level // 10)
 
@@ -227,6 +238,21 @@ def test_paired_samples_pair_by_stem_and_keep_what_lacks_its_partner(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("stem", "id"), [("a b(1)", "a_b_1_"), ("_x", "x_x"), ("ä-1", "x_-1"), ("a.b", "a.b")])
+@pytest.mark.parametrize(
+    ("stem", "id"),
+    [
+        ("a b(1)", "a_b_1_"),
+        ("_x", "x_x"),
+        ("ä-1", "ue4-1"),
+        ("a\u0308-1", "ue4-1"),
+        ("京都", "u4eacu90fd"),
+        ("a.b", "a.b"),
+    ],
+)
 def test_stems_become_ids(stem, id):
     assert sample_id(stem) == id
+
+
+def test_long_stems_that_differ_at_their_ends_stay_two_ids():
+    first, second = sample_id("京" * 90 + "1"), sample_id("京" * 90 + "2")
+    assert (len(first), len(second), first == second) == (200, 200, False)

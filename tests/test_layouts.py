@@ -9,6 +9,7 @@ from deeploc_bench_plugins.described import deeploc_find_suite
 from PIL import Image
 
 from deeploc_bench import DataError, paired_samples
+from deeploc_bench.data.folders import left_out
 
 TEMPLATES = 'images = "images/{id}.png"\nmasks = "masks/{id}.png"\n'
 
@@ -50,7 +51,7 @@ def test_brackets_in_a_template_are_read_as_written(found, tmp_path):
 
 
 def test_an_unknown_placeholder_is_refused_with_those_that_are_known(found):
-    with pytest.raises(DataError, match=r"unknown placeholder {spilt}. Known: {id}, {key}, {split}"):
+    with pytest.raises(DataError, match=r"unknown placeholder {spilt}. Known: {folder}, {id}, {key}, {split}"):
         found('split = "test"\n' + TEMPLATES.replace("images/", "images/{spilt}/"))
 
 
@@ -132,6 +133,106 @@ def test_two_files_with_one_id_are_both_named(found, tmp_path):
         paired_samples(tmp_path / "images", None)
     with pytest.raises(DataError, match=r"a/1.png and .*b/1.png have one id, '1'"):
         found('lists = { test = "pairs.txt" }', pairs_txt="a/1.png m/1.png\nb/1.png m/2.png")
+
+
+FRAMES = 'images = "frames/{folder}/{id}.png"\nmasks = "masks/{folder}/{id}.png"\nsplit = "test"\n'
+
+
+def ids(samples):
+    return [(one.id, one.source, one.image.exists(), one.mask.exists()) for one in samples["test"]]
+
+
+def test_frames_of_two_folders_are_told_apart_and_paired_within_their_folder(found, tmp_path):
+    put(tmp_path, *(f"{kind}/{clip}/01.png" for kind in ("frames", "masks") for clip in ("a", "b")))
+    put(tmp_path, "frames/c/01.png")
+    assert ids(found(FRAMES)) == [
+        ("a_01", "a_01", True, True),
+        ("b_01", "b_01", True, True),
+        ("c_01", "c_01", True, False),
+    ]
+
+
+def test_a_folder_of_frames_is_their_source_where_the_description_says_so(found, tmp_path):
+    put(tmp_path, *(f"{kind}/clip/{i}.png" for kind in ("frames", "masks") for i in (1, 2)))
+    assert [one.source for one in found(FRAMES + 'source = "^(.*)/"')["test"]] == ["clip", "clip"]
+
+
+def test_frames_of_listed_folders_are_found(found, tmp_path):
+    put(tmp_path, *(f"{kind}/{clip}/01.png" for kind in ("frames", "masks") for clip in ("a", "b")))
+    keys = FRAMES.replace('split = "test"', 'lists = { test = "frames.txt" }')
+    assert ids(found(keys, frames_txt="frames/b/01.png\n")) == [("b_01", "b_01", True, True)]
+
+
+def test_one_mask_may_serve_every_folder(found, tmp_path):
+    put(tmp_path, "frames/a/1.png", "frames/b/1.png", "masks/1.png")
+    samples = found(FRAMES.replace("masks/{folder}/", "masks/"))["test"]
+    assert [one.mask for one in samples] == [tmp_path / "masks/1.png"] * 2
+
+
+def test_a_folder_of_masks_alone_is_refused(found):
+    with pytest.raises(DataError, match=r"masks has \{folder\}, and images has not; put it in both"):
+        found(FRAMES.replace("frames/{folder}/", "frames/"))
+
+
+@pytest.mark.parametrize("exclude", ['"*_thumb.png"', '["nothing", "images/*_thumb.png"]'])
+def test_files_are_left_out_by_a_pattern(found, tmp_path, exclude):
+    put(tmp_path, "images/a.png", "images/a_thumb.png", "masks/a.png")
+    keys = f'split = "test"\nexclude = {exclude}\n'
+    assert [one.id for one in found(keys + TEMPLATES)["test"]] == ["a"]
+    listed = f'lists = {{ test = "all.txt" }}\nexclude = {exclude}\n'
+    lines = "images/a.png masks/a.png\nimages/a_thumb.png masks/a.png\n"
+    assert [one.id for one in found(listed, all_txt=lines)["test"]] == ["a"]
+
+
+def test_a_pattern_that_leaves_out_every_file_or_is_empty_is_told(found, tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(DataError, match=r"no image of 'edited' in .*, without what exclude = '\*.png' leaves out"):
+        found('split = "test"\nexclude = "*.png"\n' + TEMPLATES)
+    with pytest.raises(DataError, match="exclude = '' has an empty pattern"):
+        found('split = "test"\nexclude = ""\n' + TEMPLATES)
+
+
+def test_a_generators_source_stands_before_the_suites(found, tmp_path):
+    put(tmp_path, "images/a-1.png", "masks/a-1.png")
+    assert [one.source for one in found('split = "test"\nsource = "^(.)"\n' + TEMPLATES)["test"]] == ["a"]
+
+
+def test_absolute_paths_below_the_data_root_are_accepted_and_others_refused(found, tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png")
+    lines = f"{tmp_path}/images/a.png {tmp_path}/masks/a.png\n"
+    for samples in (
+        found('lists = { test = "all.txt" }', all_txt=lines),
+        found('split = "test"\n' + TEMPLATES.replace("images/", f"{tmp_path}/images/")),
+    ):
+        assert ids(samples) == [("a", "a", True, True)]
+    for line in ("/elsewhere/a.png masks/a.png\n", f"{tmp_path}/../a.png masks/a.png\n"):
+        with pytest.raises(DataError, match="leads out of the data root"):
+            found('lists = { test = "all.txt" }', all_txt=line)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_may_start_with_a_byte_order_mark(found, tmp_path, encoding):
+    put(tmp_path, "images/a.png", "masks/a.png")
+    (tmp_path / "all.txt").write_text("images/a.png masks/a.png\n", encoding)
+    assert ids(found('lists = { test = "all.txt" }')) == [("a", "a", True, True)]
+
+
+def test_a_description_may_start_with_a_byte_order_mark(tmp_path):
+    text = f'suite = "some"\n[[generator]]\nname = "a"\nsplit = "test"\n{TEMPLATES}mask_above = 0'
+    (tmp_path / "suite.toml").write_text(text, "utf-8-sig")
+    (dataset,) = deeploc_find_suite(str(tmp_path / "suite.toml"))
+    assert (dataset.name, dataset.mask_above) == ("a", 0)
+
+
+def test_images_beside_the_samples_are_counted_by_folder_and_type(found, tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", "masks/b.png", "masks/c.png", "elsewhere/d.png")
+    for name in ("images/e.GIF", "images/f.gif", "masks/g.npy", "masks/.h.png", "images/notes.txt"):
+        (tmp_path / name).touch()
+    assert [(one.check, one.level, str(one)) for one in left_out(found('split = "test"\n' + TEMPLATES)["test"])] == [
+        ("types", "note", f"{tmp_path}/images: 2 .gif files, e.GIF first"),
+        ("unused", "note", f"{tmp_path}/masks: 2 image files, b.png first"),
+        ("types", "note", f"{tmp_path}/masks: 1 .npy files, g.npy first"),
+    ]
 
 
 def test_images_and_masks_may_lie_in_one_folder(tmp_path):

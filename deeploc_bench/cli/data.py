@@ -1,7 +1,9 @@
-"""`deeploc-bench data`: check, pack or list the data of a suite."""
+"""`deeploc-bench data`: check, pack or list the data of a suite, and clean the cache."""
 
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +12,8 @@ from deeploc_bench.cli import common
 from deeploc_bench.cli.data_export import export
 from deeploc_bench.contract.findings import as_json as findings_json
 from deeploc_bench.contract.findings import summary
-from deeploc_bench.contract.specs import SPLITS
+from deeploc_bench.contract.specs import NAME_PATTERN, SPLITS
+from deeploc_bench.data.cleaning import clean
 from deeploc_bench.data.packs import cache_folder
 from deeploc_bench.data.suites import Suite, load_suite, manifest
 from deeploc_bench.data.survey import load_sound, survey
@@ -18,7 +21,7 @@ from deeploc_bench.data.survey import load_sound, survey
 
 @click.group("data")
 def command() -> None:
-    """Check, pack or list the data of a suite."""
+    """Check, pack or list the data of a suite, or clean the cache of what was packed."""
 
 
 command.add_command(export)
@@ -32,12 +35,13 @@ def _of_suite(run: Callable[..., None]) -> Callable[..., None]:
 @command.command("check")
 @_of_suite
 def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """Read every sample and say all that is wrong; exit code 0 only when clean."""
+    """Read every sample and say all that is found; exit code 0 only when nothing is wrong."""
     loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress)
     findings = survey(loaded)
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": findings_json(findings)}
-    common.show(value, "\n".join([_counts(loaded), *(summary(findings, shown=5) or ["clean"])]), as_json)
-    sys.exit(1 if findings else 0)
+    is_clean = all(finding.is_note for finding in findings)
+    common.show(value, "\n".join([_counts(loaded), *summary(findings, shown=5), *["clean"] * is_clean]), as_json)
+    sys.exit(0 if is_clean else 1)
 
 
 @command.command("pack")
@@ -56,6 +60,22 @@ def pack(as_json: bool, **asked: Any) -> None:
 def print_manifest(as_json: bool, **asked: Any) -> None:
     """Print the manifest of a suite: its fingerprint, and each test image's source, mask area and pixels (JSON)."""
     common.print_json(manifest(_sound(**asked)))
+
+
+@command.command("clean")
+@_of_suite
+def clean_cache(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """Remove packed data that no file stands behind any more; with --data, of images of that folder alone.
+
+    What another process is making or reading is left alone.
+    """
+    is_cached = re.fullmatch(NAME_PATTERN, suite) and (cache_folder() / suite).is_dir()
+    name = suite if is_cached else common.load(plugins).suite(suite)[0].spec.suite
+    found = list(clean(cache_folder() / name, Path(data) if data else None))
+    lines = [f"{one.action}: {one.folder} ({one.bytes / 2**20:.1f} MiB): {one.reason}" for one in found]
+    freed = sum(one.bytes for one in found if one.action == "removed")
+    total = f"{freed / 2**20:.1f} MiB removed from {cache_folder() / name}"
+    common.show({"suite": name, "removed_bytes": freed, "folders": found}, "\n".join([*lines, total]), as_json)
 
 
 def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:

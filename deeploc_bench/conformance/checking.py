@@ -9,10 +9,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
-from deeploc_bench.contract.findings import DATA_ERRORS, DATA_WARNINGS, Finding
+from deeploc_bench.contract.findings import DATA_ERRORS, DATA_NOTES, DATA_WARNINGS, Finding
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Owned, Plugin, Registry
 from deeploc_bench.contract.specs import OWN, GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.data.reread import reread_findings
 from deeploc_bench.data.suites import Progress, load_suite, silent
 from deeploc_bench.data.survey import survey
 from deeploc_bench.plan.job import DEFAULT_LOSS
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 SIZES = ((33, 47), (96, 64), (128, 128))
 """Heights and widths in pixels that every model is tried at beside 64 x 64: odd, not square, twice as large."""
+
+
+SHOWN = 5
+"""The most findings of one check that are printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,9 @@ class Result:
     @property
     def lines(self) -> list[str]:
         """Return a line for each finding, or one that says what was done where there are none."""
-        said = [("FAILED" if one.is_error else str(one.level), str(one)) for one in self.findings]
+        said = [("FAILED" if one.is_error else str(one.level), str(one)) for one in self.findings[:SHOWN]]
+        if len(self.findings) > SHOWN:
+            said.append(("", f"and {len(self.findings) - SHOWN} more, which --json lists"))
         said = said or [("ok", self.does)]
         return [f"{level:<8}{self.check:<13}{text}" for level, text in said]
 
@@ -190,11 +197,22 @@ def _suite_results(
     datasets: Sequence[Owned[GeneratorDataset]], data: str | None, progress: Progress
 ) -> Iterator[Result]:
     try:
-        findings = survey(load_suite(datasets, data=data, progress=progress))
+        suite = load_suite(datasets, data=data, progress=progress)
+        findings = [*survey(suite), *reread_findings(datasets, data)]
     except DeeplocError as error:
         findings = [Finding(check="dataset", message=str(error))]
+    found = grouped(dict.fromkeys(findings))  # a sample that raises is found each time that it is read
     for name, title in (DATA_ERRORS | DATA_WARNINGS).items():
-        yield Result(check=name, does=f"0 {title}", findings=tuple(one for one in findings if one.check == name))
+        yield Result(check=name, does=f"0 {title}", findings=found.pop(name, ()))
+    yield from (Result(check=name, does=DATA_NOTES[name], findings=notes) for name, notes in found.items())
+
+
+def grouped(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
+    """Return findings by check, in order."""
+    by_check: dict[str, tuple[Finding, ...]] = {}
+    for finding in findings:
+        by_check[finding.check] = (*by_check.get(finding.check, ()), finding)
+    return by_check
 
 
 def _results(checks: Iterable[Any], subject: Any) -> Iterator[Result]:

@@ -192,7 +192,12 @@ def _allowed(said: str, info: Any) -> str:
     if isinstance(plain, inspect.LiteralType):
         return "one of " + ", ".join(map(str, plain.values))
     expected = said.partition(", got ")[0].removeprefix("Expected ")
-    return re.sub(r"`([a-z]+)`", lambda match: WORDS.get(match[1], match[1]), expected).replace(" | ", " or ")
+    in_words = re.sub(r"`([a-z |]+)`", lambda match: re.sub(r"[a-z]+", _in_words, match[1]), expected)
+    return in_words.replace(" | ", " or ")
+
+
+def _in_words(match: re.Match[str]) -> str:
+    return WORDS.get(match[0], match[0])
 
 
 def _shown(value: Any) -> str:

@@ -1,11 +1,16 @@
-"""Something found in data, a submission or a plugin: an error stops what was asked for, a warning or note is read."""
+"""Something found in data, a submission or a plugin.
+
+An error stops what was asked for, a warning is read, and a note says of sound data how it is.
+"""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from deeploc_bench.contract.errors import DataError
+
+Level: TypeAlias = Literal["error", "warning", "note"]
 
 DATA_ERRORS = {
     "dataset": "generator datasets cannot be built",
@@ -15,7 +20,10 @@ DATA_ERRORS = {
     "size": "masks differ in size from their image",
     "gray": "masks are gray",
     "empty": "masks are empty",
+    "small": "images have a side under 32 pixels",
     "leak": "sources or images are both trained on and tested on",
+    "edit": "splits are not edited where their masks are",
+    "changing": "samples are not the same when they are read again",
 }
 DATA_WARNINGS = {
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",
@@ -23,19 +31,26 @@ DATA_WARNINGS = {
     "stems": "ids do not stand in every generator",
     "valid": "sources stand in a train and in a valid split",
     "duplicate": "images are the same as another",
+    "turned": "images are turned by their EXIF data, and their masks are not: were they drawn on the turned image?",
+    "elsewhere": "splits differ from their authentic images no more inside the masks than outside",
+    "order": "generator datasets give their samples in another order each time",
+    "process": "samples cannot be read in another process",
+}
+DATA_NOTES = {
+    "spliced": "generators leave their images as they were outside the masks",
+    "regenerated": "generators change their images outside the masks, too, a little",
+    "types": "folders of samples hold images of a type that is not read",
+    "unused": "folders of samples hold images that no sample uses, such as masks without an image",
 }
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was found: the check that found it, what it is, and where (empty where the message says it).
-
-    A warning may be meant so; a note states a fact.
-    """
+    """One thing that was found: the check that found it, what it is, and where (empty where the message says it)."""
 
     check: str
     message: str
     where: str = ""
-    level: Literal["error", "warning", "note"] = "error"
+    level: Level = "error"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
@@ -46,6 +61,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.level == "error"
 
     @property
+    def is_note(self) -> bool:
+        """Tell whether nothing is wrong."""
+        return self.level == "note"
+
+    @property
     def line(self) -> str:
         """Return the finding as one printed line."""
         return f"{self.level} [{self.check}] {self}"
@@ -53,7 +73,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def data_finding(check: str, message: str) -> Finding:
     """Return a finding of one of the data's checks, whose level is the check's."""
-    return Finding(check=check, message=message, level="error" if check in DATA_ERRORS else "warning")
+    level: Level = "error" if check in DATA_ERRORS else "note" if check in DATA_NOTES else "warning"
+    return Finding(check=check, message=message, level=level)
 
 
 def as_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
@@ -62,10 +83,10 @@ def as_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 
 def summary(findings: Iterable[Finding], shown: int = 3) -> list[str]:
-    """Return the count of each of the data's checks, errors first, each followed by its first few findings."""
+    """Return the count of each of the data's checks, errors first, notes last, each with its first few findings."""
     findings = list(findings)
     lines = []
-    for check, title in (DATA_ERRORS | DATA_WARNINGS).items():
+    for check, title in (DATA_ERRORS | DATA_WARNINGS | DATA_NOTES).items():
         alike = [finding for finding in findings if finding.check == check]
         if alike:
             lines.append(f"{alike[0].level} [{check}] {len(alike)} {title}")

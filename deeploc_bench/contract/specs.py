@@ -37,9 +37,9 @@ class Sample:
 
     `id` is unique within a split; equal ids in two generators of a suite mean the same source and the same region.
     `source` names the pristine image the sample was made from. `image` is a file that Pillow reads, or a callable
-    that returns uint8 RGB of shape (H, W, 3). `mask` is a file (above 127.5 = manipulated, the other way round where
-    the generator dataset says `inverted_masks`), a callable that returns bool of shape (H, W), True = manipulated,
-    or None for an authentic image.
+    that returns uint8 RGB of shape (H, W, 3). `mask` is a file (above 127.5 = manipulated, where `mask_above` and
+    `inverted_masks` of the generator dataset do not say otherwise), a callable that returns bool of shape (H, W),
+    True = manipulated, or None for an authentic image.
     """
 
     id: str
@@ -63,10 +63,11 @@ class GeneratorDataset:
     `build` returns the samples of each split: `build()`, or `build(data)` with the folder given by `--data` where
     `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
-    suite's authentic images, whose samples have no mask. `method` is the generator it is made by, where that is another
-    name's; by default its own name: a test-only dataset of a method that was trained on is seen, not held out.
-    `default_model` and `default_recipe` are what `run` takes for the suite where it is asked for nothing else; one
-    dataset of a suite that names them is enough.
+    suite's authentic images, whose samples have no mask. `mask_above` is the level, 0 to 255, above which a pixel of a
+    mask file is manipulated, for masks of few levels such as 0 and 1; with `inverted_masks` the others are. `method` is
+    the generator it is made by, where that is another name's; by default its own name: a test-only dataset of a method
+    that was trained on is seen, not held out. `default_model` and `default_recipe` are what `run` takes for the suite
+    where it is asked for nothing else; one dataset of a suite that names them is enough.
     """
 
     name: str
@@ -75,6 +76,7 @@ class GeneratorDataset:
     role: Role = "standard"
     needs_data: str | None = None
     inverted_masks: bool = False
+    mask_above: float | None = None
     method: str | None = None
     reference: str | None = None
     license: str | None = None
@@ -88,6 +90,9 @@ class GeneratorDataset:
             _check_name(self.method, f"method of generator dataset {self.name!r}")
         if self.role not in ("standard", "test-only"):
             raise PluginError(f"generator dataset {self.name!r} has role {self.role!r}; allowed: standard, test-only")
+        above = 127.5 if self.mask_above is None else self.mask_above
+        if not isinstance(above, int | float) or not 0 <= above < 255:
+            raise PluginError(f"generator dataset {self.name!r} has mask_above={above!r:.80}; expected 0 to below 255")
         if self.name == AUTHENTIC and self.role != "test-only":
             raise PluginError(f"generator dataset {AUTHENTIC!r} must have role 'test-only'")
 

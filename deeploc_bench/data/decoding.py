@@ -1,10 +1,13 @@
 """Decodes a sample: its image as uint8 RGB, its mask as bool; what Pillow cannot give exactly is refused."""
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -13,47 +16,145 @@ from deeploc_bench.contract.specs import Image, Mask, Sample
 
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
+MOST_LEVELS = 8
+"""The most levels of a mask file for which `mask_above` is stated, before they are told."""
+ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
+EXIF_ORIENTATION = 0x0112
 
 
-def read_image(sample: Sample) -> Image:
-    """Return a sample's image, uint8 RGB (H, W, 3), turned as its EXIF data say; alpha is dropped, 16 bits become 8.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRule:
+    """Which pixels of a mask file are manipulated: those of levels above `above` (None: 127.5), or all the others."""
 
-    Raises SampleError.
+    inverted: bool = False
+    above: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """An image (H, W, 3), its mask (H, W) or None, and the data's checks that warn of it, such as `levels`."""
+
+    image: Image
+    mask: Mask | None
+    remarks: tuple[str, ...] = ()
+
+
+def decode(sample: Sample, rule: MaskRule) -> Decoded:
+    """Return a sample's image, uint8 RGB, and its mask, True = manipulated, both turned as their EXIF data say.
+
+    Alpha is dropped, 16 bits become 8. Raises SampleError, whose check says what is wrong.
     """
+    image, orientation = _image(sample)
+    if sample.mask is None:
+        return Decoded(image=image, mask=None)
+    mask, is_soft, own_orientation = _mask(sample, sample.mask, rule)
+    if mask.shape != image.shape[:2]:
+        turned = ", once turned as its EXIF data say" if orientation != own_orientation else ""
+        raise SampleError(
+            f"{_named(sample, sample.image)} is {image.shape[1]} x {image.shape[0]}{turned}, its mask "
+            f"{_named(sample, sample.mask)} is {mask.shape[1]} x {mask.shape[0]}",
+            check="size",
+        )
+    told = {"levels": is_soft, "turned": orientation != own_orientation}
+    return Decoded(image=image, mask=mask, remarks=tuple(check for check, is_told in told.items() if is_told))
+
+
+def _image(sample: Sample) -> tuple[Image, int]:
+    """Return an image and its EXIF orientation, 1 where it is upright."""
     if isinstance(sample.image, Path):
-        return np.array(_opened(sample.image).convert("RGB"), dtype=np.uint8)
+        picture = _read(sample.image, "RGB")
+        return picture.levels, picture.orientation
     image = _made(sample, sample.image, "image")
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SampleError(
             f"sample {sample.id!r}: image is {_described(image)}; expected uint8 of shape (H, W, 3)", check="unreadable"
         )
-    return image
+    return image, 1
 
 
-def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
-    """Return a sample's mask, bool (H, W), True = manipulated, and whether it has levels other than 0 and 255.
-
-    None for an authentic sample. Raises SampleError.
-    """
-    if sample.mask is None:
-        return None
-    if isinstance(sample.mask, Path):
-        gray = np.array(_opened(sample.mask).convert("L"))
-        if float(((gray > 63) & (gray < 192)).mean()) > MOST_GRAY:
-            raise SampleError(f"{sample.mask} has gray levels on more than a tenth of its pixels", check="gray")
-        mask = (gray < 127.5) if inverted else (gray > 127.5)
-        if not mask.any():
-            levels = f"{gray.min()} to {gray.max()}" if gray.min() < gray.max() else f"all {gray.min()}"
-            raise SampleError(f"{sample.mask}: no pixel is manipulated; its levels are {levels}", check="empty")
-        return mask, bool(((gray > 0) & (gray < 255)).any())
-    made = _made(sample, sample.mask, "mask")
-    if not isinstance(made, np.ndarray) or made.dtype != np.bool_ or made.ndim != 2:
+def _mask(sample: Sample, truth: Path | Callable[[], Mask], rule: MaskRule) -> tuple[Mask, bool, int]:
+    """Return a mask, whether it has more levels than a mask should, and its EXIF orientation."""
+    if isinstance(truth, Path):
+        picture = _read(truth, "L")
+        return *_truth(truth, picture, rule), picture.orientation
+    mask = _made(sample, truth, "mask")
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
         raise SampleError(
-            f"sample {sample.id!r}: mask is {_described(made)}; expected bool of shape (H, W)", check="unreadable"
+            f"sample {sample.id!r}: mask is {_described(mask)}; expected bool of shape (H, W)", check="unreadable"
         )
-    if not made.any():
+    if not mask.any():
         raise SampleError(f"sample {sample.id!r}: no pixel of its mask is manipulated", check="empty")
-    return made, False
+    return mask, False, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Picture:
+    """A file's levels, uint8 (H, W, 3) of an image, 0 to 255 (H, W) of a mask, and whether its alpha channel varies."""
+
+    levels: NDArray[Any]
+    orientation: int
+    has_alpha: bool
+
+
+def _truth(file: Path, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
+    """Return the mask that a file's levels stand for, and whether it has more levels than a mask should."""
+    levels = picture.levels
+    low, high = float(levels.min()), float(levels.max())
+    if low == high and picture.has_alpha:
+        raise SampleError(f"{file} varies in its alpha channel alone; save that as gray levels", check="gray")
+    if rule.above is None and float(((levels > 63) & (levels < 192)).mean()) > MOST_GRAY:
+        raise SampleError(f"{file} has gray levels on more than a tenth of its pixels. {ADVICE}", check="gray")
+    mask: Mask = (levels > (127.5 if rule.above is None else rule.above)) != rule.inverted
+    if not mask.any():
+        told = f"its levels are {low:g} to {high:g}. {ADVICE}" if low < high else f"its levels are all {low:g}"
+        raise SampleError(f"{file}: no pixel is manipulated; {told}", check="empty")
+    if mask.all() and low < high and rule.above is None:
+        raise SampleError(
+            f"{file}: every pixel is manipulated; its levels are {low:g} to {high:g}. {ADVICE}", check="gray"
+        )
+    if rule.above is None:
+        return mask, bool(((levels > 0) & (levels < 255)).any())
+    return mask, len(np.unique(levels)) > MOST_LEVELS
+
+
+def _read(file: Path, mode: str) -> _Picture:
+    """Read a file as RGB or as L; whatever Pillow raises of a strange or a broken one is a SampleError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is refused below, or is read all the same
+            with Pillow.open(file) as stored:
+                # a camera's MPO holds smaller copies behind the photograph
+                pictures = getattr(stored, "n_frames", 1)
+                if pictures > 1 and stored.format != "MPO":
+                    raise SampleError(f"{file} holds {pictures} pictures; keep one", check="unreadable")
+                orientation = stored.getexif().get(EXIF_ORIENTATION, 1)
+                picture = ImageOps.exif_transpose(stored)
+            if picture.mode[0] in "IF":
+                return _Picture(levels=_deep_levels(file, picture, mode), orientation=orientation, has_alpha=False)
+            has_alpha = mode == "L" and picture.has_transparency_data
+            return _Picture(
+                levels=np.array(picture.convert(mode)),
+                orientation=orientation,
+                has_alpha=has_alpha and bool(np.ptp(np.asarray(picture.convert("RGBA"))[..., 3])),
+            )
+    except SampleError:
+        raise
+    except FileNotFoundError:
+        raise SampleError(str(file), check="missing") from None
+    except Exception as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise SampleError(f"{file}: {' '.join(reason.split())}", check="unreadable") from None
+
+
+def _deep_levels(file: Path, picture: Pillow.Image, mode: str) -> NDArray[Any]:
+    """Return levels of 16 bits as eight: rounded for an image, as they are for a mask, so that 1 is above 0."""
+    levels = np.asarray(picture)
+    if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
+        raise SampleError(f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits", check="unreadable")
+    if mode == "L":
+        return levels / 257
+    gray = ((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
@@ -64,22 +165,8 @@ def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
         raise SampleError(f"sample {sample.id!r}: its {what} cannot be made: {reason}", check="unreadable") from error
 
 
-def _opened(file: Path) -> Pillow.Image:
-    """Return a file's picture in 8 bits, turned as its EXIF data say; 65535 of 16 bits becomes 255."""
-    try:
-        with Pillow.open(file) as stored:
-            stored.load()
-            picture = ImageOps.exif_transpose(stored)
-    except FileNotFoundError:
-        raise SampleError(str(file), check="missing") from None
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
-        raise SampleError(f"{file}: {error}", check="unreadable") from None
-    if picture.mode[0] not in "IF":
-        return picture
-    levels = np.asarray(picture)
-    if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
-        raise SampleError(f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits", check="unreadable")
-    return Pillow.fromarray(((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8))
+def _named(sample: Sample, file: object) -> str:
+    return str(file) if isinstance(file, Path) else f"of sample {sample.id!r}"
 
 
 def _described(value: object) -> str:

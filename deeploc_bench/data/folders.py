@@ -1,13 +1,28 @@
 """Samples out of folders: images and masks pair by name, never by the order of a listing."""
 
+import os
 import re
-from collections.abc import Callable, Iterable
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.files import digest
+from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.specs import Sample
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+OTHER_SUFFIXES = frozenset(
+    f".{kind}"
+    for kinds in (
+        ("gif", "heic", "heif", "avif", "jxl", "jp2", "j2k", "jfif", "jpe", "ppm", "pgm", "pbm", "pnm", "exr", "hdr"),
+        ("dng", "raw", "cr2", "nef", "arw", "psd", "svg", "npy", "npz", "mat"),
+    )
+    for kind in kinds
+)
+"""Image types, and arrays that people keep images in, that are not read."""
+LONGEST_ID = 200
 
 
 def paired_samples(
@@ -33,6 +48,22 @@ def paired_samples(
         mask = truths.get(stem, masks / f"{stem}{mask_suffix}.png")
         samples.append(sample_of(stem, image, mask, source(stem)))
     return distinct_samples(samples)
+
+
+def left_out(samples: Iterable[Sample]) -> Iterator[Finding]:
+    """Tell of the images that lie in the folders of a suite's samples, and are none of them."""
+    files = {file for sample in samples for file in (sample.image, sample.mask) if isinstance(file, Path)}
+    for folder in sorted({file.parent for file in files}):
+        found = defaultdict[str, list[str]](list)
+        for name in sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []:
+            suffix = Path(name).suffix.lower()
+            if suffix in OTHER_SUFFIXES:
+                found[suffix].append(name)
+            elif suffix in IMAGE_SUFFIXES and not name.startswith(".") and folder / name not in files:
+                found[""].append(name)
+        for suffix, names in sorted(found.items()):
+            told = f"{folder}: {len(names)} {suffix or 'image'} files, {names[0]} first"
+            yield data_finding("types" if suffix else "unused", told)
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -63,6 +94,13 @@ def sample_of(stem: str, image: Path, mask: Path | None, source: str) -> Sample:
 
 
 def sample_id(stem: str) -> str:
-    """Return a stem as an id: what an id may not hold becomes `_`, and a first character that it may not have `x`."""
-    text = re.sub(r"[^A-Za-z0-9._-]", "_", stem)
-    return text if re.match(r"[A-Za-z0-9]", text) else f"x{text}"
+    """Return a stem as an id.
+
+    Of what an id may not hold, ASCII becomes `_`, and a letter or sign of any other script `u` and its number, so that
+    two stems stay two ids; a first character that may not be the first gets an `x` before it. The end of what is too
+    long becomes its hash.
+    """
+    text = re.sub(r"[^\x00-\x7f]", lambda found: f"u{ord(found[0]):x}", unicodedata.normalize("NFC", stem))
+    text = re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    text = text if re.match(r"[A-Za-z0-9]", text) else f"x{text}"
+    return text if len(text) <= LONGEST_ID else f"{text[: LONGEST_ID - 33]}-{digest([stem])}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,17 +23,19 @@ from deeploc_bench.contract.errors import DataError, SampleError
 from deeploc_bench.contract.files import digest, parse_json, to_json
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.specs import Image, Sample
-from deeploc_bench.data.decoding import read_image, read_levels
+from deeploc_bench.data.decoding import MaskRule, decode
 
 Bytes = NDArray[np.uint8]
-PACK_SCHEMA = 3
+PACK_SCHEMA = 4
+PACKING = ".packing-"
+"""How the name of a folder starts in which a pack is being made."""
 Tick = Callable[[], object]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of one packed sample: `hash` is of id, source, pixels and mask; `image_hash` of the pixels alone.
 
-    `mask_area` is in pixels, `shape` height and width; `soft_mask` tells whether its mask had levels between 0 and 255.
+    `mask_area` is in pixels, `shape` height and width; `remarks` are the data's checks that warn of it.
     """
 
     id: str
@@ -40,14 +44,28 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     hash: str
     image_hash: str
     mask_area: int
-    soft_mask: bool
     shape: tuple[int, int]
+    remarks: tuple[str, ...] = ()
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a packed sample was made of: its id, its source, its files (no mask where it is authentic)."""
+
+    id: str
+    source: str
+    image: str
+    mask: str | None
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """index.json: the samples of a pack, sorted by id, and what was found wrong with those that are not among them."""
+    """index.json: the samples of a pack, sorted by id, and what was found wrong with those that are not among them.
+
+    `origins` and `rule` are what its key is made of: all samples, those that cannot be used among them.
+    """
 
     schema: int = PACK_SCHEMA
+    rule: MaskRule = MaskRule()
+    origins: tuple[Origin, ...] = ()
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...] = ()
 
@@ -120,39 +138,50 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeploc-bench"
 
 
-def pack(samples: Sequence[Sample], *, inverted: bool, folder: Path, tick: Tick) -> Pack:
+def pack(
+    samples: Sequence[Sample], *, inverted: bool, mask_above: float | None = None, folder: Path, tick: Tick
+) -> Pack:
     """Pack samples; those read from files are packed once, into a folder inside `folder` keyed by the files' state.
 
+    `inverted` and `mask_above` are what a generator dataset says of its mask files.
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
     used is left out, and is among the pack's findings. Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
-    key = _key(ordered, inverted)
-    if key is None:
+    rule = MaskRule(inverted=inverted, above=None if mask_above is None else float(mask_above))
+    origins = _origins(ordered)
+    if origins is None:
         images, masks = io.BytesIO(), io.BytesIO()
-        index = _pack_into(images, masks, ordered, inverted, tick)
+        index = _pack_into(images, masks, ordered, rule, tick)
         return _pack_of(index, *(np.frombuffer(flat.getbuffer(), np.uint8) for flat in (images, masks)))
-    target = folder / key
+    target = folder / key_of(origins, rule)
     found = _open(target)
     if found is None:
-        _write(ordered, inverted, target, tick)
+        _write(ordered, origins, rule, target, tick)
         found = _open(target)
     if found is None:
         raise DataError(f"packed data in {target} cannot be read back; delete the folder and run again")
     return found
 
 
-def _key(samples: Sequence[Sample], inverted: bool) -> str | None:
-    texts = [f"{PACK_SCHEMA} {inverted}"]
-    for sample in samples:
-        texts += [sample.id, sample.source]
-        for file in (sample.image, sample.mask):
-            if file is None:
-                continue
-            if not isinstance(file, Path):
-                return None
-            texts.append(_file_state(file))
+def key_of(origins: Iterable[Origin], rule: MaskRule) -> str:
+    """Return the name of the pack of these samples, which follows from the state of their files now."""
+    texts = [f"{PACK_SCHEMA} {rule.inverted} {rule.above}"]
+    for origin in origins:
+        texts += [origin.id, origin.source]
+        texts += [_file_state(Path(file)) for file in (origin.image, origin.mask) if file is not None]
     return digest(texts)
+
+
+def _origins(samples: Sequence[Sample]) -> tuple[Origin, ...] | None:
+    """Return what samples are made of, or None where one of them is not made of files."""
+    origins = []
+    for sample in samples:
+        if not isinstance(sample.image, Path) or not isinstance(sample.mask, Path | None):
+            return None
+        mask = None if sample.mask is None else str(sample.mask.absolute())
+        origins.append(Origin(id=sample.id, source=sample.source, image=str(sample.image.absolute()), mask=mask))
+    return tuple(origins)
 
 
 def _file_state(file: Path) -> str:
@@ -163,12 +192,12 @@ def _file_state(file: Path) -> str:
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], inverted: bool, tick: Tick) -> Index:
+def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], rule: MaskRule, tick: Tick) -> Index:
     """Write the pixels and the mask bits of all samples that can be used, and return what is known of them all."""
     entries, findings = list[Entry](), list[Finding]()
     for sample in samples:
         try:
-            entry, image, bits = _decode(sample, inverted)
+            entry, image, bits = _decode(sample, rule)
         except SampleError as error:
             findings.append(data_finding(error.check, str(error)))
         else:
@@ -183,18 +212,14 @@ def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
     return Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
 
 
-def _decode(sample: Sample, inverted: bool) -> tuple[Entry, Image, Bytes]:
+def _decode(sample: Sample, rule: MaskRule) -> tuple[Entry, Image, Bytes]:
     """Return what is known of a sample, its image (H, W, 3), and the bits of its mask."""
-    image, found = read_image(sample), read_levels(sample, inverted=inverted)
-    mask, is_soft = found or (np.zeros(image.shape[:2], np.bool_), False)
-    if mask.shape != image.shape[:2]:
-        raise SampleError(
-            f"{_named(sample, sample.image)} is {image.shape[1]} x {image.shape[0]}, its mask "
-            f"{_named(sample, sample.mask)} is {mask.shape[1]} x {mask.shape[0]}",
-            check="size",
-        )
-    image, bits = np.ascontiguousarray(image), np.packbits(mask)
-    state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{found is None}\n".encode(), digest_size=16)
+    decoded = decode(sample, rule)
+    image = np.ascontiguousarray(decoded.image)
+    is_authentic = decoded.mask is None
+    mask = np.zeros(image.shape[:2], np.bool_) if decoded.mask is None else decoded.mask
+    bits = np.packbits(mask)
+    state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{is_authentic}\n".encode(), digest_size=16)
     state.update(image.data)
     state.update(bits.data)
     entry = Entry(
@@ -204,23 +229,21 @@ def _decode(sample: Sample, inverted: bool) -> tuple[Entry, Image, Bytes]:
         hash=state.hexdigest(),
         image_hash=hashlib.blake2b(image.data, digest_size=16).hexdigest(),
         mask_area=int(mask.sum()),
-        soft_mask=is_soft,
         shape=(mask.shape[0], mask.shape[1]),
+        remarks=decoded.remarks,
     )
     return entry, image, bits
 
 
-def _named(sample: Sample, file: object) -> str:
-    return str(file) if isinstance(file, Path) else f"of sample {sample.id!r}"
-
-
-def _write(samples: Sequence[Sample], inverted: bool, target: Path, tick: Tick) -> None:
+def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".packing-", dir=target.parent, ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(prefix=PACKING, dir=target.parent, ignore_cleanup_errors=True) as name:
             scratch = Path(name)
             with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-                index = _pack_into(images, masks, samples, inverted, tick)
+                _hold(images, fcntl.LOCK_EX)
+                index = _pack_into(images, masks, samples, rule, tick)
+            index = msgspec.structs.replace(index, rule=rule, origins=origins)
             (scratch / "index.json").write_bytes(to_json(index))
             try:
                 scratch.rename(target)
@@ -236,12 +259,21 @@ def _open(target: Path) -> Pack | None:
     """Return the pack in a folder, or None where there is none, or none that is whole."""
     try:
         index = parse_json((target / "index.json").read_bytes(), Index, "index", DataError, schema=PACK_SCHEMA)
-        # an empty file, of no sample at all, cannot be mapped
-        images, masks = (
-            np.memmap(file, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
-            for file in (target / "images", target / "masks")
-        )
+        images, masks = _mapped(target / "images"), _mapped(target / "masks")
     except (OSError, DataError):
         return None
     found = _pack_of(index, images, masks)
     return found if [int(start[-1]) for start in found.starts] == [images.size, masks.size] else None
+
+
+def _mapped(file: Path) -> Bytes:
+    """Map a file into memory; it is held for as long as it is mapped, since a map keeps a copy of the descriptor."""
+    with file.open("rb") as opened:
+        _hold(opened, fcntl.LOCK_SH)
+        # an empty file, of no sample at all, cannot be mapped
+        return np.memmap(opened, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
+
+
+def _hold(opened: BinaryIO, kind: int) -> None:
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(opened, kind)

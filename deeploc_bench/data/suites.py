@@ -16,6 +16,7 @@ from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
+from deeploc_bench.data.folders import left_out
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
 
 MANIFEST_SCHEMA = 1
@@ -128,19 +129,23 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
     lacking, or is not taken.
     """
     name = datasets[0].spec.suite
-    root = _root(name, datasets, data)
+    root = data_root(name, datasets, data)
     findings: list[Finding] = []
-    samples = {owned.spec.name: _samples(owned, root, findings) for owned in datasets}
+    samples = {owned.spec.name: samples_of(owned, root, findings) for owned in datasets}
     generators = {}
     with progress(f"read {name}", sum(len(one) for splits in samples.values() for one in splits.values())) as tick:
         for spec in (owned.spec for owned in datasets):
             packs = {}
             for split, one in samples[spec.name].items():
                 folder = cache_folder() / name / f"{spec.name}-{split}"
-                packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
-                findings += packs[split].findings
+                packs[split] = pack(
+                    one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
+                )
+                where = f"{spec.name}/{split}"
+                findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
+    findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 
@@ -162,7 +167,8 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images))
 
 
-def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
+def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
+    """Return the folder of a suite's images, None where they come with the plugin; raises UsageError."""
     needs = next((owned.spec.needs_data for owned in datasets if owned.spec.needs_data), None)
     if needs:
         data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
@@ -175,7 +181,7 @@ def _root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | No
     return Path(data) if data else None
 
 
-def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
+def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
     """Return the samples of the splits that a dataset's role needs; what is wrong with them joins the findings."""
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"

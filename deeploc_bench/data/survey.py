@@ -8,38 +8,43 @@ from typing import NamedTuple, TypeAlias
 from deeploc_bench.contract.findings import Finding, data_finding, refuse
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
+from deeploc_bench.data.edits import edit_findings
 from deeploc_bench.data.packs import Entry, Pack
 from deeploc_bench.data.suites import Progress, Suite, load_suite
 
 LARGEST_SHARE = 0.5
 """Edits of a part cover less of an image, on average over a split."""
+SMALLEST_SIDE = 32
+"""Pixels of the smallest side that every model takes."""
 
 
 def load_sound(
     datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress
 ) -> tuple[Suite, list[Finding]]:
-    """Return a suite that may be trained and tested on, and what to warn of.
+    """Return a suite that may be trained and tested on, and what to warn of, without notes.
 
     Raises DataError where there are errors among its findings, UsageError as `load_suite` does.
     """
     suite = load_suite(datasets, data=data, progress=progress)
     findings = survey(suite)
     refuse(f"suite {suite.name!r}", findings)
-    return suite, findings
+    return suite, [finding for finding in findings if not finding.is_note]
 
 
 def survey(suite: Suite) -> list[Finding]:
-    """Return everything that is wrong with a suite: what was found while packing, and what only the whole shows."""
+    """Return all that is found in a suite: what was found while packing, and what only the whole shows."""
     images = _equal_images(suite)
     return [
         *suite.findings,
         *_on_both_sides(suite, "leak", {"train": "training", "valid": "training", "test": "test"}),
         *_leaking_images(images),
         *_polarity(suite),
-        *_soft_masks(suite),
+        *_remarks(suite),
+        *_small(suite),
         *_ids(suite),
         *_on_both_sides(suite, "valid", {"train": "train", "valid": "valid"}),
         *_duplicates(images),
+        *edit_findings(suite),
     ]
 
 
@@ -110,11 +115,19 @@ def _polarity(suite: Suite) -> Iterator[Finding]:
             yield data_finding("polarity", f"{name}/{split}: masks cover {share:.0%} of all pixels")
 
 
-def _soft_masks(suite: Suite) -> Iterator[Finding]:
+def _remarks(suite: Suite) -> Iterator[Finding]:
     for name, split, pack in _splits(suite):
         for entry in pack.entries:
-            if entry.soft_mask:
-                yield data_finding("levels", f"{name}/{split}: mask of {entry.file}")
+            yield from (data_finding(check, f"{name}/{split}: {entry.file}") for check in entry.remarks)
+
+
+def _small(suite: Suite) -> Iterator[Finding]:
+    """Find the images that are smaller than a model has to take."""
+    for name, split, pack in _splits(suite):
+        for entry in pack.entries:
+            if min(entry.shape) < SMALLEST_SIDE:
+                height, width = entry.shape
+                yield data_finding("small", f"{name}/{split}: {entry.file} is {width} x {height}")
 
 
 def _ids(suite: Suite) -> Iterator[Finding]:

@@ -1,0 +1,99 @@
+"""Suites described by one TOML file: where the images, masks and splits of any other data set lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deeploc_bench_plugins.described.description import AUTHENTIC, SPLITS, Part, Split, read_description
+from deeploc_bench_plugins.described.files import Files, below, group, is_excluded
+from deeploc_bench_plugins.described.lists import Line, read_list
+
+from deeploc_bench import DataError, GeneratorDataset, PluginError, Sample, distinct_samples, hookimpl, sample_of
+
+
+@hookimpl
+def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
+    """Return the generator datasets that a TOML file describes; raises DataError that says what in it is wrong."""
+    if not name.endswith(".toml"):
+        return None
+    path = Path(name)
+    description = read_description(path)
+    try:
+        return [
+            GeneratorDataset(
+                name=part.name,
+                suite=description.suite,
+                build=partial(_build, part, part.source or description.source, path),
+                role="test-only" if part.name == AUTHENTIC else part.role,
+                needs_data=f"the folder that {path} describes",
+                inverted_masks=part.inverted_masks,
+                mask_above=part.mask_above,
+                method=part.method,
+                reference=part.reference,
+                license=part.license,
+                default_model="unetplusplus-resnet50",
+                default_recipe="poster",
+            )
+            for part in description.generator
+        ]
+    except PluginError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
+    splits: tuple[Split, ...] = (part.split,) if part.split else SPLITS
+    files = {split: Files(part, data, part.folders.get(split, split)) for split in splits}
+    if part.lists:
+        lines = list(dict.fromkeys(_lists(part, data)))
+        found = {
+            split: [_listed(source, line, files[split]) for line in lines if line.split == split] for split in splits
+        }
+    else:
+        found = {
+            split: [_sample(name, image, here.mask(name), source) for name, image in here.images.items()]
+            for split, here in files.items()
+        }
+    kept = {
+        split: [sample for sample in samples if not is_excluded(part, data, sample.image)]
+        for split, samples in found.items()
+    }
+    if not any(kept.values()):
+        place = f"lists = {part.lists!r}" if part.lists else f"images = {part.images!r}"
+        left_out = f", without what exclude = {part.exclude!r} leaves out" if part.exclude else ""
+        raise DataError(
+            f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; mend it, or leave the generator out"
+        )
+    return {split: distinct_samples(samples) for split, samples in kept.items()}
+
+
+def _lists(part: Part, data: Path) -> Iterator[Line]:
+    """Yield the lines of a part's lists that are of its kind, authentic or manipulated, each with its split."""
+    names = {part.folders.get(split, split): split for split in SPLITS}
+    files: Mapping[Any, str] = {None: part.lists} if isinstance(part.lists, str) else part.lists
+    for split, name in files.items():
+        path = below(data, name)
+        for line in read_list(path, part.columns):
+            is_authentic = line.mask == "" or (line.mask is None and part.name == AUTHENTIC)
+            is_mine = (
+                is_authentic if part.name == AUTHENTIC else not is_authentic and line.generator in (None, part.name)
+            )
+            if is_mine:
+                place = split or part.split or names.get(line.split or "")
+                if place is None:
+                    raise DataError(f"list {path}: {line.image} has split {line.split!r}; allowed: {', '.join(names)}")
+                yield replace(line, split=place, generator=None)
+
+
+def _listed(source: str, line: Line, files: Files) -> Sample:
+    name = files.name(line.image)
+    image = files.image(name) or below(files.data, line.image)
+    mask = files.mask(name) if line.mask is None else below(files.data, line.mask) if line.mask else None
+    return _sample(name, image, mask, source)
+
+
+def _sample(name: str, image: Path, mask: Path | None, source: str) -> Sample:
+    return sample_of(name, image, mask, group(source, name))
