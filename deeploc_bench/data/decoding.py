@@ -9,6 +9,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from deeploc_bench.contract.errors import SampleError
+from deeploc_bench.contract.isolation import kept_alive
 from deeploc_bench.contract.specs import Image, Mask, Sample
 
 MOST_GRAY = 0.1
@@ -58,7 +59,8 @@ def read_levels(sample: Sample, *, inverted: bool) -> tuple[Mask, bool] | None:
 
 def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
     try:
-        return make()
+        with kept_alive("it"):
+            return make()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise SampleError(f"sample {sample.id!r}: its {what} cannot be made: {reason}", check="unreadable") from error

@@ -14,6 +14,7 @@ import msgspec
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
@@ -180,7 +181,8 @@ def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[F
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"
     try:
-        splits = spec.build(data) if spec.needs_data else spec.build()
+        with guarded("its build"):
+            splits = spec.build(data) if spec.needs_data else spec.build()
         if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
             raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
         needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression
@@ -22,7 +23,8 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
     where = f"model {model.spec.name!r} (plugin {model.plugin.name!r})"
     try:
         from_scratch = model.spec.pretraining == "none"
-        built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
+        with guarded(where):
+            built = model.spec.build() if from_scratch else model.spec.build(None if weights == "none" else weights)
     except DeeplocError:
         raise
     except (Exception, SystemExit) as error:
@@ -34,7 +36,8 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
 
 def build_loss(expression: LossExpression) -> LossFunction:
     """Build the weighted sum of losses: logits and float masks, both (N, 1, H, W), to a scalar."""
-    terms = [(weight, owned.spec.build()) for weight, owned in expression.terms]
+    with guarded(f"loss {expression.text!r}"):
+        terms = [(weight, owned.spec.build()) for weight, owned in expression.terms]
 
     def loss(logits: Tensor, masks: Tensor) -> Tensor:
         return torch.stack([weight * term(logits, masks) for weight, term in terms]).sum()
