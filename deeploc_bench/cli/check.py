@@ -49,7 +49,7 @@ def command(what: str, data: str | None, plugins: tuple[str, ...], as_json: bool
         common.print_json([{"name": name, "findings": findings.as_json(own)} for name, own in found.items()])
     else:
         for name, own in found.items():
-            print("\n  ".join([f"{'FAILED' if _fails(own) else 'ok'}  {name}", *(one.line for one in own)]))
+            common.put("\n  ".join([f"{'FAILED' if _fails(own) else 'ok'}  {name}", *(one.line for one in own)]))
     sys.exit(1 if any(map(_fails, found.values())) else 0)
 
 

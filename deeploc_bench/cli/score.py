@@ -55,7 +55,7 @@ def command(
         records = score_predictions(Path(predictions), pack, tick)
     _keep(Path(runs), facts, Tested(generator=generator), records, pack.fingerprint)
     if generator == AUTHENTIC and not as_json:
-        print(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
+        common.put(f"{len(records)} authentic images · false alarm area {false_alarm_area(records):.4f}")
         return
     # the baselines are kept beside the row, so that `results` prints what is printed here
     place = Workplace(runs=Path(runs), device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
@@ -69,7 +69,7 @@ def command(
         values = [cell_json(cell) for cell in cells]
         common.print_json({"suite": prepared.suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
     else:
-        print(as_text(*score_tables(cells)))
+        common.put(as_text(*score_tables(cells)))
 
 
 def _check_name(name: str, registry: Registry) -> None:

@@ -43,15 +43,15 @@ Settings = Mapping[str, tuple[Setting, Any]]
 
 
 @contextmanager
-def guarded(where: str) -> Iterator[list[str]]:
-    """Call a plugin's code, then put back what it set; raises PluginError where it would end the program.
+def guarded(where: str, error: Callable[[str], Exception] = PluginError) -> Iterator[list[str]]:
+    """Call a plugin's code, then put back what it set; raises an error where it would end the program.
 
     `where` names what is called. What was put back joins the list that is yielded. For calls that are few: looking at
     all settings takes a fraction of a millisecond. Random streams go on as they are: a build draws from them.
     """
     before, changed = read_settings(), list[str]()
     try:
-        with kept_alive(where):
+        with kept_alive(where, error):
             yield changed
     finally:
         changed += put_back(before)
@@ -86,7 +86,7 @@ def kept_alive(where: str, error: Callable[[str], Exception] = PluginError) -> I
 
 @contextmanager
 def exits_raised() -> Iterator[None]:
-    """Let `os._exit` raise SystemExit in this process, so that it cannot end as if all were done; not in forked ones."""
+    """Let `os._exit` raise SystemExit in this process (not in forked ones), so that it cannot end it unseen."""
     own, real = os.getpid(), os._exit
 
     def refuse(status: int) -> None:

@@ -166,7 +166,8 @@ def _loaded(
         ]
         _refuse_clashes(new, specs)
     except BaseException as error:
-        manager.unregister(module)
+        if manager.is_registered(module):
+            manager.unregister(module)
         if isinstance(error, pluggy.PluginValidationError):
             raise PluginError(_misspelt(str(error))) from None
         raise

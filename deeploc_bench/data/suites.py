@@ -138,7 +138,8 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
             packs = {}
             for split, one in samples[spec.name].items():
                 folder = cache_folder() / name / f"{spec.name}-{split}"
-                packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
+                with guarded(f"{spec.name}/{split}"):
+                    packs[split] = pack(one, inverted=spec.inverted_masks, folder=folder, tick=tick)
                 findings += packs[split].findings
             if packs:
                 generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
@@ -181,12 +182,12 @@ def _samples(owned: Owned[GeneratorDataset], data: Path | None, findings: list[F
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"
     try:
-        with guarded("its build"):
-            splits = spec.build(data) if spec.needs_data else spec.build()
-        if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
-            raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
         needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)
-        kept = {split: list(splits[split]) for split in needed if splits.get(split)}
+        with guarded("it"):
+            splits = spec.build(data) if spec.needs_data else spec.build()
+            if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
+                raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
+            kept = {split: list(splits[split]) for split in needed if splits.get(split)}
         for split, samples in kept.items():
             _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
     except Exception as error:
