@@ -99,7 +99,7 @@ def _stdout_apart() -> Iterator[TextIO]:
     kept = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # where it is closed, nobody reads
     try:
         descriptor, errors = kept.fileno(), sys.stderr.fileno()
-    except OSError:  # one of both is no file
+    except (AttributeError, OSError):  # one of both is closed, or no file
         with redirect_stdout(sys.stderr):
             yield kept
         return

@@ -108,7 +108,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _remote(
     job: Job, identity: str, device: str, threads: int, files: Mapping[str, bytes], events: Any
 ) -> tuple[dict[str, bytes], bool]:
-    """Do one training in a scratch folder that starts as the driver's; return its files, and whether it was trained.
+    """Do one training in a scratch folder that starts as the driver's; return what is new, and if it was trained.
 
     The driver hears through a queue that it starts (None), and of each epoch, and tells the observers there.
     """
@@ -126,7 +126,7 @@ def _remote(
         is_new = train_and_test(
             prepared, training, place, torch.device(device), lambda epoch: events.put((identity, epoch))
         )
-        return _files(folder), is_new
+        return {name: found for name, found in _files(folder).items() if files.get(name) != found}, is_new
 
 
 def _receive(folder: Path, files: Mapping[str, bytes]) -> None:
