@@ -82,7 +82,7 @@ def is_debug() -> bool:
 
 def say(message: str) -> None:
     """Write a line on stderr; of several processes that share a training, only the leader does."""
-    if ranks.is_leader():
+    if ranks.is_leader() and sys.stderr:  # which may be closed
         print(message, file=sys.stderr, flush=True)
 
 
@@ -100,7 +100,7 @@ def _stdout_apart() -> Iterator[TextIO]:
     try:
         descriptor, errors = kept.fileno(), sys.stderr.fileno()
     except (AttributeError, OSError):  # one of both is closed, or no file
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr or kept):
             yield kept
         return
     kept.flush()
