@@ -100,7 +100,7 @@ def main() -> NoReturn:
             error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever reads has seen enough
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(0)
     except BaseException as error:

@@ -59,8 +59,7 @@ def command(
         return
     # the baselines are kept beside the row, so that `results` prints what is printed here
     place = Workplace(runs=Path(runs), device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
-    for identity, reason in run_local(prepared, place).failed.items():
-        common.say(f"failed: {prepared.plan.trainings[identity].title}: {reason}")
+    run_local(prepared, place)
     folders = [place.runs / training.place for training in prepared.plan.trainings.values()]
     found = cells_in([Path(runs) / store.place_of(facts), *folders])
     own = {(cell.protocol, cell.pair) for cell in found if cell.facts.identity == facts.identity}

@@ -36,8 +36,10 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
 
 def build_loss(expression: LossExpression) -> LossFunction:
     """Build the weighted sum of losses: logits and float masks, both (N, 1, H, W), to a scalar."""
-    with guarded(f"loss {expression.text!r}"):
-        terms = [(weight, owned.spec.build()) for weight, owned in expression.terms]
+    terms = []
+    for weight, owned in expression.terms:
+        with guarded(owned.title):
+            terms.append((weight, owned.spec.build()))
 
     def loss(logits: Tensor, masks: Tensor) -> Tensor:
         return torch.stack([weight * term(logits, masks) for weight, term in terms]).sum()
