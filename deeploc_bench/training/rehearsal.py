@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression
@@ -90,7 +91,8 @@ def loss_findings(expression: LossExpression) -> Findings:
         for _, owned in expression.terms:
             where = owned.title
             try:
-                loss = owned.spec.build()
+                with guarded(where):
+                    loss = owned.spec.build()
                 noise, right, wrong = (loss(logits, masks) for logits in (torch.randn_like(masks), *_answers(masks)))
             except (Exception, SystemExit) as error:
                 yield Finding(check="loss", message=f"{where} cannot be computed: {reason_of(error)}")
