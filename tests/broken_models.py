@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 
@@ -192,6 +193,17 @@ def printing():
     return net()
 
 
+def doubled():
+    module = net()
+    torch.set_default_dtype(torch.float64)
+    return module
+
+
+def moving():
+    os.chdir("/")
+    return net()
+
+
 def asking():
     import socket
 
@@ -244,7 +256,7 @@ MODELS = {
     "a squeeze of a single image": (lambda: Wrapped(of_one_image), "batch", "error", "(1, 64, 64) for images (1, 3"),
     "a view of channels last": (lambda: Wrapped(viewed), "shape", "error", "view size is not compatible"),
     "an exit in forward": (lambda: Wrapped(lambda m, x: exit_now()), "shape", "error", "SystemExit"),
-    "an exit in build": (exit_now, "state", "error", "cannot be built: SystemExit"),
+    "an exit in build": (exit_now, "state", "error", "would end the program: SystemExit"),
     "no module": (lambda: torch.sigmoid, "state", "error", "return a torch.nn.Module"),
     "everything frozen": (frozen, "frozen", "error", "unfreeze some"),
     "logits that are detached": (lambda: Wrapped(lambda m, x: m.body(x).detach()), "step", "error", "Detach nothing"),
@@ -266,6 +278,8 @@ MODELS = {
     "a seed of its own": (seeded, "seeds", "warning", "call no torch.manual_seed in build"),
     "weights of no seed": (unseeded, "seeds", "error", "draw them from torch's global generator"),
     "prints": (printing, "surroundings", "warning", "prints ('building ...')"),
+    "another default dtype": (doubled, "surroundings", "warning", "changes torch's default dtype for the whole"),
+    "another working directory": (moving, "surroundings", "warning", "changes the working directory"),
     "a connection": (asking, "surroundings", "warning", "asks the network for 127.0.0.1 though"),
     "another bias in eval mode": (
         lambda: Wrapped(other_in_eval), "learns", "warning", "0.00 in eval mode, on the same images"
@@ -350,6 +364,6 @@ LOSSES = {
     "a tensor in a closure": (holding, "tensors", "stay on the CPU (weights)"),
     "a tensor that is no buffer": (Holding, "tensors", "stay on the CPU (weight)"),
     "an exit": (lambda: lambda *both: exit_now(), "scalar", "cannot be computed: SystemExit"),
-    "an exit in build": (exit_now, "scalar", "cannot be built: SystemExit"),
+    "an exit in build": (exit_now, "scalar", "would end the program: SystemExit"),
 }  # fmt: skip
 """Losses with one mistake, the check that finds it, and words of the message; all are errors."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
-from conftest import environment, printed_json
+from conftest import environment, printed_json, run_deeploc
+from runs import facts_of, records_of, write_training
 
 MISTAKES = {
     "unknown suite": (["--suite", "photo"], "unknown suite 'photo'. Did you mean 'photos'?"),
@@ -120,6 +122,52 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(deeploc, tmp_path):
     done = deeploc("run", "--protocol", "same", "--protocol", "cross", "--protocol", "loo", "--dry-run")
     assert done.stdout.splitlines()[-1] == "8 trainings, 16 fits of baselines and 89 tests to do"
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["rnu"], "unknown command 'rnu'. Did you mean 'run'?"),
+        (["train"], "train is no command here; say run"),
+        pytest.param(["data", "chek"], "unknown command 'chek'. Did you mean 'check'?", marks=pytest.mark.slow),
+        pytest.param(["run", "--batch_size=8"], "say --set batch_size=N", marks=pytest.mark.slow),
+        pytest.param(["speed", "net", "--gpu=0"], "say --device cuda:i", marks=pytest.mark.slow),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_nearest(deeploc, words, told):
+    done = deeploc(*words)
+    assert (done.returncode, told in done.stderr, done.stdout) == (2, True, ""), done.stderr
+
+
+ASCII = [
+    {"PYTHONIOENCODING": "ascii"},
+    pytest.param({"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("terminal", ASCII)
+def test_a_terminal_of_ascii_gets_results_and_errors(tmp_path, terminal):
+    write_training(tmp_path / "runs", facts_of(("a",), standard_generators=("a", "b")), {"b": records_of([0.5])})
+    for form in ("text", "json"):
+        done = run_deeploc(tmp_path, "results", "--format", form, PYTHONUTF8="0", **terminal)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii() and ("loo ? made ? net" in done.stdout or json.loads(done.stdout))
+
+
+def test_json_in_ascii_says_the_same(tmp_path):
+    code = "import click; from deeploc_bench.cli import common\n"
+    code += "with click.Context(click.Command('x')): common.print_json(['ö·😀', 'plain'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(PYTHONIOENCODING="ascii"), capture_output=True, check=True)
+    assert json.loads(done.stdout.decode("ascii")) == ["ö·😀", "plain"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed_ends_no_command(tmp_path, closed):
+    command = f"{sys.executable} -m deeploc_bench list losses {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, "jaccard" in done.stdout) == (0, closed == "2>&-")
 
 
 def test_a_habit_is_not_answered_by_a_flag_that_the_command_has_not(deeploc):

@@ -129,6 +129,7 @@ def test_a_last_batch_of_one_image_is_left_out(trainings, tmp_path, size, length
 
 def test_several_processes_leave_out_a_last_batch_of_less_than_two_images_each(trainings, tmp_path, monkeypatch):
     run = begun(trainings("batch_size=6")[0], tmp_path)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert [len(batch) for batch in run.batches(0)] == [6, 6]  # and 4 of 16 images are left over
 

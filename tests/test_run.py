@@ -104,7 +104,7 @@ def test_an_observer_hears_of_epochs_and_trainings_and_cannot_stop_them(deeploc,
     plugin.write_text(
         "from deeploc_bench import hookimpl\n"
         "@hookimpl\ndef deeploc_epoch_finished(training, epoch):\n"
-        "    open('heard', 'a').write(f\"{training['train_generators']} {epoch['epoch']}\\n\")\n"
+        "    open('heard', 'a').write(f\"{training.train_generators} {epoch.epoch}\\n\")\n"
         "@hookimpl\ndef deeploc_training_finished(training, records):\n    raise RuntimeError('deaf')\n"
     )
     done = deeploc("run", *tiny, "--plugin", plugin, "--set", "epochs=2")

@@ -1,17 +1,20 @@
 """The command line: one file a command, loaded when it is asked for; the only room that prints or reads argv."""
 
 import os
+import re
 import signal
 import sys
 import traceback
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import click
 
-from deeploc_bench.contract.errors import DeeplocError
+from deeploc_bench.contract.errors import DeeplocError, reason_of, unknown
+from deeploc_bench.contract.isolation import STOPS, Stopped
 from deeploc_bench.training import ranks
 
 COMMANDS = {
@@ -48,8 +51,14 @@ HABITS = {
 """Flags that people bring from elsewhere, and what they are called here."""
 
 
-class Stopped(BaseException):
-    """A signal that asks the program to stop; its argument is the signal's number."""
+USES = {
+    **dict.fromkeys(("train", "fit", "bench", "benchmark"), "run"),
+    **dict.fromkeys(("eval", "evaluate"), "score for predictions made elsewhere, or run for a model"),
+    **dict.fromkeys(("show", "table", "tables"), "results"),
+    **dict.fromkeys(("validate", "lint"), "check"),
+    **dict.fromkeys(("infer", "inference"), "predict"),
+}
+"""Commands that people bring from elsewhere, and what they are called here."""
 
 
 class _LazyGroup(click.Group):
@@ -78,37 +87,61 @@ def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
-    for stop in (signal.SIGINT, signal.SIGTERM):
+    for stop in STOPS:
         signal.signal(stop, _stop)
     try:
-        with cli.make_context("deeploc-bench", arguments) as context:
+        with cli.make_context("deeploc-bench", ["--debug"] * is_debug + arguments) as context:
             try:
                 cli.invoke(context)
             finally:
                 sys.stdout.flush()
-    except click.NoSuchOption as error:
-        _end(2, _translated(error) or error.format_message(), is_debug)
-    except click.ClickException as error:
-        _end(2, error.format_message(), is_debug)
-    except DeeplocError as error:
-        _end(2, str(error), is_debug)
-    except click.exceptions.Exit as error:
+    except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError) as error:
+        if isinstance(error, click.ClickException):
+            error.show()
         sys.exit(error.exit_code)
-    except (Stopped, click.Abort, KeyboardInterrupt) as error:
-        number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
-        _end(128 + number, "stopped; every finished epoch is saved. Run the same command again to go on.", is_debug)
     except BrokenPipeError:  # whoever reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(0)
+    except BaseException as error:
+        if told := _told(error):
+            _end(*told, is_debug)
+        raise
     sys.exit(0)
 
 
-def _translated(error: click.NoSuchOption) -> str | None:
-    """Return what a flag from elsewhere is called here, if this command has such a flag."""
-    habit = HABITS.get(error.option_name, "")
-    command = error.ctx.command if error.ctx else cli
-    known = {name for parameter in command.params for name in parameter.opts}
-    return f"{error.option_name} is not a flag here; say {habit}" if habit.partition(" ")[0] in known else None
+def _told(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the message of what ended a command; None where it ended itself, or by a bug."""
+    if isinstance(error, click.ClickException):
+        return 2, _translated(error) or error.format_message()
+    if isinstance(error, DeeplocError):
+        return 2, str(error)
+    if isinstance(error, Stopped | click.Abort):
+        number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
+        return 128 + number, "stopped; every finished epoch is saved. Run the same command again to go on."
+    if isinstance(error, Exception) or (isinstance(error, SystemExit) and _is_own(error)):
+        return None
+    return 2, f"code of a plugin would end the program: {reason_of(error)}"
+
+
+def _translated(error: click.ClickException) -> str | None:
+    """Return what a flag from elsewhere is called here, if this command has such a flag; or the nearest command."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command if context else cli
+    if isinstance(error, click.NoSuchOption):
+        habit = HABITS.get(error.option_name, "")
+        known = {name for parameter in command.params for name in parameter.opts}
+        return f"{error.option_name} is not a flag here; say {habit}" if habit.partition(" ")[0] in known else None
+    if context and isinstance(command, click.Group) and (found := re.match("No such command '(.*)'", error.message)):
+        name, names = found[1], command.list_commands(context)
+        return f"{name} is no command here; say {USES[name]}" if name in USES else unknown("command", name, names)
+    return None
+
+
+def _is_own(error: SystemExit) -> bool:
+    """Tell whether a command of ours ended the program."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return Path(frames[-1].filename).parent == Path(__file__).parent
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

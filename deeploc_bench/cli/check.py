@@ -23,7 +23,7 @@ def command(what: str, data: str | None, plugins: tuple[str, ...], as_json: bool
     for checked in check(what, plugins=plugins, data=data, registry=common.load(plugins), progress=common.progress):
         found.append(checked)
         if not as_json:
-            print(checked.text, flush=True)
+            common.put(checked.text)
     if as_json:
         values = [
             {

@@ -1,17 +1,19 @@
 """What several commands share: options, progress, and how warnings and values are printed."""
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import msgspec
 
 from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.isolation import exits_raised
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.training import ranks
@@ -20,7 +22,7 @@ from deeploc_bench.training import ranks
 def cores() -> int:
     """Return how many processors this process may use; the processes that torchrun starts share them."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable // ranks.processes_here())
 
 
 def _requested(context: click.Context, parameter: click.Parameter, plugins: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,16 +64,25 @@ def device_option(purpose: str) -> Callable[[Any], Any]:
 
 
 def load(plugins: tuple[str, ...]) -> Registry:
-    """Load plugins and tell of each that was left out."""
+    """Load plugins and tell of each that was left out; from here on only what is `put` goes to stdout."""
+    root = click.get_current_context().find_root()
+    if root.obj is None:
+        root.obj = root.with_resource(_stdout_apart())
+        root.with_resource(exits_raised())
     registry = load_plugins(plugins)
     for finding in registry.findings:
         say(f"warning: {finding}")
     return registry
 
 
+def is_debug() -> bool:
+    """Tell whether tracebacks are asked for."""
+    return bool(click.get_current_context().find_root().params.get("debug"))
+
+
 def say(message: str) -> None:
     """Write a line on stderr; of several processes that share a training, only the leader does."""
-    if ranks.is_leader():
+    if ranks.is_leader() and sys.stderr:  # which may be closed
         print(message, file=sys.stderr, flush=True)
 
 
@@ -83,6 +94,30 @@ def say_left_out(files: Sequence[Path]) -> None:
 
 
 @contextmanager
+def _stdout_apart() -> Iterator[TextIO]:
+    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results."""
+    kept = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # where it is closed, nobody reads
+    try:
+        descriptor, errors = kept.fileno(), sys.stderr.fileno()
+    except (AttributeError, OSError):  # one of both is closed, or no file
+        with redirect_stdout(sys.stderr or kept):
+            yield kept
+        return
+    kept.flush()
+    own = os.dup(descriptor)
+    os.dup2(errors, descriptor)
+    try:
+        with (
+            open(own, "w", encoding=kept.encoding, errors=kept.errors, closefd=False) as results,
+            redirect_stdout(sys.stderr),
+        ):
+            yield results
+    finally:
+        os.dup2(own, descriptor)
+        os.close(own)
+
+
+@contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
     """Show a progress bar on stderr, from the second second on and only on a terminal."""
     from tqdm import tqdm
@@ -91,9 +126,25 @@ def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
         yield bar.update
 
 
+def put(text: str) -> None:
+    """Print a result on stdout; a sign that its encoding has not becomes `?`."""
+    stream = _results()
+    print(text.encode(stream.encoding, "replace").decode(stream.encoding), file=stream)
+
+
 def print_json(value: Any) -> None:
     """Print JSON; NaN becomes null."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        text.encode(_results().encoding)
+    except UnicodeEncodeError:
+        text = "".join(sign if sign.isascii() else json.dumps(sign)[1:-1] for sign in text)
+    put(text)
+
+
+def _results() -> TextIO:
+    stream: TextIO = click.get_current_context().find_root().obj or sys.stdout
+    return stream
 
 
 def show(value: Any, text: str, as_json: bool) -> None:
@@ -101,4 +152,4 @@ def show(value: Any, text: str, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        print(text)
+        put(text)

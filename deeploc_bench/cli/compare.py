@@ -45,7 +45,7 @@ def command(*, one: str, other: str, protocol: str, runs: str, board: str, as_js
     if as_json:
         common.print_json({"a": one, "b": other, "protocol": protocol, "rows": comparison_json(lines)})
     else:
-        print(as_text(comparison_table(f"{protocol} · {first.suite} · {one} minus {other}", first, second, lines)))
+        common.put(as_text(comparison_table(f"{protocol} · {first.suite} · {one} minus {other}", first, second, lines)))
 
 
 def _find(text: str, methods: Sequence[Method], board: Path, protocol: str) -> tuple[Method, Sequence[Method]]:

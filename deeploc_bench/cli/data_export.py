@@ -44,7 +44,7 @@ def export(
             if masks and name != AUTHENTIC:
                 write_masks(pack, folder / MASKS / name, tick)
     counts = ", ".join(f"{name} {len(pack)}" for name, pack in packs.items())
-    print(f"{folder}: {split} images of {loaded.name}: {counts}")
+    common.put(f"{folder}: {split} images of {loaded.name}: {counts}")
 
 
 def _packs(suite: Suite, split: Split, chosen: tuple[str, ...]) -> dict[str, Pack]:

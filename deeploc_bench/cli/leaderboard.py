@@ -20,7 +20,7 @@ def command(folder: str, check: bool) -> None:
     stale = stale_files(root, files)
     kept = len(set(files) - set(stale))
     if check:
-        print(f"stale: {len(stale)}, as they should be: {kept}, in {root}")
+        common.put(f"stale: {len(stale)}, as they should be: {kept}, in {root}")
         for name in stale:
             common.say(f"stale: {root / name}; run: deeploc-bench leaderboard {folder}")
         sys.exit(1 if stale else 0)
@@ -29,4 +29,4 @@ def command(folder: str, check: bool) -> None:
             write(root / name, files[name].encode())
         else:
             (root / name).unlink()
-    print(f"changed: {len(stale)}, as they were: {kept}, in {root}")
+    common.put(f"changed: {len(stale)}, as they were: {kept}, in {root}")

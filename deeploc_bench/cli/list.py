@@ -98,7 +98,7 @@ def command(kind: str, plugins: tuple[str, ...], as_json: bool) -> None:
     entries = KINDS[kind](registry)
     shown = [{key: _shown(value) for key, value in entry.items()} for entry in entries]
     parts = [tabulate(shown, headers="keys", tablefmt="github", disable_numparse=True)]
-    for plugin in registry.finders(FINDERS[kind]) if kind in FINDERS else ():
+    for plugin in registry.having(FINDERS[kind]) if kind in FINDERS else ():
         about = (plugin.module.__doc__ or "").partition("\n")[0]
         parts.append(f"Found by name too, by plugin {plugin.name}: {about}")
     common.show(entries, "\n\n".join(parts), as_json)

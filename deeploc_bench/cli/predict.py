@@ -63,7 +63,7 @@ def command(
         if packed.findings:
             raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
         write_predictions(localizer, packed, target, tick)
-    print(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
+    common.put(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
 
 
 def _samples(images: tuple[str, ...]) -> list[Sample]:

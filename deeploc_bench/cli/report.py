@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from deeploc_bench.cli import common
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import read_cells
 
@@ -17,4 +18,4 @@ def command(runs: str, output: str) -> None:
 
     content = render_report(read_cells(Path(runs))).encode()
     write(Path(output), content)
-    print(f"wrote {output} ({len(content) / 2**20:.1f} MiB)")
+    common.put(f"wrote {output} ({len(content) / 2**20:.1f} MiB)")

@@ -55,7 +55,7 @@ def command(
         return
     tables = _tables(suites, VIEWS[by] if by else None, form, chosen, entry)
     if tables:
-        print(FORMATS[form](*tables))
+        common.put(FORMATS[form](*tables))
 
 
 def _check(by: str | None, form: str, kinds: Sequence[object]) -> None:

@@ -74,9 +74,10 @@ def command(
         progress=common.progress,
         say=common.say,
         is_terminal=sys.stderr.isatty(),
+        is_debug=common.is_debug(),
     )
     if dry_run:
-        print(_plan_text(prepared, place))
+        common.put(_plan_text(prepared, place))
         return
     outcome = ENGINES[engine](prepared, place)
     if ranks.is_leader():
@@ -85,8 +86,6 @@ def command(
 
 
 def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> None:
-    for identity, reason in outcome.failed.items():
-        common.say(f"failed: {prepared.plan.trainings[identity].place}: {reason}")
     cells = planned_cells(runs, prepared.plan)
     trained, reused, failed = len(outcome.trained), len(outcome.reused), len(outcome.failed)
     if as_json:
@@ -94,8 +93,12 @@ def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> N
         lacking = _failed_json(prepared, outcome.failed)
         common.print_json({**found, "trained": trained, "reused": reused, "failed": lacking})
     else:
-        print(as_text(*score_tables(cells, _beside(runs))))
-        print(f"\n{trained} trained, {reused} reused, {failed} failed · {runs}")
+        asked = {identity for identity, one in prepared.plan.trainings.items() if not one.model.spec.baseline}
+        if asked <= outcome.failed.keys():
+            common.say("all that was asked for failed, so that there are no scores to show")
+        else:
+            common.put(as_text(*score_tables(cells, _beside(runs))) + "\n")
+        common.put(f"{trained} trained, {reused} reused, {failed} failed · {runs}")
 
 
 def _beside(runs: Path) -> list[Cell]:

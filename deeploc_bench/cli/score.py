@@ -76,7 +76,7 @@ def command(
     _keep_all(Path(runs), facts, records)
     if generator == AUTHENTIC and not as_json:
         (only,) = records.values()
-        print(f"{len(only)} authentic images · false alarm area {false_alarm_area(only):.4f}")
+        common.put(f"{len(only)} authentic images · false alarm area {false_alarm_area(only):.4f}")
         return
     # the baselines are kept beside the row, so that `results` prints what is printed here
     baselines = _test_baselines(prepare_baselines(Job(**asked), registry, suite, records), Path(runs))
@@ -85,7 +85,7 @@ def command(
         values = [cell_json(cell) for cell in cells]
         common.print_json({"suite": suite.name, "cells": values, "trained": 0, "reused": 0, "failed": []})
     else:
-        print(as_text(*score_tables(cells)))
+        common.put(as_text(*score_tables(cells)))
 
 
 def _check_name(name: str, registry: Registry) -> None:

@@ -89,7 +89,7 @@ def command(
     )
     saving.save(collect(Path(runs), selection, declaration), target)
     _show(target)
-    print(NEXT.format(file=target, name=name))
+    common.put(NEXT.format(file=target, name=name))
 
 
 def _refresh(file: str, *, is_alone: bool) -> None:
@@ -111,5 +111,5 @@ def _show(file: Path) -> None:
     entries, left_out = entries_beside(file, board_of(file), common.progress)
     common.say_left_out(left_out)
     row = next(row for row in rank(entries).rows if row.entry is entries[0])
-    print(as_markdown(held_out_table([row])))
-    print(f"\nwrote {file}")
+    common.put(as_markdown(held_out_table([row])))
+    common.put(f"\nwrote {file}")

@@ -19,12 +19,12 @@ def fetch(models: tuple[str, ...], plugins: tuple[str, ...]) -> None:
     for name in models:
         owned = registry.model(name)
         if owned.spec.weights:
-            print(f"{name} declares its weights file, {owned.spec.weights}; there is nothing to fetch")
+            common.put(f"{name} declares its weights file, {owned.spec.weights}; there is nothing to fetch")
             continue
         if owned.spec.pretraining == "none":
-            print(f"{name} is trained from scratch; there is nothing to fetch")
+            common.put(f"{name} is trained from scratch; there is nothing to fetch")
             continue
         from deeploc_bench.training.build import build_model
 
         build_model(owned, "default")
-        print(f"{name}: weights are in the cache")
+        common.put(f"{name}: weights are in the cache")

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.source import code_files, imported_names
+from deeploc_bench.training.build import called_build
 from deeploc_bench.training.trial import Check, Findings, ModelTrial, finding, listed
 
 CODE = (".py", ".pyc", ".so", ".pyd", ".pth")
@@ -54,8 +56,12 @@ def watched() -> Iterator[Watch]:
 
 def surroundings(trial: ModelTrial) -> Findings:
     """Find what a build and a forward pass read, print or ask for that its identity does not know."""
-    with watched() as watch:
-        trial.tested(trial.images, trial.build().eval())
+    with watched() as watch, guarded(trial.title) as changed:
+        called_build(trial.model.spec, trial.weights)
+        trial.tested(trial.images)
+    if changed:
+        message = f"{trial.title} changes {listed(changed)} for the whole process, which is put back each time"
+        yield finding("surroundings", f"{message}; leave it as it is", "warning")
     if watch.printed:
         message = f"{trial.title} prints ({watch.printed.strip()[:60]!r}); leave it out, or use the module logging"
         yield finding("surroundings", message, "warning")

@@ -62,7 +62,7 @@ class TrainingFailed(Exception):
 
 def reason_of(error: BaseException) -> str:
     """Return what was raised by somebody else's code, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

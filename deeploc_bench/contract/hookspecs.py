@@ -1,6 +1,7 @@
 """The hooks a plugin may implement; each returns values, none changes anything."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -37,10 +38,20 @@ def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset] | None:
 
 
 @hookspec
-def deeploc_epoch_finished(training: Mapping[str, Any], epoch: Mapping[str, float]) -> None:
-    """Observe a finished epoch: the training's inputs (training.json), and the epoch's row of epochs.csv."""
+def deeploc_training_started(training: Any, folder: Path) -> None:
+    """Observe a training whose fit or tests begin, or go on: its facts (`TrainingFacts`, training.json), its folder."""
 
 
 @hookspec
-def deeploc_training_finished(training: Mapping[str, Any], records: Mapping[str, Any]) -> None:
-    """Observe a tested training: its inputs (training.json), and its Records by test generator."""
+def deeploc_epoch_finished(training: Any, folder: Path, epoch: Any) -> None:
+    """Observe a finished epoch, which is stored by now: its row of epochs.csv (`Epoch`)."""
+
+
+@hookspec
+def deeploc_training_finished(training: Any, folder: Path, records: Mapping[str, Any]) -> None:
+    """Observe a training that is tested by now: its `Records` by test set (`generator`, `generator@kind-value`)."""
+
+
+@hookspec
+def deeploc_training_reused(training: Any, folder: Path, records: Mapping[str, Any]) -> None:
+    """Observe a training that was asked for and had been done before: its `Records` by test set."""

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +18,7 @@ import pluggy
 from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.isolation import guarded, streams_kept
 from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, owned_specs
 from deeploc_bench.contract.source import reached
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
@@ -54,8 +57,9 @@ def load_plugins(requests: Sequence[str] = (), *, installed: bool = True) -> Reg
     contested: dict[str, Finding] = {}
     for candidate in _candidates(requests, installed):
         try:
-            plugin, new = _loaded(manager, candidate, specs)
-        except (Exception, SystemExit) as error:  # a plugin that exits at import is a broken plugin
+            with guarded("it") as changed, streams_kept():
+                plugin, new = _loaded(manager, candidate, specs)
+        except Exception as error:
             if candidate.request is not None:
                 raise PluginError(f"--plugin {candidate.label}: {_reason(error)}") from error
             where = f"plugin {candidate.label} left out"
@@ -65,6 +69,11 @@ def load_plugins(requests: Sequence[str] = (), *, installed: bool = True) -> Reg
         else:
             plugins.append(plugin)
             specs += new
+            if changed:
+                message = f"it changed {', '.join(changed)}, which was put back"
+                findings.append(
+                    Finding(check="settings", where=f"plugin {candidate.label}", message=message, level="warning")
+                )
     return Registry(
         plugins=tuple(plugins),
         datasets=tuple(owned for owned in specs if isinstance(owned.spec, GeneratorDataset)),
@@ -156,8 +165,9 @@ def _loaded(
             for owned in owned_specs(hook, offered, kind, plugin)
         ]
         _refuse_clashes(new, specs)
-    except (Exception, SystemExit) as error:
-        manager.unregister(module)
+    except BaseException as error:
+        if manager.is_registered(module):
+            manager.unregister(module)
         if isinstance(error, pluggy.PluginValidationError):
             raise PluginError(_misspelt(str(error))) from None
         raise
@@ -179,9 +189,13 @@ def _refuse_clashes(new: Sequence[Owned[Any]], old: Sequence[Owned[Any]]) -> Non
 
 
 def _misspelt(message: str) -> str:
-    hook = message.partition("unknown hook '")[2].partition("'")[0]
-    known = [name for name in vars(hookspecs) if name.startswith("deeploc_")]
-    return unknown("hook", hook, known) if hook else " ".join(message.split())
+    """Return what is wrong with a plugin's hooks, in pluggy's words only where they are about something else."""
+    hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("deeploc_")}
+    if found := re.search(r"unknown hook '(\w+)'", message):
+        return unknown("hook", found[1], hooks)
+    if found := re.search(r"for hook '(\w+)'.*Argument\(s\) \{'(\w+)'", message, re.DOTALL):
+        return unknown(f"argument of {found[1]}", found[2], inspect.signature(hooks[found[1]]).parameters)
+    return " ".join(message.split())
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Who owns which name: everything that the loaded plugins offer."""
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -9,6 +10,7 @@ import pluggy
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.isolation import guarded, streams_kept
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
 
 S = TypeVar("S", GeneratorDataset, Model, Loss)
@@ -90,8 +92,8 @@ class Registry:
             self._refuse_contested("generator", f"{name}/{owned.spec.name}")
         return tuple(sorted(datasets, key=lambda owned: owned.spec.name))
 
-    def finders(self, hook: str) -> list[Plugin]:
-        """Return the plugins that find what they do not list, by a hook such as `deeploc_find_model`."""
+    def having(self, hook: str) -> list[Plugin]:
+        """Return the plugins that implement a hook."""
         modules = [one.plugin for one in getattr(self.manager.hook, hook).get_hookimpls()]
         return [plugin for plugin in self.plugins if plugin.module in modules]
 
@@ -116,9 +118,17 @@ class Registry:
 
 
 def call(manager: pluggy.PluginManager, plugin: Plugin, hook: str, **arguments: object) -> list[Any]:
-    """Return what a plugin's own implementation of a hook returns, in a list; an empty one where it has none."""
+    """Return what a plugin's own implementation of a hook returns, in a list; an empty one where it has none.
+
+    What a generator yields is gathered here. Raises PluginError where the hook would end the program.
+    """
     own = [one for one in getattr(manager.hook, hook).get_hookimpls() if one.plugin is plugin.module]
-    return [one.function(*(arguments[name] for name in one.argnames)) for one in own]
+    returned = []
+    for one in own:
+        with guarded(f"plugin {plugin.name}: {hook}"), streams_kept():
+            value = one.function(*(arguments[name] for name in one.argnames))
+            returned.append(list(value) if isinstance(value, Iterator) else value)
+    return returned
 
 
 def owned_specs(hook: str, specs: object, kind: type[Any], plugin: Plugin) -> Iterable[Owned[Any]]:
@@ -139,11 +149,14 @@ def claim(spec: Spec) -> str:
 
 
 def observe(registry: Registry, hook: str, **arguments: object) -> list[Finding]:
-    """Call an observing hook of every plugin; an observer that raises becomes a finding, never a failure."""
+    """Call an observing hook of every plugin that has it, each with copies of the arguments of its own.
+
+    An observer that raises becomes a finding, never a failure.
+    """
     findings = []
-    for plugin in registry.plugins:
+    for plugin in registry.having(hook):
         try:
-            call(registry.manager, plugin, hook, **arguments)
+            call(registry.manager, plugin, hook, **copy.deepcopy(arguments))
         except Exception as error:
             message, where = f"{type(error).__name__}: {error}", f"observer {plugin.name}: {hook}"
             findings.append(Finding(check="observer", where=where, message=message, level="warning"))

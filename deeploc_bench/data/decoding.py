@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from deeploc_bench.contract.errors import SampleError
+from deeploc_bench.contract.isolation import kept_alive
 from deeploc_bench.contract.specs import Image, Mask, Sample
 
 MOST_GRAY = 0.1
@@ -159,7 +160,8 @@ def _deep_levels(file: Path, picture: Pillow.Image, mode: str) -> NDArray[Any]:
 
 def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
     try:
-        return make()
+        with kept_alive("it"):
+            return make()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise SampleError(f"sample {sample.id!r}: its {what} cannot be made: {reason}", check="unreadable") from error

@@ -14,6 +14,7 @@ import msgspec
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
 from deeploc_bench.data.folders import left_out
@@ -138,9 +139,10 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
             packs = {}
             for split, one in samples[spec.name].items():
                 folder = cache_folder() / name / f"{spec.name}-{split}"
-                packs[split] = pack(
-                    one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
-                )
+                with guarded(f"{spec.name}/{split}"):
+                    packs[split] = pack(
+                        one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
+                    )
                 where = f"{spec.name}/{split}"
                 findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
@@ -186,11 +188,12 @@ def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"
     try:
-        splits = spec.build(data) if spec.needs_data else spec.build()
-        if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
-            raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
         needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)
-        kept = {split: list(splits[split]) for split in needed if splits.get(split)}
+        with guarded("it"):
+            splits = spec.build(data) if spec.needs_data else spec.build()
+            if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
+                raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
+            kept = {split: list(splits[split]) for split in needed if splits.get(split)}
         for split, samples in kept.items():
             _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
     except Exception as error:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError
+from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import OWN, Model
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
@@ -20,11 +21,10 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
 
     Raises PluginError, or WeightsError where the weights cannot be had.
     """
-    where, spec = model.title, model.spec
-    weights = settled_weights(spec, weights)
-    takes_weights = spec.pretraining != "none" or spec.weights is not None
+    where = model.title
     try:
-        built = spec.build(None if weights == "none" else weights) if takes_weights else spec.build()
+        with guarded(where):
+            built = called_build(model.spec, weights)
     except DeeplocError:
         raise
     except (Exception, SystemExit) as error:
@@ -34,10 +34,18 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
     return built
 
 
+def called_build(spec: Model, weights: str) -> object:
+    """Return what a model's `build` returns, given the weights that it takes."""
+    settled = settled_weights(spec, weights)
+    takes_weights = spec.pretraining != "none" or spec.weights is not None
+    return spec.build(None if settled == "none" else settled) if takes_weights else spec.build()
+
+
 def build_loss(term: WeightedLoss, device: torch.device) -> LossFunction:
     """Build a loss with its parameters: logits and float masks, both (N, 1, H, W), to a scalar; a module is moved."""
     assert term.loss is not None
-    built: LossFunction = term.loss.spec.build(**{**term.loss.spec.parameters, **term.parameters})
+    with guarded(term.loss.title):
+        built: LossFunction = term.loss.spec.build(**{**term.loss.spec.parameters, **term.parameters})
     return built.to(device) if isinstance(built, nn.Module) else built
 
 

@@ -61,7 +61,8 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     GradientState._reset_state()
     if device.index is not None and ranks.processes() == 1:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
+    with ranks.launchers_hidden():
+        return Accelerator(cpu=device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision)
 
 
 def start_environment(training: Training, folder: Path, device: torch.device, threads: int) -> TrainingEnvironment:

@@ -5,17 +5,19 @@ Torch is imported where something is to be computed, so that a plan that is done
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
-from deeploc_bench.contract.registry import Registry, observe
+from deeploc_bench.contract.errors import DeeplocError, PluginError, StoreError, TrainingFailed, reason_of
+from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
+from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
@@ -45,6 +47,8 @@ class Workplace:
     say: Callable[[str], None]
     is_terminal: bool = True
     """Where progress cannot be seen, a line an epoch is said instead."""
+    is_debug: bool = False
+    """Whether the traceback of what failed is said too."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +130,9 @@ def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
             continue  # nothing of it is computed
         key = (training.model.spec.name, training.recipe.weights, training.loss and training.loss.text)
         if key not in seen:
-            (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
+            what = training.model.title + (f" with loss {training.loss.text!r}" if training.loss else "")
+            with kept_alive(what), unchanged(what):
+                (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
             seen.add(key)
     return device
 
@@ -141,60 +147,60 @@ def record(outcome: Outcome, training: Training, is_new: bool) -> None:
 
 
 @contextmanager
-def recording_failures(outcome: Outcome, identity: str) -> Iterator[None]:
-    """Note why a training failed, so that the others go on; what must stop them all is raised."""
+def recording_failures(outcome: Outcome, training: Training, place: Workplace) -> Iterator[None]:
+    """Note and say why a training failed, so that the others go on; what must stop them all is raised."""
     try:
         yield
-    except TrainingFailed as error:
-        outcome.failed[identity] = str(error)
     except (DeeplocError, MemoryError):
         raise
     except Exception as error:
-        if ranks.processes() > 1:
+        if ranks.processes() > 1 and not isinstance(error, TrainingFailed):
             raise  # the other processes wait for this one
-        outcome.failed[identity] = reason_of(error)
+        reason = str(error) if isinstance(error, TrainingFailed) else reason_of(error)
+        outcome.failed[training.facts.identity] = reason
+        place.say(f"failed: {training.place}: {reason}")
+        if place.is_debug:
+            place.say("".join(traceback.format_exception(error)))
 
 
-def train_and_test(prepared: Prepared, training: Training, place: Workplace, device: torch.device) -> bool:
+def train_and_test(
+    prepared: Prepared,
+    training: Training,
+    place: Workplace,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None],
+) -> bool:
     """Do what is not done of a training; returns whether it was trained here, and not by another process meanwhile.
 
-    Raises TrainingFailed, and DeeplocError where the plugin, the weights or the folder are at fault.
+    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and DeeplocError where the plugin, the
+    weights or the folder are at fault.
     """
     folder = place.runs / training.place
-    with store.locked(folder) if ranks.is_leader() else nullcontext():
+    failure = TrainingFailed if ranks.processes() == 1 else PluginError  # the other processes wait for this one
+    with guarded("its code", failure), store.locked(folder) if ranks.is_leader() else nullcontext():
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
         is_new = not ranks.from_leader(lambda: store.is_ready(folder, training.facts))
         if is_new:
-            _learn(prepared.registry, training, place, device)
+            _learn(training, place, device, on_epoch)
         tests = ranks.from_leader(lambda: untested(prepared, training, folder))
         localizer = _localizer(training, folder, device, place.threads) if tests else None
         for tested in tests:
             assert localizer is not None
             _test(localizer, split_of(prepared, tested), folder, tested)
-    if ranks.is_leader():
-        records = _records(prepared, training, folder)
-        _notify(prepared.registry, place, "deeploc_training_finished", training, records=records)
     return is_new
 
 
-def _learn(registry: Registry, training: Training, place: Workplace, device: torch.device) -> None:
+def _learn(training: Training, place: Workplace, device: torch.device, on_epoch: Callable[[Epoch], None]) -> None:
     from deeploc_bench.training.baseline_fit import fit_baseline  # torch, where something is to be computed
     from deeploc_bench.training.fit import fit
 
-    folder = place.runs / training.place
+    folder, progress = place.runs / training.place, place.progress
     if training.loss is None:
-        fit_baseline(training, folder, device=device, threads=place.threads, progress=place.progress)
-        return
-    fit(
-        training,
-        folder,
-        device=device,
-        threads=place.threads,
-        progress=place.progress,
-        on_epoch=lambda epoch: _tell_epoch(registry, place, training, epoch),
-    )
+        fit_baseline(training, folder, device=device, threads=place.threads, progress=progress)
+    else:
+        fit(training, folder, device=device, threads=place.threads, progress=progress, on_epoch=on_epoch)
 
 
 def _localizer(training: Training, folder: Path, device: torch.device, threads: int) -> Localizer:
@@ -226,23 +232,40 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
         store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
-def _records(prepared: Prepared, training: Training, folder: Path) -> dict[str, Any]:
-    tests, data = prepared.plan.tests[training.facts.identity], prepared.suite.test_fingerprints
-    return {tested.name: store.read_records(folder, tested, data[tested.generator]) for tested in tests}
-
-
-def _tell_epoch(registry: Registry, place: Workplace, training: Training, epoch: Epoch) -> None:
+def tell_epoch(prepared: Prepared, place: Workplace, training: Training, epoch: Epoch) -> None:
+    """Tell the observers of a finished epoch, and whoever reads a log."""
     if not place.is_terminal:
         found = f"loss {epoch.loss:.3f}, validation IoU {epoch.valid_iou:.3f}, {epoch.seconds:.1f} s"
         place.say(f"{training.title}: epoch {epoch.epoch} of {training.recipe.epochs}, {found}")
-    _notify(registry, place, "deeploc_epoch_finished", training, epoch=msgspec.to_builtins(epoch))
+    tell(prepared, place, training, "deeploc_epoch_finished", epoch=epoch)
 
 
-def _notify(registry: Registry, place: Workplace, hook: str, training: Training, **what: object) -> None:
-    """Tell the observers; they get plain copies, so that what they write into them changes nothing."""
-    facts = MappingProxyType(msgspec.to_builtins(training.facts))
-    for finding in observe(registry, hook, training=facts, **what):
-        place.say(f"warning: {finding}")
+def tell_done(prepared: Prepared, place: Workplace, training: Training, *, is_reused: bool = False) -> None:
+    """Tell the observers of a training that is trained and tested: now, or before."""
+    folder, data = place.runs / training.place, prepared.suite.test_fingerprints
+    hook = "deeploc_training_reused" if is_reused else "deeploc_training_finished"
+    records = {
+        tested.name: found
+        for tested in prepared.plan.tests[training.facts.identity]
+        if (found := store.read_records(folder, tested, data[tested.generator])) is not None
+    }
+    tell(prepared, place, training, hook, records=records)
+
+
+def tell(prepared: Prepared, place: Workplace, training: Training, hook: str, **what: object) -> None:
+    """Call a hook of all observers, with the training's facts and folder; one that raises is a warning."""
+    if ranks.is_leader():
+        told = {"training": training.facts, "folder": place.runs / training.place, **what}
+        for finding in observe(prepared.registry, hook, **told):
+            place.say(f"warning: {finding}")
+
+
+def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> None:
+    """Tell the observers of the trainings that there is nothing to do of."""
+    left = {training.facts.identity for training, _ in remaining}
+    for identity, training in prepared.plan.trainings.items():
+        if identity not in left:
+            tell_done(prepared, place, training, is_reused=True)
 
 
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
@@ -251,11 +274,15 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
     """
     remaining, outcome = to_do(prepared, place)
+    tell_reused(prepared, place, remaining)
     if not remaining:
         return outcome
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
         for training, _ in remaining:
-            with recording_failures(outcome, training.facts.identity):
-                record(outcome, training, train_and_test(prepared, training, place, device))
+            with recording_failures(outcome, training, place):
+                tell(prepared, place, training, "deeploc_training_started")
+                on_epoch = partial(tell_epoch, prepared, place, training)
+                record(outcome, training, train_and_test(prepared, training, place, device, on_epoch))
+                tell_done(prepared, place, training)
     return outcome

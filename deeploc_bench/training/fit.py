@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.files import write
+from deeploc_bench.contract.isolation import unchanged
 from deeploc_bench.data.augment import blur_some, flip, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
@@ -56,7 +57,8 @@ def fit(
         for _ in range(len(epochs) * steps):
             tick()
         for epoch in range(len(epochs), last):
-            finished = run.epoch(epoch, tick)
+            with unchanged("code of its model or loss", TrainingFailed):
+                finished = run.epoch(epoch, tick)
             if not epochs or finished.valid_iou > max(past.valid_iou for past in epochs):
                 best = _copied(run.module.state_dict())
             epochs.append(finished)

@@ -16,23 +16,48 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""What torchrun sets beside ranks, and no other launcher or leftover of one does."""
+LAUNCHERS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMPI_", "PMI_", "PMIX_", "MV2_", "MPI_")
+"""How variables of launchers begin, which accelerate takes for its own."""
 PATIENCE = timedelta(days=7)
 """How long the other ranks wait for a leader who waits for another process to finish the training."""
 
 
 def processes() -> int:
-    """Return the number of processes that share each training."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return the number of processes that share each training: those of torchrun, not of mpirun or SLURM."""
+    return _of_torchrun("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Return this process's place among them; 0 leads: it alone locks, writes and prints."""
-    return int(os.environ.get("RANK", "0"))
+    return _of_torchrun("RANK", 0)
+
+
+def processes_here() -> int:
+    """Return how many of the processes run on this machine."""
+    return _of_torchrun("LOCAL_WORLD_SIZE", 1)
 
 
 def is_leader() -> bool:
     """Tell whether this process leads."""
     return rank() == 0
+
+
+def _of_torchrun(name: str, alone: int) -> int:
+    return int(os.environ.get(name, alone)) if TORCHRUN in os.environ else alone
+
+
+@contextmanager
+def launchers_hidden() -> Iterator[None]:
+    """Hide from accelerate, where one process is alone, what mpirun and the like have set for their own."""
+    hidden = {} if processes() > 1 else {key: os.environ[key] for key in os.environ if key.startswith(LAUNCHERS)}
+    for key in hidden:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextmanager

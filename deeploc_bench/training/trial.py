@@ -138,6 +138,8 @@ class LossTrial:
         """The loss as it is built; raises PluginError."""
         try:
             return build_loss(self.term, torch.device("cpu"))
+        except DeeplocError:
+            raise
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self.title} cannot be built: {reason_of(error)}") from error
 
@@ -148,8 +150,9 @@ class LossTrial:
 
     def value(self, logits: Tensor, masks: Tensor | None = None) -> Any:
         """Return the loss of logits (N, 1, H, W); raises PluginError where it raises."""
+        function = self.function
         try:
-            return self.function(logits, self.masks if masks is None else masks)
+            return function(logits, self.masks if masks is None else masks)
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self.title} cannot be computed: {reason_of(error)}") from error
 

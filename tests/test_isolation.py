@@ -1,0 +1,240 @@
+"""Plugins that print, end the program or change its settings: none of it reaches a result, or another plugin."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import environment, records_of
+from PIL import Image, ImageFile
+
+from deeploc_bench.contract import isolation
+from deeploc_bench.contract.errors import PluginError
+from deeploc_bench.contract.loading import load_plugins
+
+# each place where code of a plugin runs does what the environment says of it
+PLUGIN = """
+import builtins, os, sys
+import numpy as np
+from deeploc_bench import GeneratorDataset, Loss, Model, Sample, hookimpl
+
+def at(place):
+    code = os.environ.get(place, "")
+    if code.startswith("raise "):  # an interrupt out of exec would be one of the interpreter
+        raise getattr(builtins, code[6:])
+    exec(code)
+
+def build():
+    at("build")
+    import torch
+    from torch import nn
+
+    class Net(nn.Conv2d):
+        def forward(self, images):
+            at("forward_train" if self.training and len(images) > 2 else "forward")
+            return super().forward(images)
+
+    return Net(3, 1, 3, padding=1)
+
+def build_loss():
+    at("loss_build")
+    def loss(logits, masks):
+        at("loss")
+        return ((logits.sigmoid() - masks) ** 2).mean()
+    return loss
+
+def image(number):
+    at("sample")
+    return np.random.default_rng(number).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+
+def mask():
+    return np.indices((64, 64)).sum(0) < 60
+
+def samples():
+    at("samples")
+    def some(split, count):
+        return [Sample(id=f"{split}-{i}", source=f"{split}-{i}", image=lambda i=i: image([i, len(split)]), mask=mask)
+                for i in range(count)]
+    return {"train": some("train", 8), "valid": some("valid", 2), "test": some("test", 3)}
+
+@hookimpl
+def deeploc_models():
+    at("hook")
+    return [Model(name="net", build=build, reference=None, pretraining="none")]
+
+@hookimpl
+def deeploc_losses():
+    return [Loss(name="odd-loss", build=build_loss)]
+
+@hookimpl
+def deeploc_datasets():
+    return [GeneratorDataset(name="one", suite="odd", build=samples)]
+
+@hookimpl
+def deeploc_epoch_finished(epoch):
+    at("observer")
+
+at("import_")
+"""
+RUN = ["run", "--plugin", "odd.py", "--suite", "odd", "--protocol", "same", "--model", "net", "--loss", "odd-loss"]
+RUN += ["--recipe", "quick", "--set", "epochs=1", "--threads", "1"]
+CHATTER = "print('chatter'); os.system('echo chatter'); os.write(1, b'chatter\\n')"
+PLACES = ("import_", "hook", "build", "forward", "loss_build", "loss", "sample", "samples", "observer")
+EXITS = {
+    "sys.exit(0)": "SystemExit: 0",
+    "os._exit(0)": "SystemExit: os._exit(0)",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+    "raise GeneratorExit": "GeneratorExit",
+}
+
+
+@pytest.fixture
+def odd(deeploc, tmp_path):
+    """Run the plugin with some code at some of its places."""
+    (tmp_path / "odd.py").write_text(PLUGIN)
+    return lambda *flags, **code: deeploc(*RUN, *flags, **code)
+
+
+def test_what_a_plugin_prints_anywhere_goes_to_stderr(odd):
+    done = odd("--json", **dict.fromkeys(PLACES, CHATTER))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["trained"] == 1
+    assert done.stderr.count("chatter") > 3 * len(PLACES)
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("forward", "os._exit(0)"),
+        *(
+            pytest.param(place, code, marks=pytest.mark.slow)
+            for place in PLACES
+            for code in EXITS
+            if (place, code) != ("forward", "os._exit(0)") and place != "observer"
+        ),
+    ],
+)
+def test_a_plugin_that_would_end_the_program_is_named_and_nothing_is_done(odd, tmp_path, place, code):
+    done = odd("--json", **{place: code})
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (2, "", False), done.stderr
+    assert EXITS[code] in done.stderr and ("odd" in done.stderr or "model 'net'" in done.stderr)
+    assert not list(tmp_path.glob("runs/**/model.safetensors"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", EXITS)
+def test_an_exit_in_the_midst_of_a_training_fails_that_training(odd, code):
+    done = odd("--json", forward_train=code)
+    assert done.returncode == 1, done.stderr
+    assert EXITS[code] in json.loads(done.stdout)["failed"][0]["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", EXITS)
+def test_an_observer_that_would_end_the_program_is_a_warning(odd, code):
+    done = odd("--json", observer=code)
+    assert (done.returncode, json.loads(done.stdout)["trained"]) == (0, 1)
+    assert "warning: observer odd: deeploc_epoch_finished" in done.stderr and EXITS[code] in done.stderr
+
+
+SETTINGS = """
+import random, signal, warnings
+import torch
+from PIL import Image, ImageFile
+torch.set_default_dtype(torch.float64)
+torch.set_default_device("meta")
+torch.set_num_threads(3)
+torch.set_grad_enabled(False)
+torch.set_float32_matmul_precision("medium")
+torch.use_deterministic_algorithms(True)
+torch.backends.cudnn.benchmark = True
+torch.manual_seed(7); random.seed(7); np.random.seed(7)
+np.seterr(all="raise")
+warnings.simplefilter("error")
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.chdir("/"); os.environ["ODD"] = "1"; os.environ.pop("HF_HUB_OFFLINE", None)
+Image.MAX_IMAGE_PIXELS = None; ImageFile.LOAD_TRUNCATED_IMAGES = True
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["import_", "hook", "build", "loss_build", "sample", "samples", "observer"])
+def test_settings_that_a_plugin_changes_change_no_record(odd, tmp_path, place):
+    assert odd("--runs", "plain").returncode == 0
+    # a module on the device meta has no weights: what a build makes of its own settings is its own affair
+    code = SETTINGS.replace('torch.set_default_device("meta")', "").replace("torch.set_default_dtype", "str")
+    code = code.replace("torch.manual_seed(7)", "0") if place == "build" else code
+    done = odd("--runs", "changed", **{place: code})
+    assert done.returncode == 0, done.stderr
+    assert records_of(tmp_path / "plain") == records_of(tmp_path / "changed") != {}
+
+
+def changed_settings():
+    return {
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn": torch.backends.cudnn.benchmark,
+        "torch stream": torch.initial_seed(),
+        "stream": random.getstate(),
+        "numpy stream": np.random.get_state()[1].tolist(),
+        "errstate": np.geterr(),
+        "warnings": list(warnings.filters),
+        "handler": signal.getsignal(signal.SIGTERM),
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "pillow": (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES),
+    }
+
+
+def test_every_setting_that_an_import_changes_is_put_back_and_told(tmp_path):
+    (tmp_path / "rude.py").write_text(f"import os\nimport numpy as np\n{SETTINGS}")
+    before = changed_settings()
+    (finding,) = load_plugins([str(tmp_path / "rude.py")]).findings
+    assert changed_settings() == before
+    for name in ("the working directory", "signal handlers", "torch's default dtype", "Pillow's MAX_IMAGE_PIXELS"):
+        assert name in finding.message
+    assert finding.where == f"plugin {tmp_path / 'rude.py'}"
+
+
+@pytest.mark.parametrize("code", ["torch.set_default_dtype(torch.float64)", "torch.set_num_threads(5)"])
+def test_a_forward_that_changes_what_results_depend_on_is_refused_and_put_back(code):
+    before = changed_settings()
+    told = r"model 'net' changes torch's (default dtype|number of threads)"
+    with pytest.raises(PluginError, match=told), isolation.unchanged("model 'net'"):
+        exec(code)
+    assert changed_settings() == before
+
+
+def test_a_module_imports_no_library_to_look_at_its_settings():
+    code = "import sys; from deeploc_bench.contract.isolation import guarded\n"
+    code += "with guarded('x'): pass\nassert not {'torch', 'numpy', 'PIL'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+def test_a_stop_from_outside_is_no_exit_of_a_plugin():
+    with pytest.raises(isolation.Stopped), isolation.guarded("hook"):
+        raise isolation.Stopped(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), isolation.guarded("hook"):  # Python's own handler is set here
+        raise KeyboardInterrupt
+
+
+def test_a_forked_process_may_end_itself():
+    with isolation.exits_raised():
+        child = os.fork()
+        if child == 0:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        with pytest.raises(SystemExit, match=r"os\._exit\(0\)"):
+            os._exit(0)
