@@ -14,7 +14,7 @@ from deeploc_bench.results.export import long_table
 from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
 from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
-from deeploc_bench.results.tables import VIEWS, View, cell_json, dialect_ious, dialect_table, score_tables
+from deeploc_bench.results.tables import VIEWS, View, cell_json, dialect_ious, dialect_tables, score_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 
 CSV, JSON = "csv", "json"
@@ -82,7 +82,7 @@ def _tables(
     tables = []
     for cells in suites.values():
         tables += view(cells) if view else [] if form == CSV else score_tables(cells)
-        tables += [dialect_table(cells, dialects)] if dialects else []
+        tables += dialect_tables(cells, dialects) if dialects else []
         tables += published_tables(cells, entry) if entry else []
     return tables
 
@@ -104,7 +104,7 @@ def _draw(suites: Mapping[str, Sequence[Cell]], folder: Path) -> None:
     from deeploc_bench.results.figures import curves_of, validation_curves
 
     for suite, cells in suites.items():
-        drawn = [cell for cell in cells if cell.facts.loss and cell.protocol in ("same", "loo")]
+        drawn = [c for c in cells if c.facts.loss and c.protocol in ("same", "loo") and not c.added_by]
         for group in grouped(drawn, lambda cell: cell.group).values():
             first = group[0]
             names = (suite, first.protocol, first.budget, first.facts.what.replace(" + ", "-"), first.recipe)

@@ -14,7 +14,7 @@ from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN, NAME_RULE
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Code, TrainingFacts, identified
+from deeploc_bench.plan.facts import Code, TrainingFacts, identified, keeping_added
 from deeploc_bench.plan.job import Job, prepare_baselines
 from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.store import Tested
@@ -94,5 +94,7 @@ def _keep(runs: Path, facts: TrainingFacts, tested: Tested, records: Records, da
                 f"{folder} holds other records of {tested.name}; nothing is overwritten. Choose another --name or "
                 "--runs, or delete them first."
             )
+        if (folder / "training.json").exists():
+            facts = keeping_added(facts, store.read_facts(folder))
         store.write_facts(folder, facts)
         store.write_records(folder, tested, records, data)

@@ -125,7 +125,10 @@ def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     tested = [
         cell
         for cell in read_cells(runs)
-        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and cell.facts.kind != "scored"
+        if cell.facts.suite == selection.suite
+        and cell.protocol in PROTOCOLS
+        and cell.facts.kind != "scored"
+        and not cell.added_by
     ]
     method = (selection.model, selection.loss)
     found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]

@@ -44,8 +44,8 @@ class Line:
 
 
 def methods_of(cells: Iterable[Cell], protocol: str) -> list[Method]:
-    """Return the methods of a runs folder that have cells of a protocol, their perturbed tests left out."""
-    own = [cell for cell in cells if cell.protocol == protocol and not cell.perturbation]
+    """Return the methods of a runs folder that have cells of a protocol; perturbed and added tests are left out."""
+    own = [cell for cell in cells if cell.protocol == protocol and not cell.perturbation and not cell.added_by]
     return [
         Method(
             name=group[0].facts.what.replace(" + ", "+"),

@@ -12,7 +12,18 @@ from deeploc_bench.scoring.statistics import interval
 
 COLUMNS = (
     *("suite", "protocol", "budget", "perturbation", "model", "loss", "recipe", "experiment", "seeds"),
-    *("train_generators", "test_generator", "seen", "iou", "low", "high", "covers", "sd_over_seeds", "sources"),
+    *(
+        "train_generators",
+        "test_generator",
+        "seen",
+        "added_by",
+        "iou",
+        "low",
+        "high",
+        "covers",
+        "sd_over_seeds",
+        "sources",
+    ),
     *("above_best_baseline", "above_low", "above_high", "false_alarm_area"),
 )
 
@@ -41,6 +52,7 @@ def _line(section: Section, row: Row) -> tuple[str, ...]:
         " ".join(map(str, section.rows.seeds)),
         *(("+".join(pair.train_generators), pair.test_generator) if pair else ("", "")),
         str(any(one.is_seen for one in section.shown(row))).lower() if pair else "",
+        cell.added_by or "",
         *map(_number, (score.iou, bounds.low, bounds.high) if score and bounds else (None, None, None)),
         ("sources and seeds" if section.seeds(row).freedom else "sources") if score else "",
         _number(score.spread if score else None),
