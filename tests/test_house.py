@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 WRITES = {"contract": (), "data": ("contract",), "scoring": ("contract",), "plan": ("contract", "data", "scoring")}
 WRITES |= {"training": (*WRITES["plan"], "plan")}
 READS = {"results": (*WRITES["plan"], "plan"), "leaderboard": (*WRITES["plan"], "plan", "results")}
-ROOMS = WRITES | READS | {"cli": (*WRITES, *READS)}
+ROOMS = WRITES | READS | {"api": (*WRITES, *READS), "cli": (*WRITES, *READS, "api")}
 """Which rooms a room may import beside itself: the left wing writes records, the right wing reads them."""
 KEPT = ROOT / "leaderboard"
 MODULES = sorted((ROOT / "deeploc_bench").glob("*/*.py"))

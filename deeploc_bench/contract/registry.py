@@ -167,11 +167,14 @@ def intrusions(datasets: Sequence[Owned[GeneratorDataset]]) -> Iterator[str]:
         suite, name, claimant = owned.spec.suite, owned.spec.name, owned.plugin.name
         if owned.spec.role == "standard" or name == AUTHENTIC:
             owner = next(one.plugin.name for one in datasets if one not in added)
-            what = f"{owned.spec.role} generator {name!r}"
+            what = (
+                f"authentic images of its own, {name!r}," if name == AUTHENTIC else f"the standard generator {name!r}"
+            )
+            cure = "Leave them out" if name == AUTHENTIC else "Say role='test-only'"
             yield (
-                f"suite {suite!r} is owned by plugin {owner!r}, and plugin {claimant!r} adds the {what} to it; only "
-                "test-only ones with masks may be added. Say role='test-only', or make a suite of another name that "
-                f"includes the generators of {suite!r} (docs/suites.md)"
+                f"suite {suite!r} is owned by plugin {owner!r}, and plugin {claimant!r} adds {what} to it; only test-only "
+                f"generators with masks may be added. {cure}, or make a suite of another name that includes the "
+                f"generators of {suite!r} (docs/suites.md)"
             )
 
 
