@@ -1,6 +1,6 @@
 """`compare`: two rows of runs folders, or two submissions, image by image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.leaderboard.claims import method_of
 from deeploc_bench.leaderboard.verify import board_of, entries_beside, submission_files
 from deeploc_bench.plan.protocols import PROTOCOLS
-from deeploc_bench.results.cells import read_cells
+from deeploc_bench.results.cells import Cell, read_cells
 from deeploc_bench.results.comparison import (
     Line,
     Method,
@@ -25,18 +25,21 @@ from deeploc_bench.results.comparison import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Two methods compared, `a` minus `b`: a line a pair, and the mean; printed, it is the table of the command."""
+    """Two methods compared, `a` minus `b`: a line a pair, and the mean; printed, it is the tables of the command.
+
+    What plugins add to the suite has lines and tables of its own below.
+    """
 
     a: Method
     b: Method
     lines: tuple[Line, ...]
-    table: Tables
+    tables: Tables
 
     def __str__(self) -> str:
-        return str(self.table)
+        return str(self.tables)
 
     def _repr_markdown_(self) -> str:
-        return self.table.to_markdown()
+        return self.tables.to_markdown()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a plain dict for each line: generators, both IoUs, difference, interval, p and what could be told.
@@ -59,12 +62,29 @@ def compare(
     if protocol not in PROTOCOLS:
         raise UsageError(unknown("protocol", protocol, PROTOCOLS))
     # without a runs folder by the default name, there are submissions
-    methods = methods_of(read_cells(Path(runs)), protocol) if str(runs) != "runs" or Path(runs).is_dir() else []
+    cells = read_cells(Path(runs)) if str(runs) != "runs" or Path(runs).is_dir() else []
+    methods = methods_of(cells, protocol)
     first, beside = _find(a, methods, Path(leaderboard), protocol)
     second, more = _find(b, methods, Path(leaderboard), protocol)
-    lines = compared(first, second, [*beside, *more])
-    table = comparison_table(f"{protocol} · {first.suite} · {a} minus {b}", first, second, lines)
-    return Compared(a=first, b=second, lines=tuple(lines), table=Tables((table,)))
+    parts = [
+        (first, second, compared(first, second, [*beside, *more])),
+        *_added(first, second, cells, protocol),
+    ]
+    caption = f"{protocol} · {first.suite} · {a} minus {b}"
+    tables = [comparison_table(caption, one, other, lines) for one, other, lines in parts]
+    lines = tuple(line for _, _, lines in parts for line in lines)
+    return Compared(a=first, b=second, lines=lines, tables=Tables(tuple(tables)))
+
+
+def _added(
+    first: Method, second: Method, cells: Sequence[Cell], protocol: str
+) -> Iterator[tuple[Method, Method, list[Line]]]:
+    """Yield what is compared on the generators that each plugin adds to the suite, where both were tested on them."""
+    for plugin in sorted({cell.added_by for cell in cells if cell.added_by}):
+        methods = methods_of(cells, protocol, plugin)
+        one, other = (next((m for m in methods if m.is_like(asked)), None) for asked in (first, second))
+        if one and other:
+            yield one, other, compared(one, other, methods)
 
 
 def _find(text: str, methods: Sequence[Method], board: Path, protocol: str) -> tuple[Method, Sequence[Method]]:

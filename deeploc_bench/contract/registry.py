@@ -164,18 +164,19 @@ def intrusions(datasets: Sequence[Owned[GeneratorDataset]]) -> Iterator[str]:
     """
     added = additions(datasets)
     for owned in added:
-        suite, name, claimant = owned.spec.suite, owned.spec.name, owned.plugin.name
-        if owned.spec.role == "standard" or name == AUTHENTIC:
-            owner = next(one.plugin.name for one in datasets if one not in added)
-            what = (
-                f"authentic images of its own, {name!r}," if name == AUTHENTIC else f"the standard generator {name!r}"
-            )
-            cure = "Leave them out" if name == AUTHENTIC else "Say role='test-only'"
-            yield (
-                f"suite {suite!r} is owned by plugin {owner!r}, and plugin {claimant!r} adds {what} to it; only test-only "
-                f"generators with masks may be added. {cure}, or make a suite of another name that includes the "
-                f"generators of {suite!r} (docs/suites.md)"
-            )
+        spec, claimant = owned.spec, owned.plugin.name
+        if spec.role == "standard":
+            what, cure = f"the standard generator {spec.name!r}", "Say role='test-only'"
+        elif spec.name == AUTHENTIC:
+            what, cure = "authentic images", "Leave them out"
+        else:
+            continue
+        owner = next(one.plugin.name for one in datasets if one not in added)
+        yield (
+            f"suite {spec.suite!r} is owned by plugin {owner!r}, and plugin {claimant!r} adds {what} to it; only "
+            f"test-only generators with masks may be added. {cure}, or make a suite of another name that includes the "
+            f"generators of {spec.suite!r} (docs/suites.md)"
+        )
 
 
 def observe(registry: Registry, hook: str, **arguments: object) -> list[Finding]:
