@@ -23,7 +23,7 @@ from deeploc_bench.results.comparison import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Compared:
     """Two methods compared, `a` minus `b`: a line a pair, and the mean; printed, it is the tables of the command.
 
@@ -35,7 +35,7 @@ class Compared:
     lines: tuple[Line, ...]
     tables: Tables
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return str(self.tables)
 
     def _repr_markdown_(self) -> str:

@@ -1,7 +1,7 @@
 """`results`: runs folders as values and tables."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Tables:
     """Tables as values, to print; a notebook shows them."""
 
@@ -27,7 +27,7 @@ class Tables:
     def __len__(self) -> int:
         return len(self.tables)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return as_text(*self.tables)
 
     def _repr_markdown_(self) -> str:
@@ -59,7 +59,7 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Results:
     """The cells of runs folders as values; printed, it is the tables that the command prints.
 
@@ -73,9 +73,9 @@ class Results:
     trained: int = 0
     reused: int = 0
     failed: tuple[Failure, ...] = ()
-    beside: tuple[Cell, ...] = field(default=(), repr=False)
+    beside: tuple[Cell, ...] = ()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return str(self.tables())
 
     def _repr_markdown_(self) -> str:

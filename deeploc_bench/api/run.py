@@ -15,7 +15,7 @@ from deeploc_bench.training.engines import Outcome, Workplace, run_local
 from deeploc_bench.training.ray_engine import run_ray
 
 ENGINES: Mapping[str, Callable[[Prepared, Workplace], Outcome]] = {"local": run_local, "ray": run_ray}
-MOST_SEED = 2**31 - 1
+MOST_SEED, MOST_THREADS = 2**31 - 1, 1024
 
 
 def run(
@@ -46,6 +46,8 @@ def run(
     """
     if engine not in ENGINES:
         raise UsageError(unknown("engine", engine, ENGINES))
+    session.device_named(device)
+    threads = session.cores() if threads is None else _whole("threads", threads, 1, MOST_THREADS)
     job = Job(
         suite=str(suite),
         data=str(data) if data else None,
@@ -64,8 +66,8 @@ def run(
         session.say(line)
     place = Workplace(
         runs=Path(runs),
-        device=session.device_named(device),
-        threads=threads or session.cores(),
+        device=device,
+        threads=threads,
         progress=session.progress,
         say=session.say,
         is_terminal=sys.stderr.isatty(),
@@ -132,11 +134,13 @@ def _names(what: str, values: object) -> list[str]:
 
 
 def _seeds(values: object) -> list[int]:
-    seeds = _several(values)
-    for seed in seeds:
-        if not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
-            raise UsageError(f"seeds: {seed!r} is not a whole number from 0 to {MOST_SEED}")
-    return seeds
+    return [_whole("seeds", seed, 0, MOST_SEED) for seed in _several(values)]
+
+
+def _whole(what: str, value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(f"{what}: {value!r:.80} is not a whole number from {least} to {most}")
+    return value
 
 
 def _settings(settings: object) -> list[str]:
