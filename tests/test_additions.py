@@ -7,8 +7,10 @@ import filecmp
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from runs import authentic_of, facts_of, others, records_of, write_training
 from test_loading import install
 
@@ -22,6 +24,7 @@ from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
 from deeploc_bench.plan.facts import keeping_added
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.results.report import render_report
+from deeploc_bench.training.engines import current_facts
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests/tiny.py")
@@ -187,6 +190,13 @@ def test_facts_keep_what_was_added_before_and_not_what_the_suite_has_now():
     assert (kept.added, kept.methods) == ({"x": "mine"}, {"x": "other"})
     assert kept.test_data == {**now.test_data, "x": before.test_data["x"]}
     assert keeping_added(before, before) == before and kept.identity == now.identity
+
+
+def test_a_run_without_the_plugin_leaves_what_was_added_where_it_is(tmp_path):
+    before = facts_of(others("a"), extra=("x",), added={"x": "mine"})
+    folder = write_training(tmp_path, before, {"a": records_of([0.5]), "x": records_of([0.9])})
+    facts = current_facts(SimpleNamespace(facts=facts_of(others("a"), fingerprint="0" * 32)), folder)
+    assert facts == replace(before, fingerprint="0" * 32)
 
 
 ABC = ("a", "b", "c")
