@@ -76,6 +76,7 @@ NOTHING = {
     "declared pretraining": {"pretraining": "imagenet"},
     "baseline": {"baseline": True},
     "methods of the generators": {"methods": {"x": "a"}},
+    "what was added to the suite": {"added": {"x": "mine"}},
 }
 
 

@@ -110,12 +110,12 @@ class Results:
         return self._of_each_suite(lambda cells: dialect_tables(cells, chosen))
 
     def published(self, name: str) -> Tables:
-        """Return tables beside published numbers, such as `poster`.
+        """Return the tables of a publication's suite beside its numbers, such as those of `poster`.
 
         Raises UsageError where there is no such publication, or it is of another suite.
         """
-        entry = publication_of(self, name)
-        return self._of_each_suite(lambda cells: published_tables(cells, entry))
+        suite, entry = publication_of(self, name)
+        return Tables(tuple(published_tables([cell for cell in self.cells if cell.facts.suite == suite], entry)))
 
     def _of_each_suite(self, tables: Callable[[Sequence[Cell]], Iterable[Table]]) -> Tables:
         suites = grouped(self.cells, lambda cell: cell.facts.suite).values()
@@ -140,14 +140,14 @@ def dialects_of(names: Sequence[str]) -> list[Dialect]:
     return [find_dialect(name) for name in dict.fromkeys(every)]
 
 
-def publication_of(found: Results, name: str) -> Publication:
-    """Return the publication of that name; raises UsageError where there is none, or none on a suite of these."""
+def publication_of(found: Results, name: str) -> tuple[str, Publication]:
+    """Return the suite and the publication of that name; raises UsageError where there is none, or none on a suite of these."""
     suite, entry = find_publication(name)
     suites = {cell.facts.suite for cell in found.cells}
     if suite not in suites:
         held = ", ".join(sorted(suites)) or "none"
         raise UsageError(f"publication {name!r} is of suite {suite!r}; the runs hold: {held}")
-    return entry
+    return suite, entry
 
 
 def _images(cell: Cell) -> Iterator[dict[str, Value]]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from deeploc_bench.api.results import dialects_of, publication_of, results
+from deeploc_bench.api.results import Results, dialects_of, publication_of, results
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.published import Publication, published_of
-from deeploc_bench.results.render import FORMATS
+from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
 from deeploc_bench.results.tables import VIEWS, cell_json, dialect_ious
 from deeploc_bench.scoring.dialects import Dialect
@@ -44,20 +44,23 @@ def command(
     form = JSON if as_json else form
     _check(by, form, [by, dialects, published])
     chosen, found = dialects_of(dialects), results(*runs)
-    entry = publication_of(found, published) if published else None
+    about, entry = publication_of(found, published) if published else (None, None)
     suites = grouped(found.cells, lambda cell: cell.facts.suite)
     if curves:
         _draw(suites, Path(curves))
     if form == JSON:
         common.print_json([{"suite": name, "cells": _json(cells, chosen, entry)} for name, cells in suites.items()])
         return
-    kinds = [found.tables(by)] if by or form != CSV else []
-    kinds += [found.dialects(*dialects)] if dialects else []
-    kinds += [found.published(published)] if published else []
-    tables = [table for kind in kinds for table in kind]
-    if not kinds:
+    if form == CSV and not (by or dialects or published):
         print(found.to_csv())
-    elif tables:
+        return
+    tables: list[Table] = []
+    for name, cells in suites.items():
+        own = Results(cells=tuple(cells))
+        tables += own.tables(by) if by or form != CSV else ()
+        tables += own.dialects(*dialects) if dialects else ()
+        tables += own.published(published) if published and name == about else ()
+    if tables:
         print(FORMATS[form](*tables))
 
 
