@@ -141,7 +141,7 @@ def dialects_of(names: Sequence[str]) -> list[Dialect]:
 
 
 def publication_of(found: Results, name: str) -> tuple[str, Publication]:
-    """Return the suite and the publication of that name; raises UsageError where there is none, or none on a suite of these."""
+    """Return the suite and the publication of that name; raises UsageError where it is none on a suite of these."""
     suite, entry = find_publication(name)
     suites = {cell.facts.suite for cell in found.cells}
     if suite not in suites:
