@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deeploc_bench.api.check import check
+    from deeploc_bench.api.compare import compare
+    from deeploc_bench.api.results import results
+    from deeploc_bench.api.run import run
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.files import read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
@@ -23,10 +29,14 @@ __all__ = [
     "Sample",
     "WeightsError",
     "__version__",
+    "check",
+    "compare",
     "distinct_samples",
     "hookimpl",
     "paired_samples",
     "read_toml",
+    "results",
+    "run",
     "sample_of",
 ]
 
@@ -40,10 +50,14 @@ _HOMES = {
     "PluginError": "contract.errors",
     "Sample": "contract.specs",
     "WeightsError": "contract.errors",
+    "check": "api.check",
+    "compare": "api.compare",
     "distinct_samples": "data.folders",
     "hookimpl": "contract.hookspecs",
     "paired_samples": "data.folders",
     "read_toml": "contract.files",
+    "results": "api.results",
+    "run": "api.run",
     "sample_of": "data.folders",
 }
 
@@ -58,3 +72,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return list(__all__)
+
+
+class _Package(ModuleType):
+    """This module's class: its name `results` is the function, though an import sets it to the room of that name."""
+
+    @property
+    def results(self) -> Any:
+        """Return the function."""
+        return __getattr__("results")
+
+    @results.setter
+    def results(self, room: ModuleType) -> None:
+        """Keep the function; the room is in sys.modules."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -47,7 +47,7 @@ def facts_of(train=(), *, kind="trained", model="net", source="original", seed=0
         TrainingFacts(
             kind=kind,
             suite=changes.pop("suite", "made"),
-            fingerprint=hash_of("suite", data),
+            fingerprint=changes.pop("fingerprint", hash_of("suite", data)),
             data=hash_of("standard", data),
             test_data=tests | changes.pop("test_data", {}),
             train_generators=tuple(train),

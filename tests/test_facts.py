@@ -78,6 +78,7 @@ NOTHING = {
     "what a detector was trained on": {"trained_on": ("a",)},
     "baseline": {"baseline": True},
     "methods of the generators": {"methods": {"x": "a"}},
+    "what was added to the suite": {"added": {"x": "mine"}},
 }
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import html
+import io
+import re
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +27,38 @@ from deeploc_bench.results.render import (
     number,
     starred,
 )
+
+
+def latex_tables(text):
+    """Read LaTeX strictly: tables with the rules of booktabs and comments, no macro but MACROS; return the cells."""
+    bodies = [line for line in text.split("\n") if line and not line.startswith("%")]
+    found = re.findall(r"\\begin\{tabular\}\{(l+)\}\n(.*?)\n\\end\{tabular\}", "\n".join(bodies), re.DOTALL)
+    assert sum(len(body.split("\n")) + 2 for _, body in found) == len(bodies)  # nothing is beside the tables
+    return [latex_cells(body, len(columns)) for columns, body in found]
+
+
+def latex_cells(body, columns):
+    lines = body.split("\n")
+    assert [line for line in lines if line.endswith("rule")] == ["\\toprule", "\\midrule", "\\bottomrule"]
+    assert (lines[0], lines[2], lines[-1]) == ("\\toprule", "\\midrule", "\\bottomrule")
+    return [latex_row(line, columns) for line in lines if not line.endswith("rule")]
+
+
+def latex_row(line, columns):
+    cells, end = [""], line.removesuffix("\\\\")
+    assert end != line and end[0] not in "[*"  # which the command of the line before would take
+    end = end.removeprefix("{}")
+    while end:
+        token = next((macro for macro in MACROS if end.startswith(macro)), end[: 2 if end[0] == "\\" else 1])
+        if token == "&":
+            cells.append("")
+        else:
+            assert token in MACROS or len(token) == 2 and token[1] in "&%$#_{}" or token not in "\\&%$#_{}~^<>|\r", line
+            cells[-1] += MACROS.get(token, token[-1])
+        end = end[len(token) :]
+    assert len(cells) == columns, line
+    return [cell.strip() for cell in cells]
+
 
 TABLE = Table(
     caption="loo · made",
@@ -44,6 +80,31 @@ HOSTILE = [
     "&lt;b&gt;",
     "\N{LINE SEPARATOR}next",
 ]
+TEX = [
+    "a_b",
+    "50%",
+    "a & b",
+    "$x$",
+    "#1",
+    "{a}",
+    "a^b",
+    "a~b",
+    "\\input{x}",
+    "a\\\\b",
+    "< 0.001",
+    "x > y",
+    "% note",
+    "é·ü",
+]
+MACROS = {
+    r"\textbackslash{}": "\\",
+    r"\textasciicircum{}": "^",
+    r"\textasciitilde{}": "~",
+    r"\textless{}": "<",
+    r"\textgreater{}": ">",
+    r"\textbar{}": "|",
+}
+"""What a special character is in LaTeX, but for those that a backslash alone escapes."""
 SPECIAL = set("\\`*_{}[]!|~<>\n\r")
 
 
@@ -162,6 +223,40 @@ def test_latex_is_a_booktabs_table_whose_texts_are_escaped():
     assert (
         "\\toprule" in text and "95 \\% interval" in text and "m\\_1" in text and "a\\&b" in text and "\\$x\\$" in text
     )
+
+
+@pytest.mark.parametrize("form", ["latex", "csv"])
+@pytest.mark.parametrize("text", [*HOSTILE, *TEX, "=1+1", '"quoted", and "more"', "a;b,c"])
+def test_every_cell_of_latex_and_csv_can_be_read_back(form, text):
+    lines = ((text, starred("0.500"), ""), (Link(text=text, target="z"), "-0.114, -0.143 to -0.085", text))
+    table = Table(
+        caption=f"{text}\nmore", headers=("train on \\ test on", text, "95 % interval"), lines=lines, notes=(text,)
+    )
+    if form == "csv":
+        # newline="" as the csv module asks for, or it would take what is within a cell for its own
+        header, *rows = csv.reader(io.StringIO(as_csv(table), newline=""))
+        caption = (text + "\nmore").partition("\n")[0]
+        assert header == ["table", *table.headers]
+        assert rows == [[caption, text, "0.500", ""], [caption, text, *lines[1][1:]]]
+    else:
+        (read,) = latex_tables(as_latex(table))
+        plain = [
+            [" ".join(str(cell).split()) for cell in line]
+            for line in (table.headers, *((text, *line[1:]) for line in lines))
+        ]
+        assert read == plain
+
+
+def test_latex_of_several_tables_is_compiled_where_latex_is(tmp_path):
+    compiler = shutil.which("tectonic") or shutil.which("pdflatex")
+    if not compiler:
+        pytest.skip("neither tectonic nor pdflatex is installed")
+    hostile = Table(caption="a & b", headers=tuple(HOSTILE), lines=(tuple(TEX[: len(HOSTILE)] + TEX)[: len(HOSTILE)],))
+    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(f"{head}{as_latex(TABLE, hostile)}\n\\end{{document}}\n")
+    flags = [] if "tectonic" in compiler else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([compiler, *flags, "page.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_markdown_page_has_captions_and_notes_that_no_text_breaks():

@@ -20,7 +20,7 @@ from deeploc_bench.results.tables import (
     by_generator,
     by_seed,
     cell_json,
-    dialect_table,
+    dialect_tables,
     score_tables,
     tables_of,
 )
@@ -289,7 +289,7 @@ def test_a_section_holds_the_cells_that_its_tables_are_made_of():
 
 def test_a_dialect_that_counts_authentic_images_has_a_column_with_and_one_without():
     cells = [cell("a", [0.25, 0.75], authentic=authentic_of([0.0, 0.5])), cell("b", [0.5])]
-    table = dialect_table(cells, [find_dialect("dolos"), find_dialect("smp-imagewise")])
+    (table,) = dialect_tables(cells, [find_dialect("dolos"), find_dialect("smp-imagewise")])
     assert table.headers[5:] == ("iou", "dolos", "smp-imagewise", "smp-imagewise + authentic")
     assert [line[1:] for line in table.lines] == [
         ("net + jaccard", "0", "b+c+d", "a", "0.500", "0.500", "0.500", "0.500"),

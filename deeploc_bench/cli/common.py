@@ -1,40 +1,21 @@
-"""What several commands share: options, progress, and how warnings and values are printed."""
+"""What several commands share: options, and how values are printed; what Python code does alike is in api.session."""
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any, TextIO
 
 import click
 import msgspec
 
-from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.api import session
+from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
 from deeploc_bench.contract.isolation import exits_raised
-from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Registry
-from deeploc_bench.training import ranks
 
-
-def cores() -> int:
-    """Return how many processors this process may use; the processes that torchrun starts share them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // ranks.processes_here())
-
-
-def _requested(context: click.Context, parameter: click.Parameter, plugins: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the plugins asked for by the environment, then those by flags."""
-    listed = os.environ.get("DEEPLOC_PLUGINS", "").split(",")
-    return (*(name.strip() for name in listed if name.strip()), *plugins)
-
-
-def _device(context: click.Context, parameter: click.Parameter, device: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise UsageError(f"--device {device!r} is not a device. Allowed: auto, cpu, cuda, cuda:i.")
-    return device
+__all__ = ["cores", "load", "progress", "say", "say_left_out"]
 
 
 plugin_option = click.option(
@@ -42,7 +23,7 @@ plugin_option = click.option(
     "plugins",
     multiple=True,
     metavar="MODULE|FILE|no:NAME",
-    callback=_requested,
+    callback=lambda context, parameter, plugins: requested(plugins),
     help="Load a plugin, or switch one off (repeatable; also DEEPLOC_PLUGINS, comma-separated).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -58,7 +39,7 @@ def device_option(purpose: str) -> Callable[[Any], Any]:
         default="auto",
         metavar="auto|cpu|cuda[:i]",
         show_default=True,
-        callback=_device,
+        callback=lambda context, parameter, device: device_named(device),
         help=f"Where to {purpose}.",
     )
 
@@ -69,28 +50,12 @@ def load(plugins: tuple[str, ...]) -> Registry:
     if root.obj is None:
         root.obj = root.with_resource(_stdout_apart())
         root.with_resource(exits_raised())
-    registry = load_plugins(plugins)
-    for finding in registry.findings:
-        say(f"warning: {finding}")
-    return registry
+    return session.load(plugins)
 
 
 def is_debug() -> bool:
     """Tell whether tracebacks are asked for."""
     return bool(click.get_current_context().find_root().params.get("debug"))
-
-
-def say(message: str) -> None:
-    """Write a line on stderr; of several processes that share a training, only the leader does."""
-    if ranks.is_leader() and sys.stderr:  # which may be closed
-        print(message, file=sys.stderr, flush=True)
-
-
-def say_left_out(files: Sequence[Path]) -> None:
-    """Tell of the submissions that something is not held against."""
-    if files:
-        names = ", ".join(file.stem for file in files[:5]) + (", ..." if len(files) > 5 else "")
-        say(f"warning: {len(files)} submissions are left out, refused or tested on other images: {names}")
 
 
 @contextmanager
@@ -115,15 +80,6 @@ def _stdout_apart() -> Iterator[TextIO]:
     finally:
         os.dup2(own, descriptor)
         os.close(own)
-
-
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
-    """Show a progress bar on stderr, from the second second on and only on a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=title, delay=2, disable=None if ranks.is_leader() else True, leave=False) as bar:
-        yield bar.update
 
 
 def put(text: str) -> None:

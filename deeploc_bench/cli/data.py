@@ -86,6 +86,7 @@ def _counts(suite: Suite) -> str:
     lines = [f"{suite.name} · fingerprint {suite.fingerprint}"]
     for generator in suite.generators.values():
         counts = ", ".join(f"{len(generator.splits[s])} {s}" for s in SPLITS if s in generator.splits)
-        lines.append(f"  {generator.name} ({generator.role}): {counts}")
+        role = f"{generator.role}, added by plugin {generator.added_by}" if generator.added_by else generator.role
+        lines.append(f"  {generator.name} ({role}): {counts}")
     lines += [f"  {name} (test-only): not there, left out" for name in suite.absent]
     return "\n".join(lines)

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
+from deeploc_bench.api.results import Results, dialects_of, publication_of, results
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.files import write
-from deeploc_bench.results.cells import Cell, grouped, read_cells
-from deeploc_bench.results.export import long_table
-from deeploc_bench.results.published import Publication, find_publication, published_of, published_tables
+from deeploc_bench.results.cells import Cell, grouped
+from deeploc_bench.results.published import Publication, published_of
 from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
-from deeploc_bench.results.tables import VIEWS, View, cell_json, dialect_ious, dialect_table, score_tables
-from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
+from deeploc_bench.results.tables import VIEWS, cell_json, dialect_ious
+from deeploc_bench.scoring.dialects import Dialect
 
 CSV, JSON = "csv", "json"
 
@@ -43,17 +43,23 @@ def command(
         raise UsageError("--json prints cells; leave --by and --format out")
     form = JSON if as_json else form
     _check(by, form, [by, dialects, published])
-    chosen = _dialects(dialects)
-    suite, entry = find_publication(published) if published else (None, None)
-    suites = grouped(read_cells(*map(Path, runs or ["runs"])), lambda cell: cell.facts.suite)
-    if suite and suite not in suites:
-        raise UsageError(f"--published {published} is of suite {suite!r}; the runs hold: {', '.join(suites) or 'none'}")
+    chosen, found = dialects_of(dialects), results(*runs)
+    about, entry = publication_of(found, published) if published else (None, None)
+    suites = grouped(found.cells, lambda cell: cell.facts.suite)
     if curves:
         _draw(suites, Path(curves))
     if form == JSON:
         common.print_json([{"suite": name, "cells": _json(cells, chosen, entry)} for name, cells in suites.items()])
         return
-    tables = _tables(suites, VIEWS[by] if by else None, form, chosen, entry)
+    if form == CSV and not (by or dialects or published):
+        common.put(found.to_csv())
+        return
+    tables: list[Table] = []
+    for name, cells in suites.items():
+        own = Results(cells=tuple(cells))
+        tables += own.tables(by) if by or form != CSV else ()
+        tables += own.dialects(*dialects) if dialects else ()
+        tables += own.published(published) if published and name == about else ()
     if tables:
         common.put(FORMATS[form](*tables))
 
@@ -69,29 +75,6 @@ def _check(by: str | None, form: str, kinds: Sequence[object]) -> None:
         raise UsageError("--format csv prints one kind of table: choose one of --by, --dialect and --published")
 
 
-def _tables(
-    suites: Mapping[str, Sequence[Cell]],
-    view: View | None,
-    form: str,
-    dialects: Sequence[Dialect],
-    entry: Publication | None,
-) -> list[Table]:
-    """Return what was asked for; by default the scores, for csv as one table of a value a column."""
-    if form == CSV and not (view or dialects or entry):
-        return [long_table([cell for cells in suites.values() for cell in cells])]
-    tables = []
-    for cells in suites.values():
-        tables += view(cells) if view else [] if form == CSV else score_tables(cells)
-        tables += [dialect_table(cells, dialects)] if dialects else []
-        tables += published_tables(cells, entry) if entry else []
-    return tables
-
-
-def _dialects(names: Sequence[str]) -> list[Dialect]:
-    every = [name for chosen in names for name in (DIALECTS if chosen == "all" else [chosen])]
-    return [find_dialect(name) for name in dict.fromkeys(every)]
-
-
 def _json(cells: Sequence[Cell], dialects: Sequence[Dialect], entry: Publication | None) -> list[dict[str, Any]]:
     values = [cell_json(cell) for cell in cells]
     for value, cell in zip(values, cells, strict=True):
@@ -104,7 +87,7 @@ def _draw(suites: Mapping[str, Sequence[Cell]], folder: Path) -> None:
     from deeploc_bench.results.figures import curves_of, validation_curves
 
     for suite, cells in suites.items():
-        drawn = [cell for cell in cells if cell.facts.loss and cell.protocol in ("same", "loo")]
+        drawn = [c for c in cells if c.facts.loss and c.protocol in ("same", "loo") and not c.added_by]
         for group in grouped(drawn, lambda cell: cell.group).values():
             first = group[0]
             names = (suite, first.protocol, first.budget, first.facts.what.replace(" + ", "-"), first.recipe)

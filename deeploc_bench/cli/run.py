@@ -7,19 +7,15 @@ from typing import Any
 
 import click
 
+from deeploc_bench.api.results import Results
+from deeploc_bench.api.run import ENGINES, results_of
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import StoreError, UsageError, unknown
+from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.plan.recipe import division, label
-from deeploc_bench.results.cells import Cell, planned_cells, read_cells
-from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, score_tables
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, Workplace, run_local, to_do
-from deeploc_bench.training.ray_engine import run_ray
-
-ENGINES = {"local": run_local, "ray": run_ray}
+from deeploc_bench.training.engines import Workplace, to_do
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
 
@@ -79,52 +75,22 @@ def command(
     if dry_run:
         common.put(_plan_text(prepared, place))
         return
-    outcome = ENGINES[engine](prepared, place)
+    found = results_of(prepared, place.runs, ENGINES[engine](prepared, place))
     if ranks.is_leader():
-        _print(prepared, place.runs, outcome, as_json)
-    sys.exit(1 if outcome.failed else 0)
+        _print(prepared.suite.name, found, runs, as_json)
+    sys.exit(1 if found.failed else 0)
 
 
-def _print(prepared: Prepared, runs: Path, outcome: Outcome, as_json: bool) -> None:
-    cells = planned_cells(runs, prepared.plan)
-    trained, reused, failed = len(outcome.trained), len(outcome.reused), len(outcome.failed)
+def _print(suite: str, found: Results, runs: str, as_json: bool) -> None:
     if as_json:
-        found = {"suite": prepared.suite.name, "cells": [cell_json(cell) for cell in cells]}
-        lacking = _failed_json(prepared, outcome.failed)
-        common.print_json({**found, "trained": trained, "reused": reused, "failed": lacking})
+        counts = {"trained": found.trained, "reused": found.reused, "failed": found.failed}
+        common.print_json({"suite": suite, "cells": found.scores(), **counts})
     else:
-        asked = {identity for identity, one in prepared.plan.trainings.items() if not one.model.spec.baseline}
-        if asked <= outcome.failed.keys():
+        if found.failed and all(cell.facts.baseline for cell in found.cells):
             common.say("all that was asked for failed, so that there are no scores to show")
         else:
-            common.put(as_text(*score_tables(cells, _beside(runs))) + "\n")
-        common.put(f"{trained} trained, {reused} reused, {failed} failed · {runs}")
-
-
-def _beside(runs: Path) -> list[Cell]:
-    """Return all cells of the runs folder, so that intervals are those that `results` prints of it."""
-    try:
-        return read_cells(runs)
-    except StoreError as error:  # of a training that was not asked for
-        common.say(f"warning: intervals are over what was asked for alone: {error}")
-        return []
-
-
-def _failed_json(prepared: Prepared, failed: dict[str, str]) -> list[dict[str, Any]]:
-    cells = [(cell, prepared.plan.trainings[cell.identity].facts) for cell in prepared.plan.cells]
-    return [
-        {
-            "protocol": cell.protocol,
-            "model": facts.model.name,
-            "loss": facts.loss_expression,
-            "seed": facts.seed,
-            "train_generators": list(cell.pair.train_generators),
-            "test_generator": cell.pair.test_generator,
-            "reason": failed[cell.identity],
-        }
-        for cell, facts in cells
-        if cell.identity in failed
-    ]
+            common.put(f"{found}\n")
+        common.put(f"{found.trained} trained, {found.reused} reused, {len(found.failed)} failed · {runs}")
 
 
 def _plan_text(prepared: Prepared, place: Workplace) -> str:

@@ -15,7 +15,7 @@ from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN, NAME_RULE
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.data.survey import load_sound
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Code, TrainingFacts, identified
+from deeploc_bench.plan.facts import Code, TrainingFacts, identified, keeping_added
 from deeploc_bench.plan.job import Job, Prepared, prepare_baselines
 from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.protocols import Pair
@@ -120,6 +120,8 @@ def _refuse_others(folder: Path, facts: TrainingFacts, tested: Tested, records: 
 def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
     with store.locked(folder):
         _refuse_others(folder, facts, tested, records, data)
+        if (folder / "training.json").exists():
+            facts = keeping_added(facts, store.read_facts(folder))
         store.write_facts(folder, facts)
         store.write_records(folder, tested, records, data)
 

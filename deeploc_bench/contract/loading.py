@@ -19,7 +19,7 @@ from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
-from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, owned_specs
+from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, intrusions, owned_specs
 from deeploc_bench.contract.source import reached
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 
@@ -186,6 +186,10 @@ def _refuse_clashes(new: Sequence[Owned[Any]], old: Sequence[Owned[Any]]) -> Non
             names = f"owned by plugin {owners[what]!r} and claimed by {claimant!r}"
             raise _Clash(f"{what} is {names} as well; rename one", check=what)
         owners[what] = claimant
+    datasets = [owned for owned in (*old, *new) if isinstance(owned.spec, GeneratorDataset)]
+    for suite in {owned.spec.suite for owned in datasets}:
+        for reason in intrusions([owned for owned in datasets if owned.spec.suite == suite]):
+            raise _Clash(reason, check=f"suite {suite}")
 
 
 def _misspelt(message: str) -> str:

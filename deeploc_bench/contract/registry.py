@@ -1,7 +1,7 @@
 """Who owns which name: everything that the loaded plugins offer."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,7 @@ import pluggy
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.contract.specs import AUTHENTIC, GeneratorDataset, Loss, Model, Spec
 
 S = TypeVar("S", GeneratorDataset, Model, Loss)
 
@@ -77,9 +77,8 @@ class Registry:
 
     def suite(self, name: str) -> tuple[Owned[GeneratorDataset], ...]:
         """Return a suite's datasets, by name; raises UsageError if unknown, PluginError or DataError of its owner."""
-        hook = "deeploc_find_suite"
-        found = (owned_specs(hook, specs, GeneratorDataset, plugin) for plugin, specs in self._found(hook, name))
-        datasets = [owned for owned in self.datasets if owned.spec.suite == name] or list(next(found, ()))
+        self._refuse_contested("suite", name)
+        datasets = self._listed(name) or self._described(name)
         names = [owned.spec.name for owned in datasets]
         if len({owned.spec.suite for owned in datasets}) > 1 or len(set(names)) < len(names):
             owner = datasets[0].plugin.name
@@ -91,6 +90,19 @@ class Registry:
         for owned in datasets:
             self._refuse_contested("generator", f"{name}/{owned.spec.name}")
         return tuple(sorted(datasets, key=lambda owned: owned.spec.name))
+
+    def _listed(self, suite: str) -> list[Owned[GeneratorDataset]]:
+        return [owned for owned in self.datasets if owned.spec.suite == suite]
+
+    def _described(self, name: str) -> list[Owned[GeneratorDataset]]:
+        """Return the datasets of a suite that a plugin finds, and those that others add to it."""
+        hook = "deeploc_find_suite"
+        found = (list(owned_specs(hook, specs, GeneratorDataset, plugin)) for plugin, specs in self._found(hook, name))
+        datasets = next(found, [])
+        added = [owned for suite in {owned.spec.suite for owned in datasets} for owned in self._listed(suite)]
+        for reason in intrusions([*added, *datasets]):
+            raise PluginError(reason)
+        return [*datasets, *added]
 
     def having(self, hook: str) -> list[Plugin]:
         """Return the plugins that implement a hook."""
@@ -111,7 +123,7 @@ class Registry:
 
     def _refuse_contested(self, kind: str, name: str) -> None:
         if finding := self.contested.get(f"{kind} {name}"):
-            raise PluginError(f"{kind} {name!r} cannot be used: {finding}")
+            raise PluginError(f"{kind} {name!r} cannot be used: {finding}. Switch one off with --plugin no:NAME")
 
     def _left_out(self) -> str:
         return "".join(f" ({finding})" for finding in self.findings)
@@ -146,6 +158,35 @@ def claim(spec: Spec) -> str:
     if isinstance(spec, GeneratorDataset):
         return f"generator {spec.suite}/{spec.name}"
     return f"{type(spec).__name__.lower()} {spec.name}"
+
+
+def additions(datasets: Sequence[Owned[GeneratorDataset]]) -> list[Owned[GeneratorDataset]]:
+    """Return the generator datasets of a suite that are not its owner's, the plugin of its first standard one."""
+    owner = next((owned.plugin for owned in datasets if owned.spec.role == "standard"), None)
+    return [owned for owned in datasets if owner and owned.plugin is not owner]
+
+
+def intrusions(datasets: Sequence[Owned[GeneratorDataset]]) -> Iterator[str]:
+    """Yield why datasets that are no part of their owner's suite cannot be added to it, in the order of their loading.
+
+    A test-only one is an addition, which changes nothing of the suite itself; a standard one would make it another
+    suite, and authentic images would change its false alarms.
+    """
+    added = additions(datasets)
+    for owned in added:
+        spec, claimant = owned.spec, owned.plugin.name
+        if spec.role == "standard":
+            what, cure = f"the standard generator {spec.name!r}", "Say role='test-only'"
+        elif spec.name == AUTHENTIC:
+            what, cure = "authentic images", "Leave them out"
+        else:
+            continue
+        owner = next(one.plugin.name for one in datasets if one not in added)
+        yield (
+            f"suite {spec.suite!r} is owned by plugin {owner!r}, and plugin {claimant!r} adds {what} to it; only "
+            f"test-only generators with masks may be added. {cure}, or make a suite of another name that includes the "
+            f"generators of {spec.suite!r} (docs/suites.md)"
+        )
 
 
 def observe(registry: Registry, hook: str, **arguments: object) -> list[Finding]:

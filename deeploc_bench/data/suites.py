@@ -15,7 +15,7 @@ from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.isolation import guarded
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.registry import Owned, additions
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
 from deeploc_bench.data.folders import left_out
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
@@ -39,6 +39,8 @@ class Generator:
     splits: Mapping[Split, Pack]
     method: str | None = None
     """The generator it is made by, where that is another name's."""
+    added_by: str | None = None
+    """The plugin that adds it to another's suite; None where it is the suite's own."""
 
     @property
     def lines(self) -> list[str]:
@@ -70,14 +72,24 @@ class Suite:
         return tuple(name for name in self.generators if name not in (*self.standard, AUTHENTIC))
 
     @property
+    def added(self) -> dict[str, str]:
+        """Return the plugin of each generator that a plugin adds to another's suite."""
+        return {name: generator.added_by for name, generator in self.generators.items() if generator.added_by}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Return the generators that the suite is made of, those left out that others add to it."""
+        return tuple(name for name in self.generators if name not in self.added)
+
+    @property
     def methods(self) -> dict[str, str]:
         """Return the method of each generator that declares one."""
         return {name: generator.method for name, generator in self.generators.items() if generator.method}
 
     @property
     def fingerprint(self) -> str:
-        """Return the hash of all samples of all splits of all generators."""
-        return digest(line for generator in self.generators.values() for line in generator.lines)
+        """Return the hash of all samples of all splits of its own generators; what others add does not change it."""
+        return digest(line for name in self.own for line in self.generators[name].lines)
 
     @property
     def standard_fingerprint(self) -> str:
@@ -133,9 +145,10 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
     root = data_root(name, datasets, data)
     findings: list[Finding] = []
     samples = {owned.spec.name: samples_of(owned, root, findings) for owned in datasets}
-    generators = {}
+    generators, added = {}, additions(datasets)
     with progress(f"read {name}", sum(len(one) for splits in samples.values() for one in splits.values())) as tick:
-        for spec in (owned.spec for owned in datasets):
+        for owned in datasets:
+            spec = owned.spec
             packs = {}
             for split, one in samples[spec.name].items():
                 folder = cache_folder() / name / f"{spec.name}-{split}"
@@ -146,15 +159,21 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
                 where = f"{spec.name}/{split}"
                 findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
-                generators[spec.name] = Generator(name=spec.name, role=spec.role, splits=packs, method=spec.method)
+                generators[spec.name] = Generator(
+                    name=spec.name,
+                    role=spec.role,
+                    splits=packs,
+                    method=spec.method,
+                    added_by=owned.plugin.name if owned in added else None,
+                )
     findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 
 
 def manifest(suite: Suite) -> Manifest:
-    """Return the fingerprints of a suite, and the id, source, mask area and pixels of each test image."""
-    generators = {name: _manifest_of(generator) for name, generator in suite.generators.items()}
+    """Return the fingerprints of a suite, and the id, source, mask area and pixels of each test image of its own."""
+    generators = {name: _manifest_of(suite.generators[name]) for name in suite.own}
     return Manifest(suite=suite.name, fingerprint=suite.fingerprint, generators=generators)
 
 
@@ -171,11 +190,14 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
 
 def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
     """Return the folder of a suite's images, None where they come with the plugin; raises UsageError."""
-    needs = next((owned.spec.needs_data for owned in datasets if owned.spec.needs_data), None)
+    added = additions(datasets)
+    taking = next((o for o in sorted(datasets, key=lambda o: o in added) if o.spec.needs_data), None)
+    needs = taking and taking.spec.needs_data
+    who = f"generator {taking.spec.name!r} of plugin {taking.plugin.name!r}" if taking in added else f"suite {name!r}"
     if needs:
         data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
     if needs and not data:
-        raise UsageError(f"suite {name!r} needs --data PATH (or DEEPLOC_DATA): {needs}.")
+        raise UsageError(f"{who} needs --data PATH (or DEEPLOC_DATA): {needs}.")
     if data and not Path(data).exists():
         raise UsageError(f"--data {data}: there is no such folder.{f' Give {needs}.' if needs else ''}")
     if data and not needs:

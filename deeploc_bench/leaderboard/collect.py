@@ -105,7 +105,11 @@ def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submi
 
 def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     """Return the cells of each experiment that a model and a loss may mean, by its hash."""
-    tested = [cell for cell in read_cells(runs) if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS]
+    tested = [
+        cell
+        for cell in read_cells(runs)
+        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and not cell.added_by
+    ]
     method = (selection.model, selection.loss)
     found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]
     if not found:

@@ -123,6 +123,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
     generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
     on before it came here, null where that is not declared; both identify nothing.
+    `added` is the plugin of each generator dataset that was added to another's suite.
     """
 
     schema: int = FACTS_SCHEMA
@@ -135,6 +136,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     test_data: Mapping[Name, Hash]
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
+    added: Mapping[Name, Text] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
     available_samples: tuple[Count, ...] = ()
@@ -188,6 +190,21 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
         Another code, recipe, weights file or data is another experiment, never another seed.
         """
         return digest([json.dumps(_method(self), sort_keys=True), self.suite, self.data])[:16]
+
+
+def keeping_added(facts: TrainingFacts, before: TrainingFacts) -> TrainingFacts:
+    """Return facts that still tell of what was added to the suite before, and is not there today."""
+    gone = before.added.keys() - facts.test_data.keys()
+
+    def both(now: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
+        return {**now, **{name: then[name] for name in sorted(gone & then.keys())}}
+
+    return msgspec.structs.replace(
+        facts,
+        test_data=both(facts.test_data, before.test_data),
+        methods=both(facts.methods, before.methods),
+        added=both(facts.added, before.added),
+    )
 
 
 def identified(facts: TrainingFacts) -> TrainingFacts:

@@ -7,7 +7,7 @@ from pathlib import Path
 from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned, Registry
+from deeploc_bench.contract.registry import Owned, Registry, additions
 from deeploc_bench.contract.specs import GeneratorDataset, Model
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.data.suites import Progress, Suite
@@ -104,12 +104,14 @@ def _request(job: Job, registry: Registry, datasets: Sequence[Owned[GeneratorDat
             raise UsageError(unknown("protocol", protocol, PROTOCOLS))
     if job.budget not in BUDGETS:
         raise UsageError(unknown("budget", job.budget, BUDGETS))
-    names = job.models or [_first((owned.spec.default_model for owned in datasets), DEFAULT_MODEL)]
+    added = additions(datasets)
+    own = [owned.spec for owned in datasets if owned not in added]
+    names = job.models or [_first((spec.default_model for spec in own), DEFAULT_MODEL)]
     models = [registry.model(name) for name in dict.fromkeys(names)]
     settings = parse_settings(job.settings)
     _refuse_unused_weights(models, settings)
     baselines = [registry.models[name] for name in registry.baselines if name not in names]
-    recipe = job.recipe or _first((owned.spec.default_recipe for owned in datasets), DEFAULT_RECIPE)
+    recipe = job.recipe or _first((spec.default_recipe for spec in own), DEFAULT_RECIPE)
     return Request(
         protocols=tuple(dict.fromkeys(job.protocols or ("loo",))),
         budget=job.budget,

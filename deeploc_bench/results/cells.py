@@ -19,8 +19,8 @@ from deeploc_bench.scoring.records import Records
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
-Group: TypeAlias = tuple[str, str, str, str]
-"""What a table is about: suite, protocol, budget, experiment."""
+Group: TypeAlias = tuple[str, str, str, str, str]
+"""What a table is about: suite, protocol, budget, the plugin that adds its test generators (or empty), experiment."""
 Place: TypeAlias = tuple[Path, TrainingFacts, str, str, Pair, Tested]
 """Where the records of a cell may lie: folder, facts, protocol, budget, pair, and what was tested."""
 
@@ -44,7 +44,13 @@ class Cell:
     def group(self) -> Group:
         """Return what its table is about; what belongs to no protocol, by what it was trained on too."""
         trained = "+".join(self.pair.train_generators) if self.protocol == "score" else ""
-        return (self.facts.suite, self.protocol, self.budget, f"{self.facts.experiment}{trained}")
+        experiment = f"{self.facts.experiment}{trained}"
+        return (self.facts.suite, self.protocol, self.budget, self.added_by or "", experiment)
+
+    @property
+    def added_by(self) -> str | None:
+        """Return the plugin that adds its test generator to another's suite; None where it is the suite's own."""
+        return self.facts.added.get(self.pair.test_generator)
 
     @property
     def recipe(self) -> str:
@@ -219,9 +225,10 @@ def _key(cell: Cell) -> tuple[object, ...]:
 
 
 def _order(cell: Cell) -> tuple[object, ...]:
-    """Baselines last; then by protocol, model, loss and pair, as protocols list them, then by seed."""
+    """Baselines last; by protocol, model, loss and pair, as protocols list them, what was added last; then by seed."""
     facts, pair = cell.facts, cell.pair
     protocols = [*PROTOCOLS, "score"]
     names = (pair.test_generator,) if cell.protocol == "loo" else (*pair.train_generators, pair.test_generator)
     method = (facts.model.name, facts.loss_expression or "", facts.experiment)
-    return (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.budget, method, names, facts.seed)
+    place = (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.budget, method)
+    return (*place, cell.added_by or "", names, facts.seed)

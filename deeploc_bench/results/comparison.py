@@ -23,6 +23,8 @@ class Method:
     budget: str = "full"
     experiment: str = ""
     """Empty for a submission, whose name is enough."""
+    added_by: str | None = None
+    """The plugin that adds the generators of its rows to the suite; None where they are the suite's own."""
     rows: Rows
     standard: tuple[str, ...]
     elsewhere: str = ""
@@ -33,21 +35,29 @@ class Method:
         """Return the words that mean it and no other method of its name."""
         return "@".join(filter(None, (self.name, self.experiment[:8], self.budget if self.experiment else "")))
 
+    def is_like(self, other: "Method") -> bool:
+        """Tell whether it is the other one, maybe on other generators."""
+        return (self.suite, self.experiment, self.budget) == (other.suite, other.experiment, other.budget)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """One line of a comparison: a pair, or the mean (None); `found` is None where one of both lacks it."""
 
     pair: Pair | None
+    added_by: str | None
     one: Row
     other: Row
     found: Comparison | None
     seeds: SeedVariance
 
 
-def methods_of(cells: Iterable[Cell], protocol: str) -> list[Method]:
-    """Return the methods of a runs folder that have cells of a protocol, their perturbed tests left out."""
-    own = [cell for cell in cells if cell.protocol == protocol and not cell.perturbation]
+def methods_of(cells: Iterable[Cell], protocol: str, added_by: str | None = None) -> list[Method]:
+    """Return the methods of a runs folder on a suite's own generators under a protocol, or on those a plugin adds.
+
+    Their perturbed tests are left out.
+    """
+    own = [c for c in cells if (c.protocol, c.added_by) == (protocol, added_by) and not c.perturbation]
     return [
         Method(
             name=group[0].facts.what.replace(" + ", "+"),
@@ -55,6 +65,7 @@ def methods_of(cells: Iterable[Cell], protocol: str) -> list[Method]:
             protocol=protocol,
             budget=group[0].budget,
             experiment=group[0].facts.experiment,
+            added_by=added_by,
             rows=make_rows(group),
             standard=group[0].facts.standard_generators,
             elsewhere=group[0].recipe if group[0].facts.is_detector else "",
@@ -85,6 +96,8 @@ def choose(methods: Sequence[Method], text: str) -> Method | None:
 def compared(one: Method, other: Method, beside: Sequence[Method]) -> list[Line]:
     """Compare two methods pair by pair and in the mean, with the seeds of all methods `beside` them and their own.
 
+    Of what was added to a suite there is no mean.
+
     Raises UsageError where they are of two suites, or were tested on different images.
     """
     if one.suite != other.suite:
@@ -94,7 +107,7 @@ def compared(one: Method, other: Method, beside: Sequence[Method]) -> list[Line]
     # as in a table: of the budgets that are compared
     alike = [method for method in every.values() if method.budget in (one.budget, other.budget)]
     pairs = [row.pair for row in one.rows.pairs if row.pair in {row.pair for row in other.rows.pairs}]
-    return [_line(pair, one, other, alike) for pair in [*pairs, None]]
+    return [_line(pair, one, other, alike) for pair in [*pairs, *([] if one.added_by else [None])]]
 
 
 def _line(pair: Pair | None, one: Method, other: Method, alike: Sequence[Method]) -> Line:
@@ -113,11 +126,12 @@ def _line(pair: Pair | None, one: Method, other: Method, alike: Sequence[Method]
                 f"{one.name} and {other.name} were tested on different images of {where}; run both on the same data"
             )
         found = compare(first.score, second.score, seeds)
-    return Line(pair=pair, one=first, other=second, found=found, seeds=seeds)
+    return Line(pair=pair, added_by=one.added_by, one=first, other=second, found=found, seeds=seeds)
 
 
 def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Line]) -> Table:
     """Return a comparison as a table: a line a pair and the mean, the difference, its interval and p."""
+    title += f" · added by plugin {one.added_by}" if one.added_by else ""
     names = (one.name, other.name) if one.name != other.name else (one.choice, other.choice)
     scores = [row.score for line in lines for row in (line.one, line.other) if row.score]
     knows_seeds = any(line.seeds.freedom for line in lines) or not any(score.seeded for score in scores)
@@ -153,6 +167,7 @@ def comparison_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
         {
             "train_generators": list(line.pair.train_generators) if line.pair else None,
             "test_generator": line.pair.test_generator if line.pair else None,
+            "added_by": line.added_by,
             "a": line.one.score and line.one.score.iou,
             "b": line.other.score and line.other.score.iou,
             "difference": line.found and line.found.difference,

@@ -110,13 +110,13 @@ def published_iou(entry: Publication, protocol: str, budget: str, pair: Pair) ->
 
 def published_of(cell: Cell, entry: Publication) -> dict[str, float | str]:
     """Return the published IoU of a cell, and how far the cell's own is above it."""
-    theirs = published_iou(entry, cell.protocol, cell.budget, cell.pair)
+    theirs = nan if cell.added_by else published_iou(entry, cell.protocol, cell.budget, cell.pair)
     return {"name": entry.name, "iou": theirs, "difference": iou(cell.records) - theirs}
 
 
 def published_tables(cells: Sequence[Cell], entry: Publication) -> list[Table]:
     """Return the tables of all trained cells beside the numbers of a publication, with the difference."""
-    trained = [cell for cell in cells if cell.facts.loss and not cell.perturbation]
+    trained = [cell for cell in cells if cell.facts.loss and not cell.perturbation and not cell.added_by]
     notes = (_note(entry), f"Its dialect of IoU: {entry.dialect}. Published, not recomputed.")
     tables = []
     for group in grouped(trained, lambda cell: cell.group).values():

@@ -12,6 +12,17 @@ from typing import TypeAlias
 
 from tabulate import tabulate
 
+TEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+"""How LaTeX writes the signs that mean something else to it, or that its default fonts have another in the place of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
@@ -89,10 +100,11 @@ def as_csv(*tables: Table) -> str:
 
 def as_latex(*tables: Table) -> str:
     """Return tables in LaTeX with the rules of the package booktabs, each caption a comment above."""
-    return "\n\n".join(
-        "\n".join([*(f"% {line}" for line in (*table.caption.split("\n"), *table.notes)), _latex(table)])
-        for table in tables
-    )
+    texts = []
+    for table in tables:
+        comments = [f"% {' '.join(line.split())}" for line in (*table.caption.split("\n"), *table.notes)]
+        texts.append("\n".join([*comments, _latex(table)]))
+    return "\n\n".join(texts)
 
 
 def as_markdown_page(*tables: Table) -> str:
@@ -150,8 +162,16 @@ def _bare(field: Field) -> str:
 
 
 def _latex(table: Table) -> str:
-    lines = [[_plain(field) for field in line] for line in table.lines]
-    return tabulate(lines, table.headers, tablefmt="latex_booktabs", disable_numparse=True)
+    lines = [[_tex(_plain(field)) for field in line] for line in (table.headers, *table.lines)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    # a row that begins with [ or * would be taken for an argument of the command before it
+    rows = [re.sub(r"\A(?=[\[*])", "{}", " & ".join(map(str.ljust, line, widths))) + r" \\" for line in lines]
+    begin, end = rf"\begin{{tabular}}{{{'l' * len(widths)}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", end])
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(sign, sign) for sign in " ".join(text.split()))
 
 
 def _aligned(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.figures import curves_of, iou_histogram, validation_curves
 from deeploc_bench.results.render import Table, number
 from deeploc_bench.results.sections import Section, sections
-from deeploc_bench.results.tables import dialect_table, image_level_table, tables_of
+from deeploc_bench.results.tables import dialect_tables, image_level_tables, tables_of
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
@@ -51,8 +51,8 @@ def render_report(cells: Sequence[Cell]) -> str:
             "sections": [
                 (section, tables_of(section), figures_of(section), examples_of(section)) for section in sections(own)
             ],
-            "image_level": image_level_table(own),
-            "dialects": dialect_table(own, dialects),
+            "image_level": image_level_tables(own),
+            "dialects": dialect_tables(own, dialects),
             "provenance": provenance_table(own),
         }
         for suite, own in grouped(cells, lambda cell: cell.facts.suite).items()

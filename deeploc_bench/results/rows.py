@@ -99,7 +99,7 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
 
     Only seeds that every cell has are averaged (where none is complete, all that there are), or exactly `seeds`, so
     that a column is over the seeds of the one beside it. The mean is over all standard generators, or says how many
-    there are.
+    there are; what was added to a suite has none.
     """
     first = cells[0]
     standard = first.facts.standard_generators
@@ -109,6 +109,8 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
     scored = [Pair(train_generators=trained, test_generator=name) for name in (*standard, *test_only)]
     expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else scored
     ranked = [pair for pair in expected if pair.test_generator in standard]
+    if first.added_by:
+        expected, ranked = [pair for pair in expected if pair not in ranked], []
     by_pair = {pair: {cell.facts.seed: cell for cell in found.get(pair, ())} for pair in expected}
     every = sorted({cell.facts.seed for cell in cells}) if seeds is None else list(seeds)
     complete = [seed for seed in every if all(seed in by_pair[pair] for pair in ranked)]

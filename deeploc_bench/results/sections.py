@@ -99,7 +99,8 @@ def title(cell: Cell) -> str:
     """Return what a table of a cell's group is about, but for its seeds."""
     budget = " (matched budget)" if cell.budget == "matched" else ""
     trained = f" · trained on {cell.train}" if cell.protocol == "score" and cell.pair.train_generators else ""
-    return f"{cell.protocol}{budget} · {cell.facts.suite} · {cell.facts.what} · {cell.recipe}{trained}"
+    added = f" · added by plugin {cell.added_by}" if cell.added_by else ""
+    return f"{cell.protocol}{budget} · {cell.facts.suite}{added} · {cell.facts.what} · {cell.recipe}{trained}"
 
 
 def _perturbation(cell: Cell) -> str:
@@ -114,7 +115,7 @@ def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
     own = [
         cell
         for cell in baselines
-        if (cell.group[:3], cell.facts.data) == (first.group[:3], first.facts.data)
+        if (cell.group[:4], cell.facts.data) == (first.group[:4], first.facts.data)
         and cell.facts.experiment != first.facts.experiment
         and not cell.perturbation
         and (first.protocol != "score" or cell.pair.train_generators == first.pair.train_generators)

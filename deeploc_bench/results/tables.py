@@ -128,7 +128,7 @@ def _matrix(section: Section, rows: Rows, caption: str) -> Table:
 def by_generator(cells: Sequence[Cell]) -> list[Table]:
     """Return a table a protocol: a line an experiment, a column a pair and the mean; baselines last."""
     tables = []
-    for alike in grouped(sections(cells), lambda section: (section.cells[0].group[:3], section.main)).values():
+    for alike in grouped(sections(cells), lambda section: (section.cells[0].group[:4], section.main)).values():
         first = alike[0].cells[0]
         pairs = list(dict.fromkeys(row.pair for section in alike for row in section.rows.pairs if row.pair))
         names = [pair.test_generator for pair in pairs]
@@ -136,7 +136,7 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
             name if names.count(name) == 1 else f"{name}, {trained_on(pair.train_generators, first.protocol, ())}"
             for name, pair in zip(names, pairs, strict=True)
         ]
-        shown = [*pairs, None]
+        shown = pairs if first.added_by else [*pairs, None]
         lines: list[tuple[Field, ...]] = []
         for section in alike:
             cell, seeds = section.cells[0], ", ".join(map(str, section.rows.seeds))
@@ -157,8 +157,9 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
         lines += dict.fromkeys(baselines)
         budget = " (matched budget)" if first.budget == "matched" else ""
         main = f" · {alike[0].main}" if alike[0].main else ""
-        caption = f"{first.protocol}{budget} · {first.facts.suite}{main} · IoU by generator"
-        headers = ["model + loss", "recipe", "seeds", *headers, "mean"]
+        added = f" · added by plugin {first.added_by}" if first.added_by else ""
+        caption = f"{first.protocol}{budget} · {first.facts.suite}{added}{main} · IoU by generator"
+        headers = ["model + loss", "recipe", "seeds", *headers, *([] if first.added_by else ["mean"])]
         tables.append(Table(caption=caption, headers=tuple(headers), lines=tuple(lines)))
     return tables
 
@@ -231,8 +232,21 @@ def dialect_ious(cell: Cell, dialects: Iterable[Dialect]) -> dict[str, float]:
     return found
 
 
-def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table:
-    """Return one table of all cells, a column a dialect, with what each dialect is below."""
+def apart(table: Callable[[Sequence[Cell]], Table], cells: Sequence[Cell]) -> list[Table]:
+    """Return a table of the cells of the suite's own generators, then one of what each plugin adds to it."""
+    found = grouped(cells, lambda cell: cell.added_by)
+    return [
+        replace(made, caption=f"{made.caption} · added by plugin {plugin}") if plugin else made
+        for plugin, made in ((plugin, table(own)) for plugin, own in found.items())
+    ]
+
+
+def dialect_tables(cells: Sequence[Cell], dialects: Collection[Dialect]) -> list[Table]:
+    """Return the tables of all cells, a column a dialect, with what each dialect is below."""
+    return apart(lambda own: _dialect_table(own, dialects), cells)
+
+
+def _dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table:
     ious = [{"iou": iou(cell.records), **dialect_ious(cell, dialects)} for cell in cells]
     names = list(dict.fromkeys(name for found in ious for name in found))
     lines = []
@@ -247,8 +261,12 @@ def dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Table
     )
 
 
-def image_level_table(cells: Sequence[Cell]) -> Table:
+def image_level_tables(cells: Sequence[Cell]) -> list[Table]:
     """Return how well each training tells edited from authentic images, for those that were tested on some."""
+    return [table for table in apart(_image_level_table, cells) if table.lines]
+
+
+def _image_level_table(cells: Sequence[Cell]) -> Table:
     lines = []
     for cell in cells:
         if cell.authentic is not None and not cell.perturbation:
@@ -279,6 +297,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "train_generators": None if cell.trained is None else list(cell.trained),
         "test_generator": cell.pair.test_generator,
         "seen": cell.is_seen,
+        "added_by": cell.added_by,
         "perturbation": cell.perturbation.name if cell.perturbation else None,
         "images": len(cell.records),
         "sources": bounds.sources,

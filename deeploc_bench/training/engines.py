@@ -21,7 +21,7 @@ from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Epoch, TrainingFacts
+from deeploc_bench.plan.facts import Epoch, TrainingFacts, keeping_added
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
@@ -107,14 +107,16 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
     found = store.read_facts(folder)
     if found.identity != facts.identity:
         raise StoreError(f"{folder / 'training.json'} is of another training; move that folder away and run again")
-    return msgspec.structs.replace(
+    today = msgspec.structs.replace(
         found,
         fingerprint=facts.fingerprint,
         data=facts.data,
         test_data=facts.test_data,
         standard_generators=facts.standard_generators,
         methods=facts.methods,
+        added=facts.added,
     )
+    return keeping_added(today, found)
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
