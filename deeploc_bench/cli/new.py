@@ -3,7 +3,8 @@
 import keyword
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -15,7 +16,7 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import write
 from deeploc_bench.contract.registry import Registry
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 from deeploc_bench.data.example import example_files
 
 HOME = "https://github.com/deeploc-bench/deeploc-bench"
@@ -63,19 +64,23 @@ def command(kind: str, name: str, package: bool) -> None:
 
 def _refuse_taken(kind: str, name: str, registry: Registry) -> None:
     """Raise PluginError where a name is not allowed, UsageError where a plugin has it."""
-    specs: Mapping[str, Callable[[], Spec]] = {
-        "model": lambda: Model(name=name, build=_refuse_taken, reference=None, pretraining=None),
-        "loss": lambda: Loss(name=name, build=_refuse_taken),
-        "dataset": lambda: GeneratorDataset(name="edited", suite=name, build=_refuse_taken),
-    }
-    specs[kind]()  # a spec knows which names it may have
-    find = {"model": registry.model, "loss": registry.loss, "dataset": lambda name: registry.suite(name)[0]}[kind]
-    try:
-        owner = find(name).plugin.name
-    except UsageError:  # nobody knows it
-        return
-    what = "suite" if kind == "dataset" else kind
-    raise UsageError(f"{what} {name!r} is taken: plugin {owner!r} has it. Choose another name.")
+    if name.endswith((".py", ".toml")):
+        raise UsageError(
+            f"{name!r} reads like a file. Give the name that tables will show, such as {Path(name).stem!r}."
+        )
+    owner = None
+    with suppress(UsageError):  # raised where nobody knows it
+        if kind == "model":
+            Model(name=name, build=dict, reference=None, pretraining=None)  # a spec refuses a name it may not have
+            owner = registry.model(name).plugin
+        elif kind == "loss":
+            Loss(name=name, build=lambda: dict)
+            owner = registry.loss(name).plugin
+        else:
+            GeneratorDataset(name="edited", suite=name, build=dict)
+            owner = registry.suite(name)[0].plugin
+    if owner:
+        raise UsageError(f"the {kind} {name!r} is taken: plugin {owner.name!r} has it. Choose another name.")
 
 
 def _starter(kind: str, name: str, package: bool, registry: Registry) -> Starter:

@@ -1,4 +1,4 @@
-"""A generator dataset to start from: drawn photos, each cropped twice, and each crop edited in one region in two ways."""
+"""A suite to start from: drawn photos, each cropped twice, each crop edited in one region by two generators."""
 
 import io
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ SIDE = 64
 def example_files() -> Iterator[tuple[str, bytes]]:
     """Yield the files of an example, path and content: the same on every call.
 
-    The generators are `smoothed` (the region blurred) and `moved` (the region taken from elsewhere in the crop). Outside
-    of the mask, an edited crop equals the one in `authentic/test`.
+    The generators are `smoothed` (the region blurred) and `moved` (the region taken from elsewhere in the crop).
+    Outside of the mask, an edited crop equals the one in `authentic/test`.
     """
     random = np.random.default_rng(0)
     for split, photos in PHOTOS.items():
