@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from command_reference import hooks_page
-from conftest import environment, run_deeploc
+from conftest import environment
 from deeploc_bench_plugins.described import deeploc_find_suite
 
 import deeploc_bench
@@ -190,8 +190,8 @@ def test_every_flag_of_a_command_stands_in_its_section(name):
 def walk(page, folder, only=None):
     """Do what a page says, in its order, in a folder that is like a clone, and look for the output that it shows.
 
-    `only` names the commands that are run; a block with others is passed over. A training takes one epoch. Python that is
-    no file is one program, as in a notebook, and runs at the end. Returns how many blocks were run.
+    `only` names the commands that are run; a block with others is passed over. A training takes one epoch. Python that
+    is no file is one program, as in a notebook, and runs at the end. Returns how many shell blocks were run.
     """
     shutil.copytree(ROOT / "leaderboard", folder / "leaderboard")
     blocks = blocks_of(page)
@@ -209,16 +209,20 @@ def walk(page, folder, only=None):
                 assert lines_of(shown) <= lines_of(printed), following.where
                 count += 1
     if program and only is None:
-        done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment(), capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
+        done = run_python(folder, "-c", program)
+        assert done.returncode == 0, done.stderr
     return count
 
 
 def output_of(words, folder, fails):
     short = ["--set", "epochs=1", "--threads", "1"] if words[0] == "run" else []
-    done = run_deeploc(folder, *words, *short)
+    done = run_python(folder, "-m", "deeploc_bench", *words, *short)
     assert (done.returncode != 0) == fails, f"{words}: {done.stderr}"
     return done.stdout + done.stderr
+
+
+def run_python(folder, *arguments):
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True)
 
 
 def lines_of(text):

@@ -65,9 +65,7 @@ def command(kind: str, name: str, package: bool) -> None:
 def _refuse_taken(kind: str, name: str, registry: Registry) -> None:
     """Raise PluginError where a name is not allowed, UsageError where a plugin has it."""
     if name.endswith((".py", ".toml")):
-        raise UsageError(
-            f"{name!r} reads like a file. Give the name that tables will show, such as {Path(name).stem!r}."
-        )
+        raise UsageError(f"{name!r} reads like a file. Give the name that tables show, such as {Path(name).stem!r}.")
     owner = None
     with suppress(UsageError):  # raised where nobody knows it
         if kind == "model":
