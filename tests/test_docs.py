@@ -139,7 +139,7 @@ def test_a_command_of_a_document_has_only_flags_and_values_that_there_are(block)
                 parsed(words[words.index("deeploc_bench") + 1 :])
 
 
-@pytest.mark.parametrize("line", ["results --format xml", "run --epochs 3", "rum", "data look photos", "new model"])
+@pytest.mark.parametrize("line", ["run --suite", "run --epochs 3", "rum", "data look photos", "new model"])
 def test_a_command_that_is_not_there_would_be_found(line):
     with pytest.raises(click.ClickException):
         parsed(line.split())
@@ -218,7 +218,7 @@ def output_of(words, folder, fails):
     short = ["--set", "epochs=1", "--threads", "1"] if words[0] == "run" else []
     done = run_python(folder, "-m", "deeploc_bench", *words, *short)
     assert (done.returncode != 0) == fails, f"{words}: {done.stderr}"
-    return done.stdout + done.stderr
+    return (done.stdout + done.stderr).replace(", epochs=1", "")
 
 
 def run_python(folder, *arguments):
