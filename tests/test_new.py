@@ -51,9 +51,8 @@ def test_a_new_package_of_several_modules_passes_check_without_a_finding(here, m
     assert invoke("check", "packed.plugin") == "ok  model packed\n"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_new_package_names_its_plugin_and_its_workflow_can_only_read(here, kind):
-    invoke("new", kind, "a.b", "--package")
+def test_a_new_package_names_its_plugin_and_its_workflow_can_only_read(here):
+    invoke("new", "dataset", "a.b", "--package")
     project = tomllib.loads(Path("a.b/pyproject.toml").read_text("utf-8"))["project"]
     assert project["name"] == "a-b"
     assert project["entry-points"] == {"deeploc_bench": {"a-b": "a_b.plugin"}}

@@ -18,6 +18,7 @@ from deeploc_bench.contract.files import write
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 from deeploc_bench.data.example import example_files
+from deeploc_bench.plan.job import DEFAULT_LOSS, DEFAULT_MODEL, DEFAULT_SUITE
 
 HOME = "https://github.com/deeploc-bench/deeploc-bench"
 
@@ -34,6 +35,9 @@ class Starter:
     """The folder of a dataset's example, relative to the plugin's file."""
     file: str
     """The plugin's file, where it is one file."""
+    model: str
+    """What it is compared with, or trained with: the model that the default suite names."""
+    loss: str = DEFAULT_LOSS
     home: str = HOME
     version: str = version("deeploc-bench")
 
@@ -95,7 +99,13 @@ def _starter(kind: str, name: str, package: bool, registry: Registry) -> Starter
         distribution=module.replace("_", "-"),
         data="data" if package else f"{module}_data",
         file="" if package else f"{module}.py",
+        model=_default_model(registry),
     )
+
+
+def _default_model(registry: Registry) -> str:
+    named = [owned.spec.default_model for owned in registry.datasets if owned.spec.suite == DEFAULT_SUITE]
+    return next(filter(None, named), DEFAULT_MODEL)
 
 
 def _single_files(starter: Starter) -> Iterator[tuple[Path, bytes]]:
