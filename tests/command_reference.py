@@ -1,13 +1,18 @@
-"""Writes docs/commands.md: what `--help` prints of every command."""
+"""Writes docs/commands.md, what `--help` prints of every command, and docs/hooks.md, the hooks and what they return."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from pathlib import Path
 
 import click
 
 from deeploc_bench.cli import COMMANDS, cli
+from deeploc_bench.contract import hookspecs, specs
 
+DOCS = Path(__file__).parents[1] / "docs"
 INTRO = """# Commands
 
 What `deeploc-bench COMMAND --help` prints. Results go to stdout, progress and warnings to stderr. Exit codes: 0 done; 1
@@ -15,6 +20,23 @@ some training failed, or a check found something; 2 wrong usage or bad input; 13
 saved.
 `deeploc-bench --debug COMMAND ...` shows the traceback behind an error.
 """
+HOOKS_INTRO = """# Hooks and specs
+
+A plugin is a module with functions of these names and arguments (an argument may be left out), each marked `@hookimpl`.
+They return specs: frozen values, made with keywords. [plugins.md](plugins.md) shows how to begin.
+"""
+SPECS = ("Model", "Loss", "GeneratorDataset", "Sample")
+
+
+def commands_page():
+    """Return what docs/commands.md holds."""
+    return "\n".join([INTRO, *(reference_of(name) for name in COMMANDS)])
+
+
+def hooks_page():
+    """Return what docs/hooks.md holds."""
+    hooks = [hook for name, hook in vars(hookspecs).items() if name.startswith("deeploc_")]
+    return "\n".join([HOOKS_INTRO, *map(_hook, hooks), *(_spec(getattr(specs, name)) for name in SPECS)])
 
 
 def reference_of(name):
@@ -30,6 +52,25 @@ def _help(title, command):
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
+def _hook(hook):
+    parsed = ast.parse(inspect.getsource(hook)).body[0]
+    signature = f"def {hook.__name__}({ast.unparse(parsed.args)}) -> {ast.unparse(parsed.returns)}: ..."
+    return _section(hook, signature)
+
+
+def _spec(spec):
+    fields = [ast.unparse(line) for line in ast.parse(inspect.getsource(spec)).body[0].body if _is_field(line)]
+    return _section(spec, f"class {spec.__name__}:\n" + textwrap.indent("\n".join(fields), "    "))
+
+
+def _is_field(line):
+    return isinstance(line, ast.AnnAssign)
+
+
+def _section(thing, code):
+    return f"## {thing.__name__}\n\n```python shown\n{code}\n```\n\n{inspect.getdoc(thing)}\n"
+
+
 if __name__ == "__main__":
-    target = Path(__file__).parents[1] / "docs/commands.md"
-    target.write_text("\n".join([INTRO, *(reference_of(name) for name in COMMANDS)]), "utf-8")
+    (DOCS / "commands.md").write_text(commands_page(), "utf-8")
+    (DOCS / "hooks.md").write_text(hooks_page(), "utf-8")

@@ -28,7 +28,7 @@ from deeploc_bench.training.engines import current_facts
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests/tiny.py")
-MOSAIC = re.search(r"```python\n(.*?)```", (ROOT / "docs/suites.md").read_text("utf-8"), re.DOTALL)[1]
+MOSAIC = re.search(r"```python[^\n]*\n(.*?)```", (ROOT / "docs/suites.md").read_text("utf-8"), re.DOTALL)[1]
 PATCH = '''
 """Adds grey patches to the suite `tiny`."""
 import numpy as np
@@ -137,7 +137,7 @@ def test_a_suite_that_an_installed_plugin_intrudes_upon_is_not_used_in_silence(t
 
 def test_a_suite_of_another_name_includes_the_others_generators(tmp_path):
     page = (ROOT / "docs/suites.md").read_text("utf-8")
-    source = next(text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "photos-plus" in text)
+    source = next(text for text in re.findall(r"```python[^\n]*\n(.*?)```", page, re.DOTALL) if "photos-plus" in text)
     assert "    ...  # the samples of each split" in source
     (tmp_path / "plus.py").write_text(source.replace("    ...  #", "    return datasets_of_blend().build()  #"))
     with (tmp_path / "plus.py").open("a") as file:

@@ -29,7 +29,7 @@ from deeploc_bench.training.rehearsal import gradient_findings, loss_findings, m
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs/models.md").read_text("utf-8")
-EDGE_NET, SOFT_BCE, DETECTOR = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+EDGE_NET, SOFT_BCE, DETECTOR = re.findall(r"```python[^\n]*\n(.*?)```", PAGE, re.DOTALL)
 CPU = torch.device("cpu")
 
 

@@ -16,7 +16,7 @@ from deeploc_bench.training.engines import Workplace, run_local
 
 TINY = Path(__file__).parent / "tiny.py"
 DOCUMENT = Path(__file__).parents[1] / "docs/observers.md"
-DIARY = re.search(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)[1]
+DIARY = re.search(r"```python[^\n]*\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)[1]
 HEARER = '''
 """Notes each call, and writes into everything that it gets."""
 from deeploc_bench import hookimpl

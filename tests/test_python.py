@@ -11,7 +11,7 @@ import pytest
 from conftest import environment
 
 PAGE = (Path(__file__).parents[1] / "docs/python.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(python)?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(python|text)([^\n]*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 END = "end of a block's output"
 
 
@@ -27,10 +27,9 @@ def outputs(tmp_path_factory):
     """Return what each block of code that prints something printed, in order."""
     folder = tmp_path_factory.mktemp("notebook")
     script = []
-    for code in (text for kind, text in BLOCKS if kind):
-        first, _, rest = code.partition("\n")
-        if first.startswith("%%writefile "):
-            (folder / first.split()[1]).write_text(rest)
+    for _, mark, code in (block for block in BLOCKS if block[0] == "python"):
+        if mark:
+            (folder / mark.partition("file=")[2]).write_text(code)
         else:
             script += [code, f"print({END!r})\n"]
     command = [sys.executable, "-c", "".join(script)]
@@ -40,7 +39,7 @@ def outputs(tmp_path_factory):
 
 
 def test_each_block_of_the_page_prints_what_is_shown_below_it_and_nothing_else(outputs):
-    shown = [text for kind, text in BLOCKS if not kind]
+    shown = [text for kind, _, text in BLOCKS if kind == "text"]
     assert len(outputs) == len(shown)
     for printed, text in zip(outputs, shown, strict=True):
         assert masked(printed) == masked(text)

@@ -23,6 +23,7 @@ COMMANDS = {
     "data": "Check, pack or list the data of a suite.",
     "leaderboard": "Render the leaderboard page out of its submissions.",
     "list": "List models, losses, suites, protocols, recipes or plugins.",
+    "new": "Write a model, a loss or a dataset to start from.",
     "predict": "Write the heatmaps and overlays of images by a finished training.",
     "report": "Write one HTML file of a runs folder.",
     "results": "Print the tables of a runs folder again.",
