@@ -22,10 +22,11 @@ from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.results.cells import planned_cells, read_cells
 from deeploc_bench.results.tables import score_tables
+from deeploc_bench.testing import assert_conforms
 from deeploc_bench.training.build import TrainingLoss, build_loss
 from deeploc_bench.training.engines import Workplace, run_local
 from deeploc_bench.training.fit import fit
-from deeploc_bench.training.rehearsal import gradient_findings, loss_findings, model_findings, rehearse
+from deeploc_bench.training.rehearsal import rehearse
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs/models.md").read_text("utf-8")
@@ -169,12 +170,9 @@ def test_a_loss_moves_to_the_device_with_its_tensors(training):
 
 
 def test_the_plugins_of_the_page_are_sound(training, plugins):
-    one = training("soft-bce(width=3,floor=0.01)+own")
-    assert list(loss_findings(one.loss)) == []
-    assert model_findings(one.model, "none", None, [(64, 64), (33, 47)]) == []
-    assert gradient_findings(one.model, "none", None, one.loss) == []
-    detector = load_plugins(plugins).model("detector")
-    assert model_findings(detector, "none", None, [(33, 47)], is_trained=False) == []
+    rehearse(training("soft-bce(width=3,floor=0.01)+own"))
+    for name in ("edge-net", "soft-bce", "detector"):
+        assert_conforms(name, registry=load_plugins(plugins))
 
 
 def run_detector(prepared, runs):
