@@ -80,6 +80,7 @@ def test_a_device_that_is_not_there_is_told_with_those_that_are(gpus, count, ask
 
 def test_each_of_several_processes_has_its_own_device(gpus, monkeypatch):
     gpus(2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert resolve_device("cuda") == resolve_device("auto") == torch.device("cuda:1")

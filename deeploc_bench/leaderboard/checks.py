@@ -98,7 +98,7 @@ def _lengths(evidence: Evidence) -> Findings:
     for name, ids in evidence.ids.items():
         for what, columns in (("sources", evidence.sources), ("pixels", evidence.pixels)):
             found = len(columns.get(name, ()))
-            if found != len(ids):
+            if name not in columns or found != len(ids):
                 yield Finding(check="lengths", message=f"{name} has {len(ids)} ids and {found} {what}; one each")
     for training in evidence.trainings:
         for test, counts in training.tests.items():
