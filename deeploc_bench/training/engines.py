@@ -134,7 +134,9 @@ def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
         if key not in seen:
             what = training.model.title + (f" with loss {training.loss.text!r}" if training.loss else "")
             with kept_alive(what), unchanged(what):
-                (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
+                warnings = (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
+            for warning in warnings or ():
+                place.say(f"warning: {warning}")
             seen.add(key)
     return device
 

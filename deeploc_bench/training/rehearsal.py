@@ -22,10 +22,10 @@ PUSHES = 20
 """Steps of descent that would bring any logit below 0 that may be."""
 
 
-def rehearse(training: Training) -> None:
+def rehearse(training: Training) -> list[Finding]:
     """Try a training's model and loss, at sizes of its data, and leave the global random stream as it is.
 
-    Raises PluginError with all that is wrong, or WeightsError.
+    Returns what to warn of. Raises PluginError with all that is wrong, or WeightsError.
     """
     recipe = training.recipe
     sizes = sorted({tuple(shape) for pack, _ in training.valid.packs for shape in pack.shapes.tolist()})
@@ -38,20 +38,23 @@ def rehearse(training: Training) -> None:
         precision=resolve_precision(recipe.precision, torch.device("cpu")),
         loss=training.loss,
     )
-    findings = errors_of(made(LOGIT_CHECKS, trial))
-    if training.loss and not findings:
+    findings = found_by(made(LOGIT_CHECKS, trial))
+    if training.loss and not any(one.is_error for one in findings):
         for term in training.loss.terms:
             # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
-            found = errors_of(made(LOSS_CHECKS, LossTrial(term=term))) if term.loss else []
+            found = found_by(made(LOSS_CHECKS, LossTrial(term=term))) if term.loss else []
             findings += [one for one in found if one.check != "finite"]
-        findings = findings or errors_of(made(STEP_CHECKS, Step(trial)))
-    if findings:
-        raise PluginError("\n  ".join(map(str, findings)))
+    if training.loss and not any(one.is_error for one in findings):
+        findings += found_by(made(STEP_CHECKS, Step(trial)))
+    errors = [str(one) for one in findings if one.is_error]
+    if errors:
+        raise PluginError("\n  ".join(errors))
+    return findings
 
 
-def errors_of(results: Iterable[tuple[object, list[Finding]]]) -> list[Finding]:
-    """Return the errors that checks found."""
-    return [finding for _, found in results for finding in found if finding.is_error]
+def found_by(results: Iterable[tuple[object, list[Finding]]]) -> list[Finding]:
+    """Return all that checks found."""
+    return [finding for _, found in results for finding in found]
 
 
 def state(trial: ModelTrial) -> Findings:
