@@ -52,8 +52,8 @@ def decode(sample: Sample, rule: MaskRule) -> Decoded:
     if mask.shape != image.shape[:2]:
         turned = ", once turned as its EXIF data say" if orientation != own_orientation else ""
         raise SampleError(
-            f"{_named(sample, sample.image, 'image')} is {image.shape[1]} x {image.shape[0]}{turned}, "
-            f"{_named(sample, sample.mask, 'mask')} is {mask.shape[1]} x {mask.shape[0]}",
+            f"{_named(sample)} is {image.shape[1]} x {image.shape[0]}{turned}, its mask "
+            f"{f'{sample.mask} ' if isinstance(sample.mask, Path) else ''}is {mask.shape[1]} x {mask.shape[0]}",
             check="size",
         )
     told = {"levels": is_soft, "turned": orientation != own_orientation}
@@ -167,8 +167,8 @@ def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
         raise SampleError(f"sample {sample.id!r}: its {what} cannot be made: {reason}", check="unreadable") from error
 
 
-def _named(sample: Sample, file: object, what: str) -> str:
-    return f"{what} {file}" if isinstance(file, Path) else f"{what} of sample {sample.id!r}"
+def _named(sample: Sample) -> str:
+    return str(sample.image) if isinstance(sample.image, Path) else f"sample {sample.id!r}"
 
 
 def _described(value: object) -> str:
