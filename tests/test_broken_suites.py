@@ -82,7 +82,7 @@ SUITES = {
     "float images": (changed(image=lambda image: image / 255), "unreadable", "expected uint8 of shape (H, W, 3)"),
     "gray images": (changed(image=lambda image: image[..., 0].copy()), "unreadable", "expected uint8 of shape"),
     "masks of numbers": (changed(mask=lambda mask: mask * 255), "unreadable", "expected bool of shape (H, W)"),
-    "masks of half the size": (changed(mask=lambda mask: mask[::2, ::2].copy()), "size", "64 x 64, its mask is 32 x 32"),
+    "masks of half the size": (changed(mask=lambda m: m[::2, ::2].copy()), "size", "64 x 64, its mask is 32 x 32"),
     "empty masks": (changed(mask=np.zeros_like), "empty", "no pixel of its mask is manipulated"),
     "images too small": (
         changed(lambda image: image[:24, :24].copy(), lambda mask: np.ones_like(mask[:24, :24])), "small", "24"
