@@ -17,6 +17,8 @@ BF16_REACH = 0.1
 """How far bf16 logits may lie from float32 ones, in parts of the largest: eight bits of mantissa, layer on layer."""
 LESSON_IMAGES, LESSON_SIDE, LESSON_STEPS, LESSON_SECONDS, LESSON_LR = 4, 32, 60, 6.0, 0.01
 """The drawn images, in pixels a side, that a model is to learn by heart, and how long it may take."""
+LESSON_ENOUGH, LEARNED = 40, 0.8
+"""The steps after which something must have been learned, and the IoU at which the lesson is over."""
 SETTLING = 20
 """Passes after which a running mean of momentum 0.1 has forgotten all but an eighth of what it began with."""
 BATCH, PIXELS = 16, 256
@@ -80,19 +82,23 @@ def learns(trial: ModelTrial) -> Findings:
         logits = F.interpolate(logits, size=masks.shape[2:], mode="bilinear")
         loss = F.binary_cross_entropy_with_logits(logits, masks)
         losses.append(float(loss.detach()))
-        if iou(logits, masks) > 0.8:
+        if iou(logits, masks) > LEARNED:
             break
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     learned = iou(logits, masks)
+    told = f"{len(losses)} steps on {LESSON_IMAGES} images (binary cross-entropy {losses[0]:.2f} to {losses[-1]:.2f})"
+    if len(losses) < LESSON_ENOUGH and learned <= LEARNED:
+        message = f"{trial.title} takes too long a step to see here whether it learns: {told}"
+        yield Finding(check="learns", message=message, level="note")
+        return
     with torch.no_grad():
         for _ in range(SETTLING):  # running statistics follow what was learned
             trial.logits(images, module)
     tested = trial.tested(images, module.eval())
     tested = F.interpolate(tested, size=masks.shape[2:], mode="bilinear")
-    told = f"{len(losses)} steps on {LESSON_IMAGES} images (binary cross-entropy {losses[0]:.2f} to {losses[-1]:.2f})"
-    if losses[-1] > 0.95 * losses[0] and learned < 0.5:
+    if min(losses) > 0.95 * losses[0] and learned < 0.5:
         yield finding("learns", f"{trial.title} learns nothing in {told}; does its forward use what it trains?")
     elif learned == 0:
         yield finding("learns", f"{trial.title} finds no manipulated pixel after {told}", "warning")
