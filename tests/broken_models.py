@@ -157,7 +157,7 @@ def raising_in_training(module, images):
 
 
 def double_inside(module, images):
-    return module.body((images.double() * 2 - 1).float())
+    return module.body(images) + F.conv2d(images.double(), torch.ones(1, 3, 1, 1).double()).float() / 100
 
 
 def half_inside(module, images):
@@ -236,8 +236,8 @@ MODELS = {
         "error",
         "float64 parameters (wide.weight, wide.bias); make them float32",
     ),
-    "float64 inside": (lambda: Wrapped(double_inside), "dtype", "error", "computes in float64"),
-    "float16 logits": (lambda: Wrapped(half_inside), "dtype", "error", "computes in float16"),
+    "float64 inside": (lambda: Wrapped(double_inside), "dtype", "error", "computes layers in float64 (convolution)"),
+    "float16 logits": (lambda: Wrapped(half_inside), "dtype", "error", "returns float16 logits"),
     "lazy parameters": (lambda: nn.Sequential(nn.LazyConv2d(1, 1)), "state", "error", "give their layers all sizes"),
     "state that is no tensor": (lambda: Extra(lambda m, x: m.body(x)), "state", "error", "keep it in buffers"),
     "half the size in eval mode": (
@@ -284,6 +284,12 @@ MODELS = {
     "another bias in eval mode": (
         lambda: Wrapped(other_in_eval), "learns", "warning", "0.00 in eval mode, on the same images"
     ),
+    "an own loss of the opposite": (
+        lambda: WithOwn(lambda m, x: m.body(x), value=lambda *both: squared(both[0], 1 - both[1]).mean()),
+        "direction",
+        "error",
+        "learns the opposite of the masks by its own loss",
+    ),
     "an own loss of each pixel": (
         lambda: WithOwn(lambda m, x: m.body(x), value=squared), "step", "error", "returned torch.float32 of shape"
     ),
@@ -328,6 +334,7 @@ def of_the_first(logits, masks):
     return squared(logits[:1], masks[:1]).mean() + 0.1 * squared(logits, masks).mean()
 
 
+OWN_STREAM = torch.Generator()
 LEARNED = nn.Parameter(torch.ones(1))
 LOSSES = {
     "a loss that learns": (
@@ -358,11 +365,13 @@ LOSSES = {
     "a detached loss": (lambda: lambda *both: squared(*both).mean().detach(), "gradient", "has no gradient"),
     "a loss of the first image": (lambda: of_the_first, "order", "in another order"),
     "a loss that is random": (
-        lambda: lambda *both: squared(*both).mean() * (1 + torch.rand(()) / 10), "order", "leave out what is random"
+        lambda: lambda *both: squared(*both).mean() * (1 + torch.rand((), generator=OWN_STREAM) / 10),
+        "order",
+        "draw from torch's global generator",
     ),
     "logits changed in place": (lambda: changing, "order", "in place"),
-    "a tensor in a closure": (holding, "tensors", "stay on the CPU (weights)"),
-    "a tensor that is no buffer": (Holding, "tensors", "stay on the CPU (weight)"),
+    "a tensor in a closure": (holding, "tensors", "that no .to(device) moves (weights)"),
+    "a tensor that is no buffer": (Holding, "tensors", "that no .to(device) moves (weight)"),
     "an exit": (lambda: lambda *both: exit_now(), "scalar", "cannot be computed: SystemExit"),
     "an exit in build": (exit_now, "scalar", "would end the program: SystemExit"),
 }  # fmt: skip

@@ -228,8 +228,8 @@ def test_a_name_of_several_experiments_is_refused_with_words_that_tell_them_apar
     write_method(tmp_path / "runs", "net", ious_of(0.6, 1))
     write_method(tmp_path / "runs", "net", ious_of(0.5, 1), source="edited")
     message = refused(compare, "net+jaccard", "net+jaccard")
-    assert "'net+jaccard' means several methods; choose one: " in message
-    first, second = message.strip().partition("choose one: ")[2].split(", ")
+    assert "'net+jaccard' means several methods; choose one:" in message
+    first, second = (line.split()[0] for line in message.strip().splitlines()[1:])
     assert {first, second} <= set(lines_of(compare(first, second))[0])
     assert "means none of the methods of that name" in refused(compare, "net+jaccard@ffffffff", first)
 

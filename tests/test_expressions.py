@@ -79,7 +79,7 @@ def test_an_expression_is_a_weighted_sum_of_losses(registry, text, terms):
         ("focal(gamma=3,gamma=3)", "parameter 'gamma' of focal is set twice"),
         ("lovasz(gamma=3)", "lovasz takes no parameters; write lovasz without brackets"),
         ("own(gamma=3)", "own, the model's own loss, takes no parameters"),
-        ("focal(gamma=3", "'focal(gamma=3' is not NAME or WEIGHT*NAME"),
+        ("focal(gamma=3", "a bracket is open"),
         ("+".join(["0.25*dice"] * 20), "has 199 characters; at most 150 are allowed"),
     ],
 )

@@ -38,7 +38,9 @@ def test_where_progress_cannot_be_seen_each_epoch_has_a_line(deeploc, tiny):
     lines = [line for line in done.stderr.splitlines() if ": epoch " in line]
     assert len(lines) == 2 * 2
     assert re.fullmatch(
-        r"residual-unet on \w+ seed 0: epoch 1 of 2, loss \d\.\d{3}, validation IoU \d\.\d{3}, \d+\.\d s", lines[0]
+        r"residual-unet \+ jaccard on \w+ seed 0: epoch 1 of 2, "
+        r"loss \d\.\d{3}, validation IoU \d\.\d{3}, \d+\.\d s",
+        lines[0],
     )
 
 

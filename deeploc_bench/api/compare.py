@@ -64,6 +64,8 @@ def compare(
     # without a runs folder by the default name, there are submissions
     cells = read_cells(Path(runs)) if str(runs) != "runs" or Path(runs).is_dir() else []
     methods = methods_of(cells, protocol)
+    shared = _suites(a, methods, Path(leaderboard)) & _suites(b, methods, Path(leaderboard))
+    methods = [method for method in methods if not shared or method.suite in shared]
     first, beside = _find(a, methods, Path(leaderboard), protocol)
     second, more = _find(b, methods, Path(leaderboard), protocol)
     parts = [
@@ -85,6 +87,12 @@ def _added(
         one, other = (next((m for m in methods if m.is_like(asked)), None) for asked in (first, second))
         if one and other:
             yield one, other, compared(one, other, methods)
+
+
+def _suites(text: str, methods: Sequence[Method], board: Path) -> set[str]:
+    """Return the suites of all that a name may mean."""
+    files = [Path(text)] if text.endswith(".json") else [file for file in submission_files(board) if file.stem == text]
+    return {file.parent.name for file in files} | {one.suite for one in methods if one.name == text.partition("@")[0]}
 
 
 def _find(text: str, methods: Sequence[Method], board: Path, protocol: str) -> tuple[Method, Sequence[Method]]:

@@ -102,7 +102,7 @@ def _facts(suite: Suite, name: str, train: tuple[str, ...], seed: int) -> Traini
 
 def _keep_all(runs: Path, facts: Mapping[Pair, TrainingFacts], records: Mapping[Pair, Records]) -> None:
     """Keep all records, or none where others are there."""
-    for keep in (_refuse_others, _keep):
+    for keep in (_refuse_others, _refuse_copies, _keep):
         for pair, own in facts.items():
             data = own.test_data[pair.test_generator]
             keep(runs / store.place_of(own), own, Tested(generator=pair.test_generator), records[pair], data)
@@ -115,6 +115,15 @@ def _refuse_others(folder: Path, facts: TrainingFacts, tested: Tested, records: 
             f"{folder} holds other records of {tested.name}; nothing is overwritten. Choose another --name or "
             "--runs, or delete them first."
         )
+
+
+def _refuse_copies(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
+    """Raise StoreError where another seed has the same records: seeds are trainings, not names of one."""
+    for other in sorted(folder.parent.glob("seed*")):
+        before = store.read_records(other, tested, data) if other != folder else None
+        if before is not None and to_csv(before) == to_csv(records):
+            message = f"--seed {facts.seed}: these predictions of {tested.name} are those of {other}"
+            raise StoreError(f"{message}. Another seed is another training; score each once.")
 
 
 def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:

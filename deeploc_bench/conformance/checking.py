@@ -17,7 +17,7 @@ from deeploc_bench.data.reread import reread_findings
 from deeploc_bench.data.suites import Progress, load_suite, silent
 from deeploc_bench.data.survey import survey
 from deeploc_bench.plan.job import DEFAULT_LOSS
-from deeploc_bench.plan.losses import WeightedLoss, parse_loss
+from deeploc_bench.plan.losses import LossExpression, parse_loss
 
 if TYPE_CHECKING:
     from deeploc_bench.training.trial import ModelTrial
@@ -152,8 +152,9 @@ def _names_of(plugin: Plugin, registry: Registry) -> list[str]:
 
 
 def _checked(name: str, registry: Registry, data: str | None, progress: Progress) -> Checked:
-    if name in registry.losses:
-        return Checked(name=f"loss {name}", results=tuple(_loss_results(registry.loss(name))))
+    if name in registry.losses or any(sign in name for sign in "(*"):
+        loss = parse_loss(name, registry)
+        return Checked(name=f"loss {loss.text}", results=tuple(_loss_results(loss)))
     if any(owned.spec.suite == name for owned in registry.datasets) or name.endswith(".toml"):
         results = _suite_results(registry.suite(name), data, progress)
         return Checked(name=f"suite {name}", results=tuple(results))
@@ -186,11 +187,11 @@ def _loss_for(trial: "ModelTrial") -> str:
     return DEFAULT_LOSS
 
 
-def _loss_results(loss: Owned[Loss]) -> Iterator[Result]:
-    from deeploc_bench.training.loss_checks import LOSS_CHECKS
+def _loss_results(loss: LossExpression) -> Iterator[Result]:
+    from deeploc_bench.training.loss_checks import SUM_CHECKS, TERM_CHECKS
     from deeploc_bench.training.trial import LossTrial
 
-    yield from _results(LOSS_CHECKS, LossTrial(term=WeightedLoss(weight=1.0, loss=loss)))
+    yield from _results((*TERM_CHECKS, *SUM_CHECKS), LossTrial(terms=loss.terms))
 
 
 def _suite_results(
@@ -200,19 +201,13 @@ def _suite_results(
         suite = load_suite(datasets, data=data, progress=progress)
         findings = [*survey(suite), *reread_findings(datasets, data)]
     except DeeplocError as error:
-        findings = [Finding(check="dataset", message=str(error))]
-    found = grouped(dict.fromkeys(findings))  # a sample that raises is found each time that it is read
-    for name, title in (DATA_ERRORS | DATA_WARNINGS).items():
-        yield Result(check=name, does=f"0 {title}", findings=found.pop(name, ()))
-    yield from (Result(check=name, does=DATA_NOTES[name], findings=notes) for name, notes in found.items())
-
-
-def grouped(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
-    """Return findings by check, in order."""
-    by_check: dict[str, tuple[Finding, ...]] = {}
-    for finding in findings:
-        by_check[finding.check] = (*by_check.get(finding.check, ()), finding)
-    return by_check
+        yield Result(check="dataset", does="read", findings=(Finding(check="dataset", message=str(error)),))
+        return
+    found = list(dict.fromkeys(findings))  # a sample that raises is found each time that it is read
+    for name, title in (DATA_ERRORS | DATA_WARNINGS | DATA_NOTES).items():
+        own = tuple(one for one in found if one.check == name)
+        if own or name not in DATA_NOTES:
+            yield Result(check=name, does=f"0 {title}", findings=own)
 
 
 def _results(checks: Iterable[Any], subject: Any) -> Iterator[Result]:

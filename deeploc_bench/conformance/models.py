@@ -11,12 +11,12 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.training.rehearsal import LOGIT_CHECKS, STEP_CHECKS, Step, alike, backward
-from deeploc_bench.training.trial import Check, Findings, ModelTrial, finding, noise
+from deeploc_bench.training.trial import LESSON_IMAGES, Check, Findings, ModelTrial, finding, lesson, noise
 
 BF16_REACH = 0.1
 """How far bf16 logits may lie from float32 ones, in parts of the largest: eight bits of mantissa, layer on layer."""
-LESSON_IMAGES, LESSON_SIDE, LESSON_STEPS, LESSON_SECONDS, LESSON_LR = 4, 32, 60, 6.0, 0.01
-"""The drawn images, in pixels a side, that a model is to learn by heart, and how long it may take."""
+LESSON_SIDE, LESSON_STEPS, LESSON_SECONDS, LESSON_LR = 32, 60, 6.0, 0.01
+"""The pixels a side of the images that a model is to learn by heart, and how long it may take."""
 LESSON_ENOUGH, LEARNED = 40, 0.8
 """The steps after which something must have been learned, and the IoU at which the lesson is over."""
 SETTLING = 20
@@ -105,16 +105,6 @@ def learns(trial: ModelTrial) -> Findings:
     elif iou(tested, masks) < learned / 3 or (tested > 0).all():
         message = f"{trial.title} finds IoU {learned:.2f} in training mode and {iou(tested, masks):.2f} in eval mode"
         yield finding("learns", f"{message}, on the same images after {told}; do both compute the same?", "warning")
-
-
-def lesson(side: int) -> tuple[Tensor, Tensor]:
-    """Return images, float32 (4, 3, side, side), with a bright noisy patch each, and its masks (4, 1, side, side)."""
-    images = 0.1 + 0.1 * noise(side, side, LESSON_IMAGES)
-    masks = torch.zeros(LESSON_IMAGES, 1, side, side)
-    for number, mask in enumerate(masks):
-        top, left = side * (number // 2) // 2, side * (number % 2) // 2  # a quarter each, so that place tells nothing
-        mask[:, top : top + side // 2, left : left + side // 2] = 1
-    return (images + masks * (0.5 + 0.3 * torch.rand_like(images))).contiguous(memory_format=torch.channels_last), masks
 
 
 def iou(logits: Tensor, masks: Tensor) -> float:

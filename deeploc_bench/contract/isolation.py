@@ -181,9 +181,7 @@ def _folder() -> str | None:
 
 
 def _set_environment(before: dict[str, str]) -> None:
-    for name in os.environ.keys() - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
+    os.environ.update(before)  # what is new is the plugin's, for a library of its own
 
 
 def _set_filters(before: list[Any]) -> None:

@@ -106,10 +106,22 @@ def _requested(request: str) -> _Candidate:
         if not path.is_file():
             raise UsageError(f"--plugin {request}: there is no such file. Give a Python file or an importable module.")
         return _Candidate(name=path.stem, load=partial(_load_file, path.absolute()), request=request)
+    _refuse_path(request)
     owners = importlib.metadata.packages_distributions().get(request.partition(".")[0])
     distribution = importlib.metadata.distribution(owners[0]) if owners else None
     load = partial(importlib.import_module, request)
     return _Candidate(name=request, load=load, distribution=distribution, request=request)
+
+
+def _refuse_path(request: str) -> None:
+    """Raise UsageError where a file's name lacks its ending, or a folder is named in the place of a module."""
+    path, top = Path(request), request.partition(".")[0]
+    if Path(f"{request}.py").is_file() and importlib.util.find_spec(top) is None:
+        raise UsageError(f"--plugin {request}: there is no such module. Did you mean the file {request}.py?")
+    if not re.fullmatch(r"\w+(\.\w+)*", request):
+        cure = f"Install the package first, by pip install -e {request}, and give its module" if path.is_dir() else ""
+        cure = cure or "Give a Python file, FILE.py, or an importable module"
+        raise UsageError(f"--plugin {request}: that is no module and no Python file. {cure}.")
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -158,6 +170,7 @@ def _loaded(
     try:
         manager.register(module, name)
         manager.check_pending()
+        _refuse_unmarked(manager, module)
         new = [
             owned
             for hook, kind in LISTING_HOOKS.items()
@@ -172,6 +185,14 @@ def _loaded(
             raise PluginError(_misspelt(str(error))) from None
         raise
     return plugin, new
+
+
+def _refuse_unmarked(manager: pluggy.PluginManager, module: ModuleType) -> None:
+    """Raise PluginError where a function is called like a hook, and is not marked as one."""
+    for name in (name for name in vars(hookspecs) if name.startswith("deeploc_")):
+        marked = any(one.plugin is module for one in getattr(manager.hook, name).get_hookimpls())
+        if callable(getattr(module, name, None)) and not marked:
+            raise PluginError(f"{name} is not marked; put @hookimpl above it (from deeploc_bench import hookimpl)")
 
 
 class _Clash(PluginError):

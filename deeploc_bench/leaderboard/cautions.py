@@ -32,7 +32,7 @@ def warn_of_itself(case: Case) -> Findings:
         yield Finding(check="scored", message=message, level="warning")
     if len(evidence.seeds) > 1 and (score := case.rows["loo"].mean.score) and score.spread == 0:
         message = f"no spread over {len(evidence.seeds)} seeds: are they copies of one?"
-        yield Finding(check="spread", message=message, level="warning")
+        yield Finding(check="spread", message=message, level="error" if evidence.is_scored else "warning")
     held_out = set(pairs_of("loo", evidence.generators))
     for title, pair, found in case.of_each_training():
         predicted = found.tp + found.fp

@@ -1,7 +1,8 @@
 """A run as asked for, and as prepared: registry, suite and plan. Torch-free, and the same in every process."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
@@ -61,8 +62,18 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> P
         registry=registry,
         suite=suite,
         plan=make_plan(suite, request),
-        warnings=tuple(summary(findings)),
+        warnings=(*summary(findings), *_strange_names(request.models, suite)),
     )
+
+
+def _strange_names(models: Iterable[Owned[Model]], suite: Suite) -> Iterator[str]:
+    """Yield warnings of detectors that were trained on what is nearly called like a generator of the suite."""
+    known = {*suite.generators, *suite.methods.values()}
+    for owned in models:
+        for name in sorted({*(owned.spec.trained_on or ())} - known):
+            if near := get_close_matches(name, known, n=1, cutoff=0.8):
+                meant = f"no generator of this suite; is {near[0]!r} meant?"
+                yield f"warning: {owned.title} was trained on {name!r}, {meant}"
 
 
 def prepare_baselines(job: Job, registry: Registry, suite: Suite, pairs: Iterable[Pair]) -> Prepared:

@@ -48,6 +48,8 @@ class LossExpression:
 
 def parse_loss(text: str, registry: Registry) -> LossExpression:
     """Parse a loss or a weighted sum, such as `0.5*dice+0.5*focal(gamma=3)` or `own+dice`; raises UsageError."""
+    if text.count("(") != text.count(")"):
+        raise UsageError(f"loss {text!r}: a bracket is open; write for example focal(gamma=3)")
     terms = tuple(_parse_term(term, text, registry) for term in text.replace(" ", "").split("+"))
     canonical = text_of([(term.weight, term.name, term.parameters) for term in terms])
     if len(canonical) > LONGEST:

@@ -51,7 +51,7 @@ class Training:
     def title(self) -> str:
         """Return the words of a progress bar."""
         trained = "+".join(self.facts.train_generators)
-        return f"{self.model.spec.name} on {trained} seed {self.seed}" if trained else self.model.spec.name
+        return f"{self.facts.what} on {trained} seed {self.seed}" if trained else self.facts.what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,11 @@ class Method:
         """Return the words that mean it and no other method of its name."""
         return "@".join(filter(None, (self.name, self.experiment[:8], self.budget if self.experiment else "")))
 
+    @property
+    def about(self) -> str:
+        """Return the words that mean it, its suite and its seeds."""
+        return f"{self.choice}  suite {self.suite}, seeds {', '.join(map(str, self.rows.seeds))}"
+
     def is_like(self, other: "Method") -> bool:
         """Tell whether it is the other one, maybe on other generators."""
         return (self.suite, self.experiment, self.budget) == (other.suite, other.experiment, other.budget)
@@ -88,8 +93,8 @@ def choose(methods: Sequence[Method], text: str) -> Method | None:
     ]
     if named and len(meant) != 1:
         reason = "means several methods" if meant else "means none of the methods of that name"
-        choices = ", ".join(method.choice for method in meant or named)
-        raise UsageError(f"{text!r} {reason}; choose one: {choices}")
+        choices = "\n  ".join(method.about for method in meant or named)
+        raise UsageError(f"{text!r} {reason}; choose one:\n  {choices}")
     return meant[0] if meant else None
 
 

@@ -34,6 +34,14 @@ def build_model(model: Owned[Model], weights: str) -> nn.Module:
     return built
 
 
+def placed(module: nn.Module, device: torch.device) -> nn.Module:
+    """Return a module on a device, channels last in memory where all its tensors can lie so."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(isinstance(one, nn.UninitializedParameter) or one.dim() > 4 for one in tensors):
+        return module.to(device)
+    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def called_build(spec: Model, weights: str) -> object:
     """Return what a model's `build` returns, given the weights that it takes."""
     settled = settled_weights(spec, weights)
@@ -114,10 +122,11 @@ def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size
     logits = module(images)
     expected = (len(images), 1, *images.shape[2:])
     if not isinstance(logits, Tensor) or logits.shape != expected:
+        same = isinstance(logits, Tensor) and logits.shape[2:] == expected[2:]
         got = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise PluginError(
             f"{model.title} returned {got} for images {tuple(images.shape)}; expected {expected}. "
-            "Upsample inside the model."
+            + ("Return one channel, the manipulated one." if same else "Upsample inside the model.")
         )
     return logits.float()
 

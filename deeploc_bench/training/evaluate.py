@@ -21,7 +21,7 @@ from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan.facts import Testing
 from deeploc_bench.scoring.records import Records, mask_hash, merge
-from deeploc_bench.training.build import build_model, logits_of
+from deeploc_bench.training.build import build_model, logits_of, placed
 from deeploc_bench.training.ranks import map_over_ranks
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,7 +54,7 @@ def open_localizer(
             reason = " ".join(str(error).split())
             raise StoreError(f"{weights} is damaged ({reason:.300}); delete it and run again") from None
     return Localizer(
-        module=module.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        module=placed(module, device),
         model=model,
         device=device,
         precision=precision,

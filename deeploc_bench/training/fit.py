@@ -26,7 +26,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, Recipe, TrainingEnvironment
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
-from deeploc_bench.training.build import TrainingLoss, build_model
+from deeploc_bench.training.build import TrainingLoss, build_model, placed
 from deeploc_bench.training.device import make_accelerator, peak_bytes, start_environment
 from deeploc_bench.training.evaluate import Localizer, validation_iou
 
@@ -91,7 +91,7 @@ class Fit:
         self.precision: str = environment.precision
         set_seed(training.seed)
         module = build_model(training.model, self.recipe.weights)
-        self.module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = placed(module, self.device)
         self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.plain_optimizer = _optimizer(self.recipe, self.parameters)
         assert training.loss is not None

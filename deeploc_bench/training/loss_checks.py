@@ -1,8 +1,10 @@
 """What a loss must hold before anything is trained by it: a falling, finite scalar with a gradient that helps."""
 
 import inspect
+import math
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor
 
 from deeploc_bench.training.trial import Check, Findings, LossTrial, finding, listed
@@ -29,6 +31,8 @@ def truth(trial: LossTrial) -> Findings:
     right, wrong = answers(trial.masks)
     random, true, inverse = (float(trial.value(logits)) for logits in (torch.randn_like(right), right, wrong))
     mild = float(trial.value(right / 4))  # soft labels do not like what is too sure
+    if not all(map(math.isfinite, (random, true, mild, inverse))):
+        return  # as another check tells
     if random == true == inverse:
         yield finding("truth", f"{trial.title} is {random + 0.0:g} whatever is predicted")
     elif true >= inverse:
@@ -62,6 +66,8 @@ def gradient(trial: LossTrial) -> Findings:
     """Find a loss without a gradient, or one that leads away from the mask."""
     logits = torch.randn_like(trial.masks).requires_grad_()
     value = trial.value(logits * 1)  # what a model returns is no leaf of the graph
+    if not value.isfinite():
+        return  # as another check tells
     if not value.requires_grad:
         message = "has no gradient: nothing can be trained. Leave out detach, thresholds, argmax and numpy"
         yield finding("gradient", f"{trial.title} {message}")
@@ -77,28 +83,37 @@ def gradient(trial: LossTrial) -> Findings:
 
 
 def order(trial: LossTrial) -> Findings:
-    """Find a loss that depends on the order in the batch, on chance, or changes what it is given."""
+    """Find a loss that depends on the order in the batch or on calls before, or changes what it is given."""
     logits, masks = torch.randn_like(trial.masks), trial.masks
     given = logits.clone(), masks.clone()
-    first, again = trial.value(*given), trial.value(logits.clone())
+    values = []
+    for one in (given, (logits.clone(), masks)):
+        set_seed(0)  # what is drawn is drawn from the seed of an epoch
+        start = torch.get_rng_state()
+        values.append(trial.value(*one))
+        is_drawn = not torch.equal(torch.get_rng_state(), start)
+    first, again = values
     if not (torch.equal(given[0], logits) and torch.equal(given[1], masks)):
         yield finding("order", f"{trial.title} changes its logits or masks in place; work on a copy")
     elif not torch.allclose(first, again, rtol=1e-4):
-        yield finding("order", f"{trial.title} is another number for the same logits; leave out what is random")
-    elif not torch.allclose(trial.value(logits.flip(0), masks.flip(0)), first, rtol=1e-3):
+        message = f"{trial.title} is another number for the same logits, drawn from one seed"
+        yield finding("order", f"{message}; keep nothing between calls, and draw from torch's global generator")
+    elif not is_drawn and not torch.allclose(trial.value(logits.flip(0), masks.flip(0)), first, rtol=1e-3):
         message = f"{trial.title} is another number for the same images in another order"
         yield finding("order", f"{message}; treat all images alike")
 
 
 def tensors(trial: LossTrial) -> Findings:
     """Find tensors that the loss holds where no `.to(device)` finds them: in attributes or a closure."""
-    held = dict(vars(trial.function)) if hasattr(trial.function, "__dict__") else {}
-    if inspect.isfunction(trial.function):
-        held |= inspect.getclosurevars(trial.function).nonlocals
+    held: dict[str, object] = {}
+    for function in trial.functions:
+        held |= vars(function) if hasattr(function, "__dict__") else {}
+        held |= inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}
     stray = sorted(name for name, value in held.items() if isinstance(value, Tensor))
     if stray:
-        message = f"{trial.title} holds tensors that stay on the CPU ({listed(stray)})"
-        yield finding("tensors", f"{message}; make it a torch.nn.Module with register_buffer, or move them in forward")
+        message = f"{trial.title} holds tensors that no .to(device) moves ({listed(stray)})"
+        cure = "make it a torch.nn.Module with register_buffer, unless it moves them at each call"
+        yield finding("tensors", f"{message}; {cure}", "warning")
 
 
 def answers(masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,12 +121,15 @@ def answers(masks: Tensor) -> tuple[Tensor, Tensor]:
     return 16 * masks - 8, 8 - 16 * masks
 
 
-LOSS_CHECKS = (
+TERM_CHECKS = (
     Check(name="scalar", does="a scalar of random logits", probe=scalar, gate=True),
-    Check(name="finite", does="finite on noise, large logits, empty and full masks", probe=finite, gate=True),
-    Check(name="truth", does="lower for the mask than for noise and for its inverse", probe=truth, gate=True),
-    Check(name="gradient", does="a gradient that leads to the mask", probe=gradient),
+    Check(name="finite", does="finite on noise, large logits, empty and full masks", probe=finite),
     Check(name="order", does="the same again, and in another order of the batch", probe=order),
     Check(name="tensors", does="holds no tensor that stays on the CPU", probe=tensors),
 )
-"""What a loss must hold, and what of it is known before a training."""
+"""What each term of a loss must hold."""
+SUM_CHECKS = (
+    Check(name="truth", does="lower for the mask than for noise and for its inverse", probe=truth, gate=True),
+    Check(name="gradient", does="a gradient that leads to the mask", probe=gradient),
+)
+"""What a whole loss must hold: a term of it may be a penalty that knows no mask."""

@@ -1,23 +1,31 @@
 """Tries a model and a loss for seconds, before anything is trained for hours: what would fail late, or pass unseen."""
 
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
+from deeploc_bench.plan.losses import LossExpression
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training.device import resolve_precision
-from deeploc_bench.training.loss_checks import LOSS_CHECKS
-from deeploc_bench.training.trial import Check, Findings, LossTrial, ModelTrial, finding, listed, made, noise
+from deeploc_bench.training.loss_checks import SUM_CHECKS, TERM_CHECKS
+from deeploc_bench.training.trial import Check, Findings, LossTrial, ModelTrial, finding, lesson, listed, made, noise
 
 TOLERANCE = 1e-3
 """How far logits of one image may lie apart, in parts of the largest: another batch size is computed otherwise."""
+MOST_SIDE = 128
+"""The side in pixels of most images tried of a training at a larger one."""
+PASSES = 6
+"""Passes in which every trained parameter has taken part."""
 PUSHES = 20
 """Steps of descent that would bring any logit below 0 that may be."""
 
@@ -38,18 +46,37 @@ def rehearse(training: Training) -> list[Finding]:
         precision=resolve_precision(recipe.precision, torch.device("cpu")),
         loss=training.loss,
     )
+    trial = replace(trial, side=_side(trial), sizes=(*trial.sizes, (recipe.size, recipe.size)))
     findings = found_by(made(LOGIT_CHECKS, trial))
     if training.loss and not any(one.is_error for one in findings):
-        for term in training.loss.terms:
-            # a loss that is not finite may be so on other logits, and fails its own training, not those of all others
-            found = found_by(made(LOSS_CHECKS, LossTrial(term=term))) if term.loss else []
-            findings += [one for one in found if one.check != "finite"]
+        findings += loss_findings(training.loss, recipe.size)
     if training.loss and not any(one.is_error for one in findings):
         findings += found_by(made(STEP_CHECKS, Step(trial)))
     errors = [str(one) for one in findings if one.is_error]
     if errors:
         raise PluginError("\n  ".join(errors))
     return findings
+
+
+def _side(trial: ModelTrial) -> int:
+    """Return the side that a model is tried at: its training's, or a smaller one, in less time, where it takes any."""
+    if trial.side > MOST_SIDE:
+        with suppress(PluginError):
+            trial.tested(noise(MOST_SIDE, MOST_SIDE))
+            return MOST_SIDE
+    return trial.side
+
+
+def loss_findings(expression: LossExpression, side: int) -> list[Finding]:
+    """Return what is wrong with the terms of a loss that come from plugins, and with their sum, at a side in pixels.
+
+    A loss that is not finite may be so on other logits: it fails its own training, not those of all others.
+    """
+    terms = [term for term in expression.terms if term.loss]
+    found = [one for term in terms for one in found_by(made(TERM_CHECKS, LossTrial(terms=[term], side=side)))]
+    if len(terms) == len(expression.terms) and not any(one.check == "scalar" for one in found):
+        found += found_by(made(SUM_CHECKS, LossTrial(terms=terms, side=side)))
+    return [one for one in found if one.check != "finite"]
 
 
 def found_by(results: Iterable[tuple[object, list[Finding]]]) -> list[Finding]:
@@ -69,7 +96,12 @@ def state(trial: ModelTrial) -> Findings:
         cure = "which cannot be stored; keep it in buffers"
         yield finding("state", f"{trial.title} has state that is no tensor ({listed(extra)}), {cure}")
     other = [name for name, value in trial.module.named_parameters() if value.dtype != torch.float32]
-    if other:
+    if any(value.is_complex() for value in trial.module.parameters()):
+        cure = "keep real and imaginary parts, by torch.view_as_real"
+        yield finding(
+            "state", f"{trial.title} has complex parameters ({listed(other)}), which cannot be fitted; {cure}"
+        )
+    elif other:
         kinds = sorted({str(value.dtype).removeprefix("torch.") for value in trial.module.parameters()} - {"float32"})
         yield finding(
             "state", f"{trial.title} has {' and '.join(kinds)} parameters ({listed(other)}); make them float32"
@@ -84,15 +116,16 @@ def shape(trial: ModelTrial) -> Findings:
 
 
 def dtype(trial: ModelTrial) -> Findings:
-    """Find what is computed in another precision than float32 where none is asked for."""
+    """Find a model whose layers are computed in float64, or whose logits are not float32."""
     with _Dtypes() as seen:
-        trial.tested(trial.images)
-    if seen.strange:
-        kind, operation = next(iter(seen.strange.items()))
-        message = f"{trial.title} computes in {kind} (in {operation}), many times slower on a GPU, and refused by some"
-        if kind != "float64":
-            message = f"{trial.title} computes in {kind} (in {operation}) though none asked for it"
-        yield finding("dtype", f"{message}; keep to float32, and leave other precisions to --precision")
+        logits = trial.raw(trial.images)
+    if seen.wide:
+        message = f"{trial.title} computes layers in float64 ({listed(sorted(seen.wide))}), many times slower on a GPU"
+        yield finding("dtype", f"{message}; turn what goes into them into float32")
+    elif logits.dtype != torch.float32:
+        kind = str(logits.dtype).removeprefix("torch.")
+        message = f"{trial.title} returns {kind} logits though none asked for it"
+        yield finding("dtype", f"{message}; return float32, and leave other precisions to --precision")
 
 
 def in_place(trial: ModelTrial) -> Findings:
@@ -186,6 +219,11 @@ class Step:
         """The parameters that are trained, by name."""
         return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
 
+    def loss(self) -> Tensor:
+        """Return the loss of two images of noise and masks, in training mode."""
+        side = self.trial.side
+        return self.trial.loss_of(self.module, noise(side, side), (torch.rand(2, 1, side, side) > 0.5).float())
+
 
 def frozen(step: Step) -> Findings:
     """Find a model of which nothing can be trained."""
@@ -195,11 +233,9 @@ def frozen(step: Step) -> Findings:
 
 def backward(step: Step) -> Findings:
     """Find what raises in a step, or has no gradient at all, or other tensors after it than before."""
-    side = step.trial.side
-    images, masks = noise(side, side), (torch.rand(2, 1, side, side) > 0.5).float()
     before = {name: value.shape for name, value in step.module.state_dict().items()}
     try:
-        value = step.trial.loss_of(step.module, images, masks)
+        value = step.loss()
         if not value.requires_grad:
             message = f"{step.text} of {step.title} has no gradient: nothing can be trained"
             yield finding("step", f"{message}. Detach nothing in model or loss.")
@@ -221,8 +257,12 @@ def backward(step: Step) -> Findings:
 
 
 def gradient(step: Step) -> Findings:
-    """Find trainable parameters that get no gradient."""
-    idle = [name for name, parameter in step.parameters.items() if parameter.grad is None]
+    """Find trainable parameters that get no gradient, in a few passes: some are left out by chance in one."""
+    for _ in range(PASSES):
+        idle = [name for name, parameter in step.parameters.items() if parameter.grad is None]
+        if not idle:
+            break
+        step.loss().backward()  # type: ignore[no-untyped-call]
     share = sum(step.parameters[name].numel() for name in idle) / sum(one.numel() for one in step.parameters.values())
     if idle:
         message = f"{step.title}: {len(idle)} of {len(step.parameters)} parameters get no gradient ({listed(idle)})"
@@ -250,10 +290,31 @@ def round_trip(step: Step) -> Findings:
         yield finding("round-trip", f"{message}; what they depend on must be a parameter or a buffer")
 
 
+def direction(step: Step) -> Findings:
+    """Find a model whose own loss teaches it the opposite of the masks."""
+    trial = step.trial
+    if trial.loss is None or all(term.loss for term in trial.loss.terms):
+        return  # what others teach is seen without a model
+    images, masks = lesson(trial.side)
+    module = trial.build().train()
+    optimizer = torch.optim.Adam([one for one in module.parameters() if one.requires_grad], lr=0.01)
+    for _ in range(PUSHES):
+        optimizer.zero_grad()
+        trial.loss_of(module, images, masks).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        heatmaps = F.interpolate(trial.logits(images, module), size=masks.shape[2:], mode="bilinear").sigmoid()
+    inside, outside = float(heatmaps[masks > 0].mean()), float(heatmaps[masks == 0].mean())
+    if inside < outside - 0.1:
+        message = f"{trial.title} learns the opposite of the masks by its own loss (heatmaps of {inside:.2f} inside and"
+        yield finding("direction", f"{message} {outside:.2f} outside); masks are 1 where an image is manipulated")
+
+
 STEP_CHECKS = (
     Check(name="frozen", does="something of it can be trained", probe=frozen, gate=True),
     Check(name="step", does="one step of two images", probe=backward, gate=True),
     Check(name="gradient", does="each trainable parameter gets a finite gradient", probe=gradient, gate=True),
+    Check(name="direction", does="its own loss, if it has one, leads to the masks", probe=direction),
     Check(
         name="round-trip",
         does="the same logits after storing and loading into another build",
@@ -264,16 +325,20 @@ STEP_CHECKS = (
 """What one step of training must hold."""
 
 
+LAYERS = ("convolution", "mm", "addmm", "bmm", "baddbmm", "native_batch_norm", "native_layer_norm", "native_group_norm")
+"""The operations that cost: tables and constants in float64 do not."""
+
+
 class _Dtypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every float kind but float32 in what is computed, with the first operation that made it."""
+    """Notes the layers that are computed in float64."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.strange: dict[str, str] = {}
+        self.wide: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for value in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float32:
-                self.strange.setdefault(str(value.dtype).removeprefix("torch."), str(func).partition(".")[2])
+        name = func.overloadpacket.__name__
+        if name in LAYERS and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
+            self.wide.add(name)
         return out

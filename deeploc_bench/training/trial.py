@@ -6,18 +6,23 @@ from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
+from accelerate.utils import set_seed
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
+from deeploc_bench.contract.isolation import streams_kept
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
-from deeploc_bench.training.build import LossFunction, TrainingLoss, build_loss, build_model, logits_of
+from deeploc_bench.training.build import LossFunction, TrainingLoss, build_loss, build_model, logits_of, placed
 from deeploc_bench.training.evaluate import AUTOCAST_DTYPES
 
 SIDE = 64
 """The height and width of most images that are tried, in pixels."""
+LESSON_IMAGES = 4
+"""The drawn images that a model is to learn by heart."""
 Size = tuple[int, int]
 Findings = Iterator[Finding]
 S = TypeVar("S")
@@ -37,13 +42,13 @@ class Check(Generic[S]):
 
 
 def made(checks: Iterable[Check[S]], subject: S) -> Iterator[tuple[Check[S], list[Finding]]]:
-    """Make checks in order, each from seed 0, and leave the global random stream as it was.
+    """Make checks in order, each from seed 0, and leave the global random streams as they were.
 
     Raises DeeplocError where the subject cannot be built.
     """
     for check in checks:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with streams_kept():
+            set_seed(0)
             found = list(check.probe(subject))
         yield check, found
         if check.gate and any(finding.is_error for finding in found):
@@ -84,9 +89,7 @@ class ModelTrial:
         """Build the model anew from a seed; raises PluginError or WeightsError."""
         torch.manual_seed(seed)
         module = build_model(self.model, self.weights)
-        if any(isinstance(parameter, nn.UninitializedParameter) for parameter in module.parameters()):
-            return module  # which has no shape yet
-        return module.to(memory_format=torch.channels_last)
+        return placed(module, torch.device("cpu"))
 
     @cached_property
     def module(self) -> nn.Module:
@@ -108,6 +111,14 @@ class ModelTrial:
             message = f"{self.title} cannot localize images {tuple(images.shape)}: {reason_of(error)}"
             raise PluginError(message) from error
 
+    def raw(self, images: Tensor) -> Tensor:
+        """Return what the module itself returns of images, at the size that it is fed; without gradients."""
+        if self.input_size is not None:
+            images = F.interpolate(images, size=(self.input_size, self.input_size), mode="bilinear", antialias=True)
+        with torch.no_grad():  # not in inference mode, where operations keep no common names
+            out: Tensor = self.module(images)
+        return out
+
     def tested(self, images: Tensor, module: nn.Module | None = None) -> Tensor:
         """Return logits as a test gives them: without gradients."""
         with torch.inference_mode():
@@ -124,20 +135,21 @@ class ModelTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class LossTrial:
-    """A loss of a plugin as it is tried, with its parameters, on two masks."""
+    """A loss as it is tried: one term, or the sum of several, of losses of plugins, on two masks of `side` pixels."""
 
-    term: WeightedLoss
+    terms: Sequence[WeightedLoss]
+    side: int = SIDE
 
     @property
     def title(self) -> str:
         """Return the words by which messages name the loss."""
-        return self.term.loss.title if self.term.loss else self.term.name
+        return " + ".join(term.loss.title if term.loss else term.name for term in self.terms)
 
     @cached_property
-    def function(self) -> LossFunction:
-        """The loss as it is built; raises PluginError."""
+    def functions(self) -> list[LossFunction]:
+        """The losses as they are built; raises PluginError."""
         try:
-            return build_loss(self.term, torch.device("cpu"))
+            return [build_loss(term, torch.device("cpu")) for term in self.terms]
         except DeeplocError:
             raise
         except (Exception, SystemExit) as error:
@@ -145,20 +157,34 @@ class LossTrial:
 
     @cached_property
     def masks(self) -> Tensor:
-        """Masks, float32 (2, 1, SIDE, SIDE): a rectangle each, of three eighths and of one eighth."""
-        masks = torch.zeros(2, 1, SIDE, SIDE)
-        masks[0, :, 8:56, 16:48] = masks[1, :, 32:, 48:] = 1
+        """Masks, float32 (2, 1, side, side): a rectangle each, of three eighths and of one eighth."""
+        masks, eighth = torch.zeros(2, 1, self.side, self.side), self.side // 8
+        masks[0, :, eighth : 7 * eighth, 2 * eighth : 6 * eighth] = masks[1, :, 4 * eighth :, 6 * eighth :] = 1
         return masks
 
     def value(self, logits: Tensor, masks: Tensor | None = None) -> Any:
         """Return the loss of logits (N, 1, H, W); raises PluginError where it raises."""
-        function = self.function
+        given = self.masks if masks is None else masks
+        functions = self.functions
         try:
-            return function(logits, self.masks if masks is None else masks)
+            values = [function(logits, given) for function in functions]
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self.title} cannot be computed: {reason_of(error)}") from error
+        if len(values) == 1:
+            return values[0]
+        return sum(term.weight * value for term, value in zip(self.terms, values, strict=True))
 
 
 def noise(height: int, width: int, count: int = 2) -> Tensor:
     """Return images of noise, float32 (count, 3, height, width), channels last."""
     return torch.rand(count, 3, height, width).contiguous(memory_format=torch.channels_last)
+
+
+def lesson(side: int) -> tuple[Tensor, Tensor]:
+    """Return images, float32 (4, 3, side, side), with a bright noisy patch each, and its masks (4, 1, side, side)."""
+    images = 0.1 + 0.1 * noise(side, side, LESSON_IMAGES)
+    masks = torch.zeros(LESSON_IMAGES, 1, side, side)
+    for number, mask in enumerate(masks):
+        top, left = side * (number // 2) // 2, side * (number % 2) // 2  # a quarter each, so that place tells nothing
+        mask[:, top : top + side // 2, left : left + side // 2] = 1
+    return (images + masks * (0.5 + 0.3 * torch.rand_like(images))).contiguous(memory_format=torch.channels_last), masks
