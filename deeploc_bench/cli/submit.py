@@ -10,10 +10,11 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.leaderboard import saving
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
+from deeploc_bench.leaderboard.folder import board_of
 from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.speed import read_speed
-from deeploc_bench.leaderboard.verify import board_of, entries_beside
+from deeploc_bench.leaderboard.verify import entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.plan.losses import slug
 from deeploc_bench.results.render import as_markdown

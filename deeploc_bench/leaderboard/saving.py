@@ -4,8 +4,9 @@ from pathlib import Path
 
 from deeploc_bench.contract.files import to_json, write
 from deeploc_bench.leaderboard.claims import Entry, claimed
+from deeploc_bench.leaderboard.folder import board_of, read_manifests
 from deeploc_bench.leaderboard.submission import Submission, read_evidence
-from deeploc_bench.leaderboard.verify import board_of, read_manifests, refuse_all, verified, weigh
+from deeploc_bench.leaderboard.verify import refuse_all, verified, weigh
 
 
 def refresh(file: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from math import nan
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -65,10 +66,14 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     entry: tuple[Publication, ...]
 
 
-def published() -> dict[str, Published]:
-    """Return what was published, by suite; raises StoreError where a file is damaged."""
+def published(folder: Path | None = None) -> dict[str, Published]:
+    """Return what was published, by suite, in a folder that is there, or else in the installed one.
+
+    Raises StoreError where a file is damaged.
+    """
     found = {}
-    for file in sorted(files("deeploc_bench_published").iterdir(), key=lambda file: file.name):
+    place = folder if folder and folder.is_dir() else files("deeploc_bench_published")
+    for file in sorted(place.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
             where = f"published {file.name}"
             one = convert(parse_toml(file.read_bytes(), where, StoreError), Published, where, StoreError)
