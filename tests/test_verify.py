@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from boards import board, entry_of, improved, manifest, scored, submission, untrained, with_claims, write
+from boards import board, entry_of, improved, manifest, outline, scored, submission, untrained, with_claims, write
 
 from deeploc_bench.contract.errors import DataError, SubmissionError
 from deeploc_bench.contract.files import MOST_BYTES
@@ -20,13 +20,13 @@ GOOD = submission()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return board(tmp_path_factory.mktemp("board"), [submission("rival", seed=7)])
+    return board(tmp_path_factory.mktemp("verify") / "board", [submission("rival", seed=7)])
 
 
 def checked(folder, values, name="entry", **options):
     """Verify values (or raw bytes) as a file beside the board, without letting it into the board."""
     content = values if isinstance(values, bytes) else json.dumps(values).encode()
-    file = folder / "incoming" / "submissions" / "synthetic" / f"{name}.json"
+    file = folder.parent / "incoming" / "submissions" / "synthetic" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     (verdict,) = review(folder, [file], **options)
@@ -283,7 +283,7 @@ def test_several_failures_are_listed_at_once(folder):
 
 def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):
     base = board(tmp_path / "base", [GOOD])
-    words = {**GOOD, "contact": "somebody else"}
+    words = {**GOOD, "license": "Apache-2.0", "reference": None, "confirmed": "by mail"}
     assert not checked(base, words, base=base).failures
     other = submission("entry", seed=3)
     assert {finding.check for finding in checked(base, other, base=base).failures} == {"base"}
@@ -368,9 +368,8 @@ def test_no_spread_and_trivial_predictions_are_flagged(folder):
     assert {"spread", "trivial"} <= found
 
 
-def test_without_a_manifest_the_areas_must_agree_with_the_other_submissions(tmp_path):
-    folder = board(tmp_path / "board", [submission("first")])
-    (folder / "suites/synthetic.json").unlink()
+def test_where_the_manifest_lists_no_images_the_areas_must_agree_with_the_other_submissions(tmp_path):
+    folder = outline(board(tmp_path / "board", [submission("first")]))
     assert not checked(folder, submission("entry", seed=5)).failures
     values = copy.deepcopy(submission("entry", seed=5))
     better_and_claimed(values)
@@ -399,10 +398,9 @@ OTHER_DATA = {
 
 
 @pytest.mark.parametrize("what", OTHER_DATA)
-def test_without_a_manifest_a_single_file_is_held_against_what_was_accepted(tmp_path, what):
+def test_where_the_manifest_lists_no_images_a_file_is_held_against_what_was_accepted(tmp_path, what):
     change, check = OTHER_DATA[what]
-    folder = board(tmp_path / "board", [submission("first")])
-    (folder / "suites/synthetic.json").unlink()
+    folder = outline(board(tmp_path / "board", [submission("first")]))
     values = copy.deepcopy(submission("entry", seed=5))
     change(values)
     verdict = checked(folder, values)

@@ -142,15 +142,15 @@ class ManifestSplit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class ManifestGenerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One generator dataset, its test images sorted by id.
 
-    Where whoever wrote it down did not have the data, `test` is null, and what is known of all test images stands in
-    its place: the `pixels` of each, and the `endings`, one of which follows the source in an id (none: an id is its
-    source).
+    Where whoever wrote it down did not have the data, `test` is null, and in its place stands what is known of all test
+    images: the `pixels` of each, and the `endings`, one of which follows the source in an id (an empty list: an id is
+    its source).
     """
 
     role: Role
     splits: Mapping[Split, ManifestSplit] = {}
     test: tuple[ManifestImage, ...] | None
-    endings: tuple[str, ...] = ()
+    endings: tuple[str, ...] | None = None
     pixels: Number | None = None
 
 
@@ -174,7 +174,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if "test" not in prints or len(prints) < len(part.splits):
                 return None
             lines += _lines(name, part.role, prints)
-        return digest(lines)
+        return digest(lines) if lines else None
 
 
 def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress) -> Suite:

@@ -57,6 +57,14 @@ def _wrong(manifest: Manifest, file: Path) -> str:
     return f"has fingerprint {manifest.fingerprint}; that of its splits is {computed}" if is_other else ""
 
 
+def unlisted(suite: str) -> str:
+    """Return the words for a suite without a manifest, and how to make one."""
+    return (
+        f"suite {suite!r} has no manifest in suites/ of the leaderboard folder, and nothing else tells what was "
+        f"tested; whoever has its data makes one: deeploc-bench data manifest {suite} > leaderboard/suites/{suite}.json"
+    )
+
+
 def strangers(board: Path) -> list[str]:
     """Return the paths in a leaderboard folder of what does not belong there: links, and files of another name."""
     files = [path for path in sorted(board.rglob("*")) if path.is_symlink() or not path.is_dir()]

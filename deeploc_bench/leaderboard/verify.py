@@ -13,7 +13,7 @@ from deeploc_bench.leaderboard import checks, data_checks
 from deeploc_bench.leaderboard.cautions import checks_beside, warn_of_itself
 from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
-from deeploc_bench.leaderboard.folder import read_manifests, submission_files
+from deeploc_bench.leaderboard.folder import read_manifests, submission_files, unlisted
 from deeploc_bench.leaderboard.gate import check_folder, check_unchanged, is_accepted
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
 from deeploc_bench.results.cells import grouped
@@ -81,7 +81,7 @@ def review(
     verdicts, others = [], []
     with progress("verify", len(asked) + len(rest)) as tick:
         for file in asked:
-            verdicts.append(examine(file, manifests, base))
+            verdicts.append(_listed_suite(examine(file, manifests, base), manifests))
             tick()
         for file in rest:
             others.append(examine(file, manifests).entry)
@@ -89,6 +89,14 @@ def review(
     changes = grouped(check_folder(board, base), lambda change: change[0]) if base else {}
     beside = [Verdict(file=file, findings=tuple(found for _, found in own)) for file, own in changes.items()]
     return [*compare(verdicts, [entry for entry in others if entry]), *beside]
+
+
+def _listed_suite(verdict: Verdict, manifests: Manifests) -> Verdict:
+    """Return a verdict, or that the suite has no manifest: a board cannot tell what was tested, and shows nothing."""
+    if verdict.entry is None or verdict.entry.about.suite in manifests:
+        return verdict
+    finding = Finding(check="manifest", message=unlisted(verdict.entry.about.suite))
+    return Verdict(file=verdict.file, findings=(finding,))
 
 
 def examine(file: Path, manifests: Manifests, base: Path | None = None) -> Verdict:
