@@ -88,6 +88,7 @@ def test_nothing_is_written_that_would_be_refused(tmp_path):
     file = tmp_path / "board/submissions/made/entry.json"
     for changes, words in (
         ({"contact": "x" * 201}, "text of 1 to 200 characters"),
+        ({"contact": "me\udcff"}, "holds what is no text"),
         ({"code": "http://example.org"}, "begins with https://"),
         ({"name": "winner"}, "error [name] name 'winner'"),
         ({"pretraining_generators": ("a",)}, "error [held-out] a is held out"),
