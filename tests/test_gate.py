@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from boards import board, manifest, outline, submission, untrained, with_claims, write
 from conftest import environment
 
 from deeploc_bench.contract.errors import DeeplocError
+from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.folder import strangers
 from deeploc_bench.leaderboard.page import board_files, stale_files
 from deeploc_bench.leaderboard.verify import review
@@ -240,6 +242,43 @@ def test_a_manifest_without_images_holds_submissions_and_the_whole_one_to_what_i
     verdict = next(one for one in review(change, base=base) if one.file.parent.name == "suites")
     assert verdict.is_ok == (fails is None)
     assert fails or "tells more than the accepted manifest" in str(verdict.warnings[0])
+
+
+def with_splits(images, extra=()):
+    """Return a manifest with the fingerprints of all splits, and further test-only generators."""
+    whole = completed(images)
+    for name in extra:
+        whole["generators"][name] = {
+            **whole["generators"]["lama"],
+            "role": "test-only",
+            "splits": {"test": {"samples": images}},
+        }
+    for place, part in enumerate(whole["generators"].values()):
+        part["splits"]["test"] |= {"fingerprint": f"{place:032x}"}
+    suite = msgspec.convert(whole, Manifest)
+    return msgspec.to_builtins(msgspec.structs.replace(suite, fingerprint=suite.fingerprint_of(suite.generators)))
+
+
+def test_a_test_only_generator_is_added_to_a_suite_and_all_that_was_accepted_still_passes(tmp_path):
+    before, after = with_splits(4), with_splits(4, ["extra"])
+    base = board(tmp_path / "base", [submission("entry", images=4) | {"fingerprint": before["fingerprint"]}])
+    change = Path(shutil.copytree(base, tmp_path / "change"))
+    (base / "suites/synthetic.json").write_text(json.dumps(before))
+    (change / "suites/synthetic.json").write_text(json.dumps(after))
+    assert before["fingerprint"] != after["fingerprint"] and gate(change, base) == {"page"}
+    render(change)
+    assert gate(change, base) == set()
+    after["generators"]["extra"]["role"] = "standard"
+    (change / "suites/synthetic.json").write_text(json.dumps(after | {"fingerprint": None}))
+    assert "manifest" in gate(change, base)
+
+
+def test_other_published_numbers_are_shown_to_the_reviewer(change, base):
+    (change / "published/synthetic.toml").write_text('suite = "synthetic"\nentry = []')
+    render(change)
+    assert gate(change, base) == set()
+    found = [one for verdict in review(change, base=base) for one in verdict.warnings if one.check == "published"]
+    assert "look them up" in str(*found)
 
 
 def test_a_log_is_told_of_hostile_names_in_lines_that_it_does_not_obey(change, deeploc, tmp_path):

@@ -27,7 +27,8 @@ def command(files: tuple[str, ...], board: str, base: str | None, as_json: bool)
     if as_json:
         common.print_json([_json(verdict) for verdict in verdicts])
     else:
-        common.put("\n".join(line for verdict in verdicts for line in _lines(verdict)))
+        lines = [line for verdict in verdicts for line in _lines(verdict)]
+        common.put("\n".join(lines) or f"no submissions in {board}")
     sys.exit(0 if all(verdict.is_ok for verdict in verdicts) else 1)
 
 

@@ -49,6 +49,11 @@ def check_folder(board: Path, base: Path) -> Iterator[tuple[Path, Finding]]:
         yield board / name, Finding(check="stranger", message="does not belong in a leaderboard folder; remove it")
     if _content(board / CODE) != _content(base / CODE):
         yield board / CODE, Finding(check="base", message="is code, which no submission changes")
+    for name in sorted({file.name for folder in (board, base) for file in (folder / "published").glob("*.toml")}):
+        file = Path("published") / name
+        if _content(board / file) != _content(base / file):
+            message = "tells other numbers than the accepted file: look them up where they were published"
+            yield board / file, Finding(check="published", message=message, level="warning")
     yield from _check_manifests(board, base)
 
 

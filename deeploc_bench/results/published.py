@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
 from deeploc_bench.contract.files import convert, parse_toml
+from deeploc_bench.contract.findings import shown
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, linked, number
@@ -75,8 +76,10 @@ def published(folder: Path | None = None) -> dict[str, Published]:
     place = folder if folder and folder.is_dir() else files("deeploc_bench_published")
     for file in sorted(place.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
-            where = f"published {file.name}"
+            where = shown(f"published {file.name}")
             one = convert(parse_toml(file.read_bytes(), where, StoreError), Published, where, StoreError)
+            if f"{one.suite}.toml" != file.name:
+                raise StoreError(f"{where} is of suite {one.suite!r}; name the file after its suite")
             found[one.suite] = one
     return found
 
