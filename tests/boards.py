@@ -161,6 +161,16 @@ def write(folder, values, name=None):
     return file
 
 
+def outline(folder, suite="synthetic", generators=GENERATORS, *, authentic=True):
+    """Make a leaderboard folder whose manifest knows no more of a suite than its generators."""
+    parts = {name: {"role": "standard", "test": None} for name in generators}
+    parts |= {"authentic": {"role": "test-only", "test": None}} if authentic else {}
+    (folder / "suites").mkdir(parents=True, exist_ok=True)
+    known = {"schema": 1, "suite": suite, "fingerprint": None, "generators": parts}
+    (folder / f"suites/{suite}.json").write_text(json.dumps(known))
+    return folder
+
+
 def board(folder, entries=(), images=12, generators=GENERATORS):
     """Make a leaderboard folder with the suite's manifest and some accepted submissions."""
     (folder / "suites").mkdir(parents=True)

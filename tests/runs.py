@@ -73,9 +73,14 @@ def records_of(ious, *, fp=0, prefix="test"):
         ids=tuple(f"{prefix}-{i:02}" for i in range(len(tp))),
         sources=tuple(f"{prefix}-{i // 2}" for i in range(len(tp))),
         counts=counts,
-        preds=("0" * 16,) * len(tp),
+        preds=preds_of(tp),
         histograms=histograms_of(counts),
     )
+
+
+def preds_of(counts):
+    """Return hashes of predicted masks, another for each image."""
+    return tuple(f"{place:016x}" for place in range(len(counts)))
 
 
 def authentic_of(alarms, pixels=400):
@@ -83,8 +88,7 @@ def authentic_of(alarms, pixels=400):
     fp = np.rint(np.array(alarms) * pixels).astype(np.int64)
     counts = np.stack([0 * fp, fp, 0 * fp, pixels - fp, 0 * fp, 0 * fp], axis=1)
     names = tuple(f"test-{i:02}" for i in range(len(fp)))
-    preds = ("0" * 16,) * len(fp)
-    return Records(ids=names, sources=names, counts=counts, preds=preds, histograms=histograms_of(counts))
+    return Records(ids=names, sources=names, counts=counts, preds=preds_of(fp), histograms=histograms_of(counts))
 
 
 def others(test, standard=STANDARD):

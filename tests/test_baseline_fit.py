@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from boards import outline
 from conftest import printed_json, records_of
 
 from deeploc_bench.contract.errors import PluginError
@@ -256,5 +257,5 @@ def test_a_fitted_baseline_can_be_submitted_and_is_verified(run, deeploc, tmp_pa
     entry = json.loads((tmp_path / "entry.json").read_text())
     assert (entry["loss"], entry["recipe"], entry["seeds"], entry["baseline"]) == ([], None, [0], True)
     assert (entry["loss_expression"], entry["division"]) == ("fitted", "open")
-    (tmp_path / "leaderboard").mkdir()
+    outline(tmp_path / "leaderboard", "tiny", ("bright", "dark"), authentic=False)
     assert deeploc("verify", "entry.json").returncode == 0

@@ -7,13 +7,14 @@ import json
 import re
 
 import pytest
-from boards import board, improved, submission, submission_of
+from boards import board, improved, outline, submission, submission_of
 from msgspec.structs import replace
 from runs import authentic_of, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
 from deeploc_bench.contract.files import to_json
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
+from deeploc_bench.leaderboard.folder import unlisted
 from deeploc_bench.leaderboard.saving import save
 from deeploc_bench.leaderboard.speed import read_speed
 from deeploc_bench.leaderboard.submission import read
@@ -77,6 +78,8 @@ def test_what_is_collected_is_verified_when_it_is_written(tmp_path):
     whole = collect(tmp_path / "runs", wish(), said(code="https://example.org/x"))
     entry = save(whole, file)
     assert (read(file), entry.claims) == (whole, whole.claims)
+    assert [str(one) for one in review(tmp_path / "board")[0].failures] == [unlisted("made")]
+    outline(tmp_path / "board", "made", ABC, authentic=False)
     assert [verdict.is_ok for verdict in review(tmp_path / "board")] == [True]
 
 
@@ -85,6 +88,7 @@ def test_nothing_is_written_that_would_be_refused(tmp_path):
     file = tmp_path / "board/submissions/made/entry.json"
     for changes, words in (
         ({"contact": "x" * 201}, "text of 1 to 200 characters"),
+        ({"contact": "me\udcff"}, "holds what is no text"),
         ({"code": "http://example.org"}, "begins with https://"),
         ({"name": "winner"}, "error [name] name 'winner'"),
         ({"pretraining_generators": ("a",)}, "error [held-out] a is held out"),
@@ -296,7 +300,8 @@ def test_the_command_tells_of_candidates_writes_one_and_overwrites_nothing(deepl
     assert re.split(r" *\| *", line)[1:4:2] == ["1", "0.505 (0.000 to 1.000)"] and "wrote entry.json" in done.stdout
     again = deeploc(*flags, "--experiment", hash)
     assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
-    (tmp_path / "leaderboard").mkdir()
+    assert "warning: 'deeploc-bench verify' will refuse it yet: suite 'made' has no manifest" in done.stderr
+    outline(tmp_path / "leaderboard", "made", ABC, authentic=False)
     assert deeploc("verify", "entry.json").returncode == 0
     for flag, value, words in (("--date", "2026-02-30", "2026-02-30"), ("--code", "ftp://x", "begins with https://")):
         wrong = deeploc(*flags[:-1], "other.json", "--experiment", hash, flag, value)

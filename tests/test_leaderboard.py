@@ -75,7 +75,7 @@ def test_the_folder_of_submissions_is_no_leaderboard(deeploc, tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
-    """Run, submit, verify, render: on a suite without a manifest."""
+    """Run, submit, verify, render: on a suite that gets its manifest on the way."""
     flags = ["--protocol", "loo", "--protocol", "same", "--set", "epochs=1", "--seed", "0", "--seed", "1"]
     assert deeploc("run", *tiny, *flags).returncode == 0
     (tmp_path / "leaderboard").mkdir()
@@ -85,6 +85,11 @@ def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     again = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me")
     assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
     files = sorted((tmp_path / "leaderboard/submissions/tiny").iterdir())
+    refused = deeploc("verify", *files)
+    assert (refused.returncode, "suite 'tiny' has no manifest" in refused.stdout) == (1, True)
+    (tmp_path / "leaderboard/suites").mkdir()
+    made = deeploc("data", "manifest", "tiny", *tiny[:2]).stdout
+    (tmp_path / "leaderboard/suites/tiny.json").write_text(made)
     assert deeploc("verify", *files).returncode == 0
     assert deeploc("leaderboard").returncode == 0
     page = html.unescape((tmp_path / "leaderboard/README.md").read_text())

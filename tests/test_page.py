@@ -27,7 +27,7 @@ def about(one, **changes):
 
 
 def page_of(entries, published=None, suites=()):
-    return render(standings_of(entries), published or {}, suites)
+    return render(standings_of(entries), published or {}, [*suites, *(published or {})])
 
 
 def table(page, heading):
@@ -293,7 +293,7 @@ def test_no_published_text_can_break_or_script_the_page(field, text):
 def test_no_suite_name_can_break_the_page(text):
     page = page_of([], {text: Published(suite=text, entry=())})
     heading, _ = re.findall("^## .*$", page, re.MULTILINE)
-    assert re.fullmatch(r"## [A-Za-z0-9._-]*", heading)
+    assert re.fullmatch(r"## ([A-Za-z0-9.-]|&#95;)*", heading)
     assert "<" not in page and "javascript:" not in page and "{{" not in page and "{%" not in page
 
 
@@ -303,6 +303,25 @@ def test_no_recipe_can_break_out_of_a_command(text):
     hostile = dataclasses.replace(one, recipe=replace(one.recipe, name=text, weights=text))
     hostile = about(hostile, suite=text, loss_expression=text, model=replace(one.about.model, name=text))
     assert re.fullmatch(r"[A-Za-z0-9 .*+=_-]+", command(hostile))
+
+
+@pytest.mark.parametrize("name", ["quick --plugin evil.py", "--plugin=evil.py", "-x", "a;b", "a\nb", "$(x)"])
+def test_no_name_of_a_recipe_adds_a_flag_to_a_command(name):
+    one = dataclasses.replace(entry(), recipe=replace(entry().recipe, name=name))
+    assert "--recipe" not in command(one) and "evil" not in command(one) and "--loss jaccard --seed 0" in command(one)
+
+
+@pytest.mark.parametrize("text", ["www.example.org", "WWW.example.org", "http://example.org", "https://example.org"])
+def test_a_bare_address_is_no_link(text):
+    row = PublishedRow(model=text, trained_on=text, place=text, iou={"a": 0.5})
+    one = Publication(name="n", title=text, citation=text, dialect=text, row=(row,))
+    page = page_of([about(entry(), suite=text)], {text: Published(suite=text, entry=(one,))})
+    shown = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", page, flags=re.DOTALL)  # neither code nor what a link leads to
+    assert text in html.unescape(shown) and text not in shown
+
+
+def test_what_was_published_on_a_suite_without_a_manifest_has_no_section():
+    assert "## dolos" not in render({}, published(), [])
 
 
 ROW = PublishedRow(model="m", trained_on="all", place="table 1", iou={"a": 0.5})

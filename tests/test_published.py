@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.published import (
     Publication,
@@ -143,6 +143,14 @@ def test_a_publication_is_a_link_where_its_address_is_one():
         name="n", title="t", citation="c", dialect="d", reference="javascript:alert(1)", row=(row(a=0.5),)
     )
     assert published_table(Published(suite="s", entry=(made,))).lines[0][0] == "t: m"
+
+
+def test_the_published_numbers_of_a_folder_are_called_by_their_suite(tmp_path):
+    (tmp_path / "s.toml").write_text('suite = "s"\nentry = []')
+    assert list(published(tmp_path)) == ["s"]
+    (tmp_path / "other.toml").write_text('suite = "s"\nentry = []')
+    with pytest.raises(StoreError, match="other.toml is of suite 's'; name the file after its suite"):
+        published(tmp_path)
 
 
 def row(**iou):

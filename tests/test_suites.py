@@ -7,6 +7,7 @@ from pathlib import Path
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import read_json
 from deeploc_bench.data.suites import Manifest, load_suite, manifest, silent
+from deeploc_bench.leaderboard.folder import read_manifests
 
 KEPT = Path(__file__).parents[1] / "leaderboard/suites/photos.json"
 
@@ -14,6 +15,20 @@ KEPT = Path(__file__).parents[1] / "leaderboard/suites/photos.json"
 def test_the_manifest_of_the_embedded_suite_is_the_one_that_is_kept(registry):
     kept = read_json(KEPT, Manifest, "manifest", DataError)
     assert manifest(load_suite(registry.suite("photos"), data=None, progress=silent)) == kept
+
+
+def test_a_suites_fingerprint_is_that_of_its_generators():
+    kept = read_json(KEPT, Manifest, "manifest", DataError)
+    assert kept.fingerprint_of(kept.generators) == kept.fingerprint
+    assert kept.fingerprint_of(["telea"]) != kept.fingerprint
+
+
+def test_what_is_known_of_dolos_names_the_generators_of_its_plugin(registry):
+    known = read_manifests(KEPT.parents[1])["dolos"]
+    datasets = {owned.spec.name: owned.spec.role for owned in registry.suite("dolos")}
+    assert {name: part.role for name, part in known.generators.items()} == datasets
+    counts = {name: [part.splits[s].samples for s in part.splits] for name, part in known.generators.items()}
+    assert counts["lama"] == counts["repaint-p2"] == [9000, 900, 900] and counts["repaint-p2-full"] == [8472]
 
 
 def test_a_source_on_both_sides_is_refused_with_the_files(deeploc, tiny, tmp_path):

@@ -8,25 +8,28 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import pytest
-from boards import board, entry_of, improved, manifest, scored, submission, untrained, with_claims, write
+from boards import board, entry_of, improved, manifest, outline, scored, submission, untrained, with_claims, write
 
 from deeploc_bench.contract.errors import DataError, SubmissionError
 from deeploc_bench.contract.files import MOST_BYTES
-from deeploc_bench.leaderboard.verify import examine, read_manifests, review, verified
+from deeploc_bench.data.suites import Manifest
+from deeploc_bench.leaderboard.folder import read_manifests, unlisted
+from deeploc_bench.leaderboard.verify import MOST_FOUND, examine, review, verified
 
 GOOD = submission()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return board(tmp_path_factory.mktemp("board"), [submission("rival", seed=7)])
+    return board(tmp_path_factory.mktemp("verify") / "board", [submission("rival", seed=7)])
 
 
 def checked(folder, values, name="entry", **options):
     """Verify values (or raw bytes) as a file beside the board, without letting it into the board."""
     content = values if isinstance(values, bytes) else json.dumps(values).encode()
-    file = folder / "incoming" / "submissions" / "synthetic" / f"{name}.json"
+    file = folder.parent / "incoming" / "submissions" / "synthetic" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
     (verdict,) = review(folder, [file], **options)
@@ -239,6 +242,12 @@ TAMPERED = {
     "a false claim that a joined key would hide": (dotted, "claims"),
     "a bad hash": (lambda v: held_out(v)["pred"].__setitem__(0, "xyz"), "schema"),
     "a bad date": (put("date", value="yesterday"), "schema"),
+    "an identity twice": (lambda v: v["trainings"][0].update(identity=v["trainings"][1]["identity"]), "identity"),
+    "hashes of nothing": (lambda v: held_out(v).update(pred=["0" * 16] * 12), "pred"),
+    "an infinite lr": (put("recipe", "lr", value=10**400), "recipe"),
+    "more seeds than anybody runs": (put("seeds", value=[*range(65)]), "schema"),
+    "more generators than a suite has": (put("generators", value=[f"g{k:02}" for k in range(65)]), "schema"),
+    "more trainings than there can be": (lambda v: v.update(trainings=v["trainings"] * 400), "schema"),
     "text without end": (put("contact", value="x" * 10_000), "schema"),
 }  # fmt: skip
 
@@ -263,6 +272,7 @@ RAW = {
     "infinity": (b'{"schema": 2, "seeds": [Infinity]}', "nan"),
     "a key twice": (b'{"schema": 2, "name": "a", "name": "b"}', "duplicate-key"),
     "deep nesting": (b'{"schema": 2, "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nesting"),
+    "a million lists": (b'{"x": [' + b"[]," * 10**6 + b"0]}", "size"),
     "too large": (b" " * (MOST_BYTES + 1), "size"),
 }
 
@@ -271,6 +281,71 @@ RAW = {
 def test_what_is_malformed_is_refused_without_a_traceback(folder, what):
     content, check = RAW[what]
     assert [finding.check for finding in checked(folder, content).failures] == [check]
+
+
+def test_a_file_of_nothing_but_faults_ends_with_a_list_that_can_be_read(folder):
+    values = copy.deepcopy(GOOD)
+    values["trainings"] = [{**t, "tests": {f"x{k}": EMPTY for k in range(20)}} for t in values["trainings"]]
+    assert len(checked(folder, values).failures) == MOST_FOUND
+
+
+def test_a_model_that_is_never_trained_has_one_identity_and_one_set_of_records(folder):
+    values = json.loads(json.dumps(untrained(GOOD)))  # of which no two trainings share a list
+    for training in values["trainings"]:
+        training["identity"] = "a" * 64
+    assert checked(folder, values).is_ok
+    held_out(values)["pred"][0] = "b" * 16
+    assert {one.check for one in checked(folder, values).failures} == {"identity"}
+
+
+def test_a_suite_without_a_manifest_is_refused_with_the_way_to_one(tmp_path):
+    folder = board(tmp_path / "board", [GOOD])
+    (folder / "suites/synthetic.json").unlink()
+    assert [str(one) for one in checked(folder, GOOD).failures] == [unlisted("synthetic")]
+    assert "deeploc-bench data manifest synthetic > leaderboard/suites/synthetic.json" in unlisted("synthetic")
+
+
+def test_data_that_lack_a_test_only_generator_are_the_same_to_all_others(tmp_path):
+    folder, values = board(tmp_path / "board"), copy.deepcopy(GOOD)
+    whole = manifest(12)
+    for place, part in enumerate(whole["generators"].values()):
+        part["splits"] = {"test": {"samples": 12, "fingerprint": f"{place:032x}"}}
+    whole["generators"]["extra"] = {
+        "role": "test-only",
+        "test": [],
+        "splits": {"test": {"samples": 0, "fingerprint": "e" * 32}},
+    }
+    suite = msgspec.convert(whole, Manifest)
+    for tested in ([*suite.generators], [*values["ids"]]):
+        (folder / "suites/synthetic.json").write_text(
+            json.dumps(whole | {"fingerprint": suite.fingerprint_of(suite.generators)})
+        )
+        values["fingerprint"] = suite.fingerprint_of(tested)
+        assert checked(folder, values).is_ok, tested
+    values["fingerprint"] = suite.fingerprint_of(["lama"])
+    assert {one.check for one in checked(folder, values).failures} == {"fingerprint"}
+
+
+DAMAGED = {
+    "a negative area": ("generators", "lama", "test", 0, "mask_area", -1),
+    "a role of nobody": ("generators", "lama", "role", "\x1b[31m"),
+    "a fingerprint that is none": ("fingerprint", "x\n"),
+    "fewer images than are told": ("generators", "lama", "splits", {"test": {"samples": 9, "fingerprint": None}}),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_manifest_that_cannot_be_is_one_line_that_names_it(tmp_path, what):
+    *path, key, value = DAMAGED[what]
+    whole = inner = manifest(12)
+    for step in path:
+        inner = inner[step]
+    inner[key] = value
+    folder = board(tmp_path / "board")
+    (folder / "suites/synthetic.json").write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=r"synthetic\.json.*deeploc-bench data manifest synthetic") as caught:
+        read_manifests(folder)
+    assert str(caught.value).isprintable()
 
 
 def test_several_failures_are_listed_at_once(folder):
@@ -283,7 +358,7 @@ def test_several_failures_are_listed_at_once(folder):
 
 def test_numbers_of_an_accepted_file_may_not_change_but_its_words_may(tmp_path):
     base = board(tmp_path / "base", [GOOD])
-    words = {**GOOD, "contact": "somebody else"}
+    words = {**GOOD, "license": "Apache-2.0", "reference": None, "confirmed": "by mail"}
     assert not checked(base, words, base=base).failures
     other = submission("entry", seed=3)
     assert {finding.check for finding in checked(base, other, base=base).failures} == {"base"}
@@ -368,9 +443,8 @@ def test_no_spread_and_trivial_predictions_are_flagged(folder):
     assert {"spread", "trivial"} <= found
 
 
-def test_without_a_manifest_the_areas_must_agree_with_the_other_submissions(tmp_path):
-    folder = board(tmp_path / "board", [submission("first")])
-    (folder / "suites/synthetic.json").unlink()
+def test_where_the_manifest_lists_no_images_the_areas_must_agree_with_the_other_submissions(tmp_path):
+    folder = outline(board(tmp_path / "board", [submission("first")]))
     assert not checked(folder, submission("entry", seed=5)).failures
     values = copy.deepcopy(submission("entry", seed=5))
     better_and_claimed(values)
@@ -399,10 +473,9 @@ OTHER_DATA = {
 
 
 @pytest.mark.parametrize("what", OTHER_DATA)
-def test_without_a_manifest_a_single_file_is_held_against_what_was_accepted(tmp_path, what):
+def test_where_the_manifest_lists_no_images_a_file_is_held_against_what_was_accepted(tmp_path, what):
     change, check = OTHER_DATA[what]
-    folder = board(tmp_path / "board", [submission("first")])
-    (folder / "suites/synthetic.json").unlink()
+    folder = outline(board(tmp_path / "board", [submission("first")]))
     values = copy.deepcopy(submission("entry", seed=5))
     change(values)
     verdict = checked(folder, values)

@@ -9,7 +9,8 @@ from deeploc_bench.api import session
 from deeploc_bench.api.results import Tables
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.leaderboard.claims import method_of
-from deeploc_bench.leaderboard.verify import board_of, entries_beside, submission_files
+from deeploc_bench.leaderboard.folder import board_of, submission_files
+from deeploc_bench.leaderboard.verify import entries_beside
 from deeploc_bench.plan.protocols import PROTOCOLS
 from deeploc_bench.results.cells import Cell, read_cells
 from deeploc_bench.results.comparison import (

@@ -10,10 +10,11 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.leaderboard import saving
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
+from deeploc_bench.leaderboard.folder import board_of, read_manifests, unlisted
 from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.speed import read_speed
-from deeploc_bench.leaderboard.verify import board_of, entries_beside
+from deeploc_bench.leaderboard.verify import entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.plan.losses import slug
 from deeploc_bench.results.render import as_markdown
@@ -108,8 +109,11 @@ def _target(file: Path, name: str) -> Path:
 
 
 def _show(file: Path) -> None:
-    entries, left_out = entries_beside(file, board_of(file), common.progress)
+    board = board_of(file)
+    entries, left_out = entries_beside(file, board, common.progress)
     common.say_left_out(left_out)
+    if entries[0].about.suite not in read_manifests(board):
+        common.say(f"warning: 'deeploc-bench verify' will refuse it yet: {unlisted(entries[0].about.suite)}")
     row = next(row for row in rank(entries).rows if row.entry is entries[0])
     common.put(as_markdown(held_out_table([row])))
     common.put(f"\nwrote {file}")

@@ -22,6 +22,8 @@ T = TypeVar("T")
 Error: TypeAlias = type[DeeplocError]
 MOST_BYTES = 64 * 2**20
 """The largest file that is read whole: 30 trainings of 10,000 test images make a submission of about 40 MiB."""
+MOST_NESTED = 10**6
+"""The most lists and tables in a JSON file, which take far more memory than the bytes that they are read from."""
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
 WORDS |= {"array": "a list", "object": "a table of keys"}
 
@@ -68,6 +70,8 @@ def parse_json(content: bytes, kind: type[T], where: str, error: Error, *, schem
     def finite(text: str) -> float:
         return number if math.isfinite(number := float(text)) else refuse(text)  # 1e999 is more than a float can be
 
+    if content.count(b"[") + content.count(b"{") > MOST_NESTED:
+        raise error(f"{where} has more than {MOST_NESTED} lists and tables", check="size")
     try:
         text = content.decode("utf-8")
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)

@@ -67,8 +67,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """Return the finding as one printed line."""
-        return f"{self.level} [{self.check}] {self}"
+        """Return the finding as one printed line, whatever a stranger's words in it hold."""
+        return shown(f"{self.level} [{self.check}] {self}")
+
+
+def shown(text: str) -> str:
+    """Return text as one line that is safe in a log: control signs, line ends and the like as Python escapes them."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def data_finding(check: str, message: str) -> Finding:

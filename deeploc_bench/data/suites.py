@@ -4,23 +4,41 @@ The manifest of a suite is what a leaderboard knows of its data, without the dat
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.registry import Owned, additions
-from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Role, Sample, Samples, Split
+from deeploc_bench.contract.specs import (
+    AUTHENTIC,
+    ID_PATTERN,
+    ID_RULE,
+    NAME_PATTERN,
+    NAME_RULE,
+    SPLITS,
+    GeneratorDataset,
+    Role,
+    Sample,
+    Samples,
+    Split,
+)
 from deeploc_bench.data.folders import left_out
 from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
 
 MANIFEST_SCHEMA = 1
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
+Id = Annotated[str, Meta(pattern=ID_PATTERN, description=ID_RULE)]
+Number = Annotated[int, Meta(ge=0, le=10**10, description="a whole number, 0 to 10,000,000,000")]
+Fingerprint = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z", description="32 hex digits")]
 Progress = Callable[[str, int], AbstractContextManager[Tick]]
 
 
@@ -28,6 +46,10 @@ Progress = Callable[[str, int], AbstractContextManager[Tick]]
 def silent(title: str, total: int) -> Iterator[Tick]:
     """Make progress without a bar."""
     yield lambda: None
+
+
+def _lines(name: str, role: Role, fingerprints: Mapping[Split, str]) -> list[str]:
+    return [f"{name} {role} {split} {fingerprints[split]}" for split in SPLITS if split in fingerprints]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +67,7 @@ class Generator:
     @property
     def lines(self) -> list[str]:
         """Return one line per split that identifies its samples; fingerprints are hashes of these."""
-        found = [(split, self.splits[split].fingerprint) for split in SPLITS if split in self.splits]
-        return [f"{self.name} {self.role} {split} {fingerprint}" for split, fingerprint in found]
+        return _lines(self.name, self.role, {split: packed.fingerprint for split, packed in self.splits.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,34 +126,55 @@ class Suite:
 class ManifestImage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One test image; `mask_area` and `pixels` are in pixels."""
 
-    id: str
-    source: str
-    mask_area: int
-    pixels: int
+    id: Id
+    source: Id
+    mask_area: Number
+    pixels: Number
 
 
 class ManifestSplit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many samples a split has, and their hash."""
+    """How many samples a split has, and their hash; null where whoever wrote it down did not have the data."""
 
-    samples: int
-    fingerprint: str
+    samples: Number
+    fingerprint: Fingerprint | None
 
 
-class ManifestGenerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One generator dataset, its test images sorted by id."""
+class ManifestGenerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One generator dataset, its test images sorted by id.
+
+    Where whoever wrote it down did not have the data, `test` is null, and in its place stands what is known of all test
+    images: the `pixels` of each, and the `endings`, one of which follows the source in an id (an empty list: an id is
+    its source).
+    """
 
     role: Role
     splits: Mapping[Split, ManifestSplit] = {}
-    test: tuple[ManifestImage, ...]
+    test: tuple[ManifestImage, ...] | None
+    endings: tuple[str, ...] | None = None
+    pixels: Number | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A whole suite: `leaderboard/suites/<suite>.json`."""
+    """A whole suite: `leaderboard/suites/<suite>.json`; its fingerprint is null where nobody with the data wrote it."""
 
     schema: int = MANIFEST_SCHEMA
-    suite: str
-    fingerprint: str
-    generators: Mapping[str, ManifestGenerator]
+    suite: Name
+    fingerprint: Fingerprint | None
+    generators: Mapping[Name, ManifestGenerator]
+
+    def fingerprint_of(self, tested: Iterable[str]) -> str | None:
+        """Return the fingerprint of the suite without those test-only generators that were not tested.
+
+        A suite is the same to all others where its data lacks one. It is None where the manifest cannot tell.
+        """
+        parts = {name: part for name, part in self.generators.items() if part.role == "standard" or name in {*tested}}
+        lines = []
+        for name, part in parts.items():
+            prints = {split: one.fingerprint for split, one in part.splits.items() if one.fingerprint}
+            if "test" not in prints or len(prints) < len(part.splits):
+                return None
+            lines += _lines(name, part.role, prints)
+        return digest(lines) if lines else None
 
 
 def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress) -> Suite:

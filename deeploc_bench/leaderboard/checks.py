@@ -5,21 +5,20 @@ Checks of values trust the shape: they run only where the checks of shape, of ce
 
 import datetime
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-import numpy as np
 
 from deeploc_bench.contract.errors import RecipeError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC, OWN
 from deeploc_bench.data.suites import Manifest
 from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
-from deeploc_bench.leaderboard.submission import Claims, Evidence, recipe_of
+from deeploc_bench.leaderboard.submission import Claims, Evidence, TrainingRecords, recipe_of
 from deeploc_bench.plan.losses import text_of
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.recipe import division
@@ -152,6 +151,17 @@ def _untouched(case: Case) -> Findings:
         yield Finding(check="cells", message=f"{message}; every training of loo is tested on them, or none")
 
 
+def check_identities(case: Case) -> Findings:
+    """Check that trainings of one identity are one: what is never trained stands for several, with the same records."""
+    evidence, first = case.evidence, dict[str, TrainingRecords]()
+    for training in evidence.trainings:
+        other = first.setdefault(training.identity, training)
+        shared = training.tests.keys() & other.tests.keys()
+        if other is training or not (evidence.is_seeded or any(training.tests[t] != other.tests[t] for t in shared)):
+            continue
+        yield Finding(check="identity", message=f"{training.title}: has the identity of {other.title}")
+
+
 def check_held_out(case: Case) -> Findings:
     """Check that no held-out generator was trained on, here or before; a detector declares if it was."""
     evidence = case.evidence
@@ -175,58 +185,6 @@ def check_loss(case: Case) -> Findings:
         yield Finding(check="loss", message=message)
     if any(term.name == OWN and term.source != evidence.model.source for term in evidence.loss):
         yield Finding(check="loss", message=f"the source of loss {OWN!r} is not the model's, which it is a part of")
-
-
-def check_suite(case: Case) -> Findings:
-    """Check that fingerprint, generators, ids, sources and pixels are those of the suite's manifest."""
-    evidence, manifest = case.evidence, case.manifest
-    if manifest is None:
-        return
-    cure = f"see 'deeploc-bench data manifest {evidence.suite}'"
-    if evidence.fingerprint != manifest.fingerprint:
-        message = f"trained on data {evidence.fingerprint}, the suite's is {manifest.fingerprint}; {cure}"
-        yield Finding(check="fingerprint", message=message)
-    standard = tuple(sorted(name for name, part in manifest.generators.items() if part.role == "standard"))
-    yield from _as_in_manifest("generators", "generators", evidence.generators, standard, cure)
-    for name, ids in evidence.ids.items():
-        if name not in manifest.generators:
-            yield Finding(check="generators", message=f"{name} is not a generator of suite {evidence.suite}; {cure}")
-            continue
-        images = manifest.generators[name].test
-        for check, values, expected in (
-            ("ids", ids, tuple(image.id for image in images)),
-            ("sources", evidence.sources[name], tuple(image.source for image in images)),
-            ("pixels", evidence.pixels[name], tuple(image.pixels for image in images)),
-        ):
-            yield from _as_in_manifest(check, f"{check} of {name}", values, expected, cure)
-
-
-def check_areas(case: Case) -> Findings:
-    """Check that tp + fn is the area of each mask, and that no more pixels are counted than there are."""
-    areas = _mask_areas(case)
-    for title, pair, found in case.of_each_training():
-        test = pair.test_generator
-        ids, counted, pixels = case.evidence.ids[test], (found.tp + found.fn).tolist(), found.pixels.tolist()
-        if counted != areas[test]:
-            wrong = [place for place, count in enumerate(counted) if count != areas[test][place]]
-            first = f"{ids[wrong[0]]} is {counted[wrong[0]]}, its mask has {areas[test][wrong[0]]} pixels"
-            yield Finding(check="area", message=f"{title}: tp + fn of {first} ({len(wrong)} such images)")
-        over = np.flatnonzero(found.tn < 0).tolist()
-        if over:
-            first = f"{ids[over[0]]} is {pixels[over[0]] - int(found.tn[over[0]])}, it has {pixels[over[0]]} pixels"
-            yield Finding(check="pixels", message=f"{title}: tp + fp + fn of {first} ({len(over)} such images)")
-
-
-def _mask_areas(case: Case) -> Mapping[str, list[int]]:
-    """Return the mask areas of the manifest, or without one those that the first training gives."""
-    if case.manifest is not None:
-        parts = case.manifest.generators
-        return {test: [image.mask_area for image in parts[test].test] for test in case.evidence.ids}
-    areas = {AUTHENTIC: [0] * len(case.evidence.ids.get(AUTHENTIC, ()))}
-    for _, pair, found in case.of_each_training():
-        if pair.test_generator not in areas:
-            areas[pair.test_generator] = (found.tp + found.fn).tolist()
-    return areas
 
 
 def check_division(case: Case) -> Findings:
@@ -254,10 +212,6 @@ def check_claims(case: Case, claims: Claims) -> Findings:
             yield Finding(check="claims", message=message)
 
 
-SHAPED: tuple[Callable[[Case], Findings], ...] = (check_cells, check_held_out, check_loss, check_suite)
-VALUES: tuple[Callable[[Case], Findings], ...] = (check_areas, check_division)
-
-
 def title_of(seed: int, pair: Pair) -> str:
     """Return the words for a test of a training."""
     return f"seed {seed}, trained on {'+'.join(pair.train_generators):.120}, test {pair.test_generator}"
@@ -272,17 +226,6 @@ def _sorted(what: str, values: Sequence[Any]) -> Findings:
             message = f"{what} must be sorted, each once: number {number}, {after!r}, follows {before!r}"
             yield Finding(check=check, message=message)
             return
-
-
-def _as_in_manifest(check: str, what: str, values: tuple[Any, ...], expected: tuple[Any, ...], cure: str) -> Findings:
-    if values == expected:  # as almost always
-        return
-    differing = (place for place, (value, other) in enumerate(zip(values, expected, strict=False)) if value != other)
-    place = next(differing, None)
-    told = f"{len(values)}, the manifest has {len(expected)}"
-    if place is not None:
-        told = f"number {place + 1} is {values[place]!r}, the manifest has {expected[place]!r}"
-    yield Finding(check=check, message=f"{what} are not those of the suite's manifest: {told}; {cure}")
 
 
 def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:

@@ -138,7 +138,9 @@ def method_of(entry: Entry, protocol: str) -> Method:
 
 def _data(submission: Submission, records: PairRecords) -> dict[str, str]:
     """Return hashes of everything that two submissions tested on the same data agree on."""
-    found = {"fingerprint": submission.fingerprint, "generators": " ".join(submission.generators)}
+    # a test-only generator that one of them lacks makes another fingerprint, of data that is the same all the same
+    what = f"fingerprint of {', '.join(sorted(submission.ids))}"
+    found = {what: submission.fingerprint, "generators": " ".join(submission.generators)}
     for name, ids in submission.ids.items():
         found[f"ids of {name}"] = digest(ids)
         found[f"sources of {name}"] = digest(submission.sources[name])

@@ -11,11 +11,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from deeploc_bench.contract.errors import SubmissionError
+from deeploc_bench.contract.findings import shown
 from deeploc_bench.data.suites import Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
+from deeploc_bench.leaderboard.folder import read_manifests
 from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
-from deeploc_bench.leaderboard.verify import read_manifests, review
+from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.protocols import declared
 from deeploc_bench.plan.recipe import changes
 from deeploc_bench.results.cells import grouped
@@ -27,6 +29,8 @@ from deeploc_bench.scoring.statistics import SEEDS, SeedVariance
 
 MOST_LINES = 40
 """The most entries that a drawing shows."""
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.*+=_-]*|'[a-z0-9.*+_(),=-]+'")
+"""What a command may hold of a submission: one word to any shell, and no flag."""
 FOLDED = {
     "same": "Same generator: trained and tested on one",
     "matched": "Matched budget: as many training images as one generator has",
@@ -60,11 +64,11 @@ def board_files(board: Path, progress: Progress = silent) -> dict[str, str]:
     verdicts = review(board, progress=progress)
     for verdict in verdicts:
         for finding in verdict.failures[:1]:
-            message = f"{verdict.file} is not accepted [{finding.check}]: {finding}"
+            message = shown(f"{verdict.file} is not accepted [{finding.check}]: {finding}")
             raise SubmissionError(f"{message}. Fix or remove it.", check=finding.check)
     standings = standings_of(verdict.entry for verdict in verdicts if verdict.entry)
     drawn = {f"figures/{name}": text for name, text in figures(standings).items()}
-    return {"README.md": render(standings, published(), read_manifests(board)), **drawn}
+    return {"README.md": render(standings, published(board / "published"), read_manifests(board)), **drawn}
 
 
 def stale_files(board: Path, files: Mapping[str, str]) -> list[str]:
@@ -81,8 +85,8 @@ def standings_of(entries: Iterable[Entry]) -> dict[str, Standing]:
 
 
 def render(standings: Mapping[str, Standing], published: Mapping[str, Published], suites: Iterable[str]) -> str:
-    """Return the whole page: each suite that has entries, then those that have a manifest or published numbers."""
-    names = [*standings, *sorted({*suites, *published} - {*standings})]
+    """Return the whole page: each suite that has entries, then the others that have a manifest."""
+    names = [*standings, *sorted({*suites} - {*standings})]
     # StrictUndefined: a misspelt name is an error, not an empty place on the page
     page = Environment(
         loader=PackageLoader("deeploc_bench.leaderboard", ""),
@@ -117,17 +121,16 @@ def held_out_table(rows: Sequence[Ranked], reproductions: Sequence[Entry] = ()) 
 def command(entry: Entry) -> str:
     """Return the command that reproduces an entry's trainings, without any word that a shell could take for more."""
     protocols = {"loo": True, "same": entry.claims.same, "cross": entry.claims.cross}
-    words = ["deeploc-bench run", f"--suite {entry.about.suite}"]
-    words += [f"--protocol {name}" for name, has in protocols.items() if has]
-    words += [f"--budget {entry.about.budget}"] if entry.about.budget != "full" else []
-    words += ["--plugin PLUGIN.py"] if entry.about.model.distribution != "deeploc-bench" else []
-    words += [f"--model {entry.about.model.name}"]
+    flags = [("--suite", entry.about.suite), *(("--protocol", name) for name, has in protocols.items() if has)]
+    flags += [("--budget", entry.about.budget)] if entry.about.budget != "full" else []
+    flags += [("--plugin", "PLUGIN.py")] if entry.about.model.distribution != "deeploc-bench" else []
+    flags += [("--model", entry.about.model.name)]
     if entry.recipe and entry.about.loss:
         loss = entry.about.loss_expression
-        words += [f"--loss '{loss}'" if "(" in loss else f"--loss {loss}", f"--recipe {entry.recipe.name}"]
-        words += [f"--set {key}={value}" for key, value in changes(entry.recipe).items()]
-        words += [f"--seed {seed}" for seed in entry.about.seeds]
-    return " ".join(word for word in words if re.fullmatch(r"[A-Za-z0-9 .*+=_-]+|--loss '[a-z0-9.*+_(),=-]+'", word))
+        flags += [("--loss", f"'{loss}'" if "(" in loss else loss), ("--recipe", entry.recipe.name)]
+        flags += [("--set", f"{key}={value}") for key, value in changes(entry.recipe).items()]
+        flags += [("--seed", str(seed)) for seed in entry.about.seeds]
+    return " ".join(["deeploc-bench run", *(f"{flag} {value}" for flag, value in flags if WORD.fullmatch(value))])
 
 
 def _is_run_here(entry: Entry) -> bool:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.contract.files import to_json, write
 from deeploc_bench.leaderboard.claims import Entry, claimed
+from deeploc_bench.leaderboard.folder import board_of, read_manifests
 from deeploc_bench.leaderboard.submission import Submission, read_evidence
-from deeploc_bench.leaderboard.verify import board_of, read_manifests, refuse_all, verified, weigh
+from deeploc_bench.leaderboard.verify import refuse_all, verified, weigh
 
 
 def refresh(file: Path) -> None:
@@ -27,7 +29,10 @@ def save(submission: Submission, file: Path) -> Entry:
     SubmissionError with all that is wrong, DataError where a manifest is damaged, StoreError where nothing can be
     written.
     """
-    content = to_json(submission)
+    try:
+        content = to_json(submission)
+    except UnicodeEncodeError as error:  # of a flag whose bytes are no UTF-8
+        raise SubmissionError(f"{file} is not written: {error.object!r:.80} holds what is no text") from None
     entry = verified(content, file, read_manifests(board_of(file)))
     write(file, content)
     return entry

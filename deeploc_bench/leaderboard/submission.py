@@ -1,6 +1,7 @@
 """One submission: a strict JSON file with records, provenance and claims; its leaderboard row is recomputed from it."""
 
 import datetime
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,10 @@ SCORED = "scored"
 """The loss expression of predictions made elsewhere."""
 MOST_PIXELS = 10**10
 """More than any image has, and so few that no sum over a file's images leaves an int64."""
+MOST_PARTS, MOST_TRAININGS = 64, 2_048
+"""The most seeds, generators and the like of a submission, and trainings: cells are counted in their products."""
 
+FEW = Meta(max_length=MOST_PARTS, description=f"at most {MOST_PARTS} of them")
 Id = Annotated[str, Meta(pattern=ID_PATTERN, description=ID_RULE)]
 Pixels = Annotated[int, Meta(ge=0, le=MOST_PIXELS, description="a whole number of pixels, 0 to 10,000,000,000")]
 Pred = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z", description="16 hex digits")]
@@ -43,6 +47,9 @@ Expression = Annotated[
 ]
 
 
+Generators = Annotated[tuple[Name, ...], FEW]
+
+
 class ModelOrigin(Code, frozen=True, kw_only=True, omit_defaults=True):
     """The code of a model, and the hash of its weights file, where it was given one.
 
@@ -51,7 +58,7 @@ class ModelOrigin(Code, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     weights: Hash | None = None
-    trained_on: tuple[Name, ...] | None = None
+    trained_on: Generators | None = None
 
 
 class LossTerm(Term, frozen=True, kw_only=True):
@@ -86,10 +93,10 @@ class TrainingRecords(Strict, frozen=True, kw_only=True):
     """One training, and its records by test generator; `environment` is null where it was done elsewhere."""
 
     seed: Seed
-    train_generators: tuple[Name, ...]
+    train_generators: Generators
     identity: Hash
     environment: Environment | None
-    tests: Mapping[Name, Counts]
+    tests: Annotated[Mapping[Name, Counts], FEW]
 
     @property
     def title(self) -> str:
@@ -106,7 +113,7 @@ class Claim(Strict, frozen=True, kw_only=True):
     iou: float
     standard_error: float | None
     spread: float | None
-    by_generator: Mapping[str, float]
+    by_generator: Annotated[Mapping[str, float], FEW]
 
 
 class Claims(Strict, frozen=True, kw_only=True):
@@ -114,7 +121,7 @@ class Claims(Strict, frozen=True, kw_only=True):
 
     loo: Claim
     same: Claim | None = None
-    cross: Mapping[str, Mapping[str, float]] | None = None
+    cross: Annotated[Mapping[str, Annotated[Mapping[str, float], FEW]], FEW] | None = None
     worst: float
     gap: float | None = None
     false_alarm_area: float | None = None
@@ -141,17 +148,17 @@ class About(Strict, frozen=True, kw_only=True):
     confirmed: Text | None = None
     model: ModelOrigin
     baseline: bool | None = None
-    loss: tuple[LossTerm, ...]
+    loss: Annotated[tuple[LossTerm, ...], FEW]
     loss_expression: Expression
     recipe: Mapping[str, str | int | float | bool | None] | None
     budget: Literal["full", "matched"]
     division: Literal["closed", "open"]
     pretraining: Text | None
-    pretraining_generators: tuple[Name, ...] = ()
-    seeds: tuple[Seed, ...]
+    pretraining_generators: Generators = ()
+    seeds: Annotated[tuple[Seed, ...], FEW]
     fingerprint: Hash
     speed: Speed | None = None
-    generators: tuple[Name, ...]
+    generators: Generators
 
     @property
     def is_baseline(self) -> bool:
@@ -185,10 +192,10 @@ class Evidence(About, frozen=True, kw_only=True):
     `ids`, `sources` and `pixels` are those of the test images of each generator, sorted by id.
     """
 
-    ids: Mapping[Name, tuple[Id, ...]]
-    sources: Mapping[Name, tuple[Id, ...]]
-    pixels: Mapping[Name, tuple[Pixels, ...]]
-    trainings: tuple[TrainingRecords, ...]
+    ids: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
+    sources: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
+    pixels: Annotated[Mapping[Name, tuple[Pixels, ...]], FEW]
+    trainings: Annotated[tuple[TrainingRecords, ...], Meta(max_length=MOST_TRAININGS)]
 
     def records(self, training: TrainingRecords, test: str) -> Records:
         """Return the records of one of its trainings on one test generator, in the order of the ids.
@@ -227,7 +234,7 @@ def read(path: Path) -> Submission:
     except SubmissionError as error:
         if error.check != "version":
             raise
-        cure = f"Recompute its claims from its records: deeploc-bench submit --refresh {path}"
+        cure = f"Recompute its claims from its records: deeploc-bench submit --refresh {shlex.quote(str(path))}"
         raise SubmissionError(f"{error}. {cure}", check=error.check) from None
 
 

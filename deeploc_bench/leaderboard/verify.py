@@ -1,23 +1,39 @@
 """Checks submissions against themselves, their suite and their neighbours: consistency, not honesty. Runs no code."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from deeploc_bench.contract.errors import DataError, SubmissionError, UsageError
-from deeploc_bench.contract.files import read_json
+from deeploc_bench.contract.errors import SubmissionError, UsageError
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest, Progress, silent
-from deeploc_bench.leaderboard import checks
+from deeploc_bench.data.suites import Manifest, Progress, silent
+from deeploc_bench.leaderboard import checks, data_checks
 from deeploc_bench.leaderboard.cautions import checks_beside, warn_of_itself
-from deeploc_bench.leaderboard.checks import Case
+from deeploc_bench.leaderboard.checks import Case, Findings
 from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
-from deeploc_bench.leaderboard.gate import check_unchanged
+from deeploc_bench.leaderboard.folder import read_manifests, submission_files, unlisted
+from deeploc_bench.leaderboard.gate import check_folder, check_unchanged, is_accepted
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
 from deeploc_bench.results.cells import grouped
 
 Manifests: TypeAlias = Mapping[str, Manifest]
+SHAPED: tuple[Callable[[Case], Findings], ...] = (
+    checks.check_cells,
+    checks.check_identities,
+    checks.check_held_out,
+    checks.check_loss,
+    data_checks.check_suite,
+)
+"""Checks of what the checks of values rest on."""
+VALUES: tuple[Callable[[Case], Findings], ...] = (
+    data_checks.check_areas,
+    data_checks.check_predictions,
+    checks.check_division,
+)
+MOST_FOUND = 100
+"""The most findings of one check that are listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,49 +60,43 @@ class Verdict:
         return [finding for finding in self.findings if not finding.is_error]
 
 
-def read_manifests(board: Path) -> dict[str, Manifest]:
-    """Return the manifest of each suite of a leaderboard folder; raises DataError where one is damaged."""
-    found = {}
-    for file in sorted((board / "suites").glob("*.json")):
-        cure = f"Make it again: deeploc-bench data manifest {file.stem}"
-        try:
-            manifest = read_json(file, Manifest, "manifest", DataError, schema=MANIFEST_SCHEMA)
-        except DataError as error:
-            raise DataError(f"{error}. {cure}", check=error.check) from None
-        if manifest.suite != file.stem:
-            raise DataError(f"manifest {file} is of suite {manifest.suite!r}, not {file.stem!r}. {cure}")
-        found[file.stem] = manifest
-    return found
-
-
-def submission_files(board: Path) -> list[Path]:
-    """Return the submissions of a leaderboard folder, sorted."""
-    return sorted((board / "submissions").glob("*/*.json"))
-
-
 def review(
     board: Path, files: Iterable[Path] | None = None, *, base: Path | None = None, progress: Progress = silent
 ) -> list[Verdict]:
     """Examine some files, or all of a leaderboard folder, and compare them with each other and with its others.
 
-    One bad file stops no other. Raises UsageError where a folder is missing, DataError where a manifest is damaged.
+    `base` is the leaderboard folder before a change, whose manifests hold, and of which nothing may be lost or differ
+    but words. One bad file stops no other. Raises UsageError where a folder is missing, DataError where a manifest is
+    damaged.
     """
     for folder in filter(None, (board, base)):
         if not folder.is_dir() or "submissions" in (folder.resolve().name, folder.resolve().parent.name):
             raise UsageError(f"{folder} is no leaderboard folder; name the one that holds submissions/")
-    manifests, accepted = read_manifests(board), submission_files(board)
-    asked = accepted if files is None else list(files)
+    manifests, everything = read_manifests(base or board), submission_files(board)
+    asked = everything if files is None else list(files)
+    if base:
+        asked.sort(key=lambda file: not is_accepted(file, base))  # what is new is held against what was accepted
     known = {file.resolve() for file in asked}
-    rest = [file for file in accepted if file.resolve() not in known]
+    rest = [file for file in everything if file.resolve() not in known]
     verdicts, others = [], []
     with progress("verify", len(asked) + len(rest)) as tick:
         for file in asked:
-            verdicts.append(examine(file, manifests, base))
+            verdicts.append(_listed_suite(examine(file, manifests, base), manifests))
             tick()
         for file in rest:
             others.append(examine(file, manifests).entry)
             tick()
-    return compare(verdicts, [entry for entry in others if entry])
+    changes = grouped(check_folder(board, base), lambda change: change[0]) if base else {}
+    beside = [Verdict(file=file, findings=tuple(found for _, found in own)) for file, own in changes.items()]
+    return [*compare(verdicts, [entry for entry in others if entry]), *beside]
+
+
+def _listed_suite(verdict: Verdict, manifests: Manifests) -> Verdict:
+    """Return a verdict, or that the suite has no manifest: a board cannot tell what was tested, and shows nothing."""
+    if verdict.entry is None or verdict.entry.about.suite in manifests:
+        return verdict
+    finding = Finding(check="manifest", message=unlisted(verdict.entry.about.suite))
+    return Verdict(file=verdict.file, findings=(finding,))
 
 
 def examine(file: Path, manifests: Manifests, base: Path | None = None) -> Verdict:
@@ -127,11 +137,6 @@ def entries_beside(file: Path, board: Path, progress: Progress = silent) -> tupl
     return entries, left_out
 
 
-def board_of(file: Path, default: Path = Path("leaderboard")) -> Path:
-    """Return the leaderboard folder that a submission lies in, or a default."""
-    return file.parent.parent.parent if file.parent.parent.name == "submissions" else default
-
-
 def verified(content: bytes, file: Path, manifests: Manifests) -> Entry:
     """Return what is kept of a file of this content; raises SubmissionError with all that `examine` finds in it."""
     verdict = _judged(parse(content, f"submission {file}"), file, manifests)
@@ -155,24 +160,29 @@ def weigh(
         *checks.check_place(evidence, file),
         *checks.check_date(evidence),
         *checks.check_origin(evidence),
-        *checks.check_order(evidence),
+        *_listed(checks.check_order(evidence)),
     ]
     findings += check_unchanged(evidence, file, base) if base else ()
-    misshapen = list(checks.check_shape(evidence))
+    misshapen = _listed(checks.check_shape(evidence))
     if misshapen:
         return [*findings, *misshapen], None
     case = Case(evidence=evidence, records=records_of(evidence), manifest=manifests.get(evidence.suite))
-    findings += [finding for check in checks.SHAPED for finding in check(case)]
+    findings += [finding for check in SHAPED for finding in _listed(check(case))]
     if not findings:
         case = replace(case, rows=rows_of(evidence, case.records))
-        findings += [finding for check in checks.VALUES for finding in check(case)]
+        findings += [finding for check in VALUES for finding in _listed(check(case))]
     return findings, case
+
+
+def _listed(findings: Findings) -> list[Finding]:
+    """Return the first findings of a check, so that a file of nothing but faults ends with a list that can be read."""
+    return list(islice(findings, MOST_FOUND))
 
 
 def _judged(submission: Submission, file: Path, manifests: Manifests, base: Path | None = None) -> Verdict:
     findings, case = weigh(submission, file, manifests, base)
     if case and case.rows:
-        findings += checks.check_claims(case, submission.claims)
+        findings += _listed(checks.check_claims(case, submission.claims))
     if findings or case is None:
         return Verdict(file=file, findings=tuple(findings))
     entry = entry_of(submission, case.records, case.rows)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from math import nan
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
 from deeploc_bench.contract.files import convert, parse_toml
+from deeploc_bench.contract.findings import shown
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, linked, number
@@ -65,13 +67,19 @@ class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     entry: tuple[Publication, ...]
 
 
-def published() -> dict[str, Published]:
-    """Return what was published, by suite; raises StoreError where a file is damaged."""
+def published(folder: Path | None = None) -> dict[str, Published]:
+    """Return what was published, by suite, in a folder that is there, or else in the installed one.
+
+    Raises StoreError where a file is damaged.
+    """
     found = {}
-    for file in sorted(files("deeploc_bench_published").iterdir(), key=lambda file: file.name):
+    place = folder if folder and folder.is_dir() else files("deeploc_bench_published")
+    for file in sorted(place.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
-            where = f"published {file.name}"
+            where = shown(f"published {file.name}")
             one = convert(parse_toml(file.read_bytes(), where, StoreError), Published, where, StoreError)
+            if f"{one.suite}.toml" != file.name:
+                raise StoreError(f"{where} is of suite {one.suite!r}; name the file after its suite")
             found[one.suite] = one
     return found
 

@@ -133,9 +133,9 @@ def as_markdown(table: Table) -> str:
 def escape(text: str) -> str:
     """Return text that cannot break or script a markdown page: no HTML, pipe, backtick, bracket or line break.
 
-    Parentheses may stay: they make a link only after a bracket.
+    Parentheses may stay: they make a link only after a bracket. Nor does a bare address become a link.
     """
-    return re.sub(r"[&<>\"'\\`*_{}\[\]#!|~]", _reference, " ".join(text.split()))
+    return re.sub(r"[&<>\"'\\`*_{}\[\]#!|~]|:(?=//)|(?<=[Ww]{3})\.", _reference, " ".join(text.split()))
 
 
 def link(one: Link) -> str:
