@@ -16,7 +16,8 @@ from deeploc_bench.contract.specs import Loss, Model
 from deeploc_bench.plan.losses import WeightedLoss, parse_loss
 from deeploc_bench.testing import assert_conforms, registry_of, tiny_suite
 from deeploc_bench.training.loss_checks import SUM_CHECKS, TERM_CHECKS
-from deeploc_bench.training.rehearsal import LOGIT_CHECKS, STEP_CHECKS, Step, found_by
+from deeploc_bench.training.rehearsal import LOGIT_CHECKS, found_by
+from deeploc_bench.training.step_checks import STEP_CHECKS, Step
 from deeploc_bench.training.trial import LossTrial, ModelTrial, made
 
 LATE = {"seeds", "surroundings", "learns"}

@@ -12,6 +12,7 @@ from scipy import stats
 
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan.facts import Testing
+from deeploc_bench.results.export import cell_json
 from deeploc_bench.results.rows import make_rows
 from deeploc_bench.results.sections import sections
 from deeploc_bench.results.tables import (
@@ -19,7 +20,6 @@ from deeploc_bench.results.tables import (
     by_area,
     by_generator,
     by_seed,
-    cell_json,
     dialect_tables,
     score_tables,
     tables_of,

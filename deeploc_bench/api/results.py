@@ -7,10 +7,10 @@ from typing import Any
 
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.results.cells import Cell, grouped, read_cells
-from deeploc_bench.results.export import Value, long_rows, long_table
+from deeploc_bench.results.export import Value, cell_json, long_rows, long_table
 from deeploc_bench.results.published import Publication, find_publication, published_tables
 from deeploc_bench.results.render import Table, as_csv, as_latex, as_markdown_page, as_text
-from deeploc_bench.results.tables import VIEWS, cell_json, dialect_tables, score_tables
+from deeploc_bench.results.tables import VIEWS, dialect_tables, score_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 

@@ -11,10 +11,11 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.contract.files import write
 from deeploc_bench.results.cells import Cell, grouped
+from deeploc_bench.results.export import cell_json
 from deeploc_bench.results.published import Publication, published_of
 from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
-from deeploc_bench.results.tables import VIEWS, cell_json, dialect_ious
+from deeploc_bench.results.tables import VIEWS, dialect_ious
 from deeploc_bench.scoring.dialects import Dialect
 
 CSV, JSON = "csv", "json"

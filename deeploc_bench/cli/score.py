@@ -21,8 +21,9 @@ from deeploc_bench.plan.plan import untrained_facts
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.results.cells import Cell, cells_in
+from deeploc_bench.results.export import cell_json
 from deeploc_bench.results.render import as_text
-from deeploc_bench.results.tables import cell_json, score_tables
+from deeploc_bench.results.tables import score_tables
 from deeploc_bench.scoring.metrics import false_alarm_area
 from deeploc_bench.scoring.records import Records, to_csv
 

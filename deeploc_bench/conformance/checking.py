@@ -164,7 +164,7 @@ def _checked(name: str, registry: Registry, data: str | None, progress: Progress
 def _model_results(model: Owned[Model], registry: Registry) -> Iterator[Result]:
     from deeploc_bench.conformance.models import MODEL_CHECKS, TRAINED_CHECKS
     from deeploc_bench.conformance.surroundings import SURROUNDINGS
-    from deeploc_bench.training.rehearsal import Step
+    from deeploc_bench.training.step_checks import Step
     from deeploc_bench.training.trial import ModelTrial
 
     is_trained = model.spec.trainable and not model.spec.fits_itself

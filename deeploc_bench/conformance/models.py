@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.findings import Finding
-from deeploc_bench.training.rehearsal import LOGIT_CHECKS, STEP_CHECKS, Step, alike, backward
-from deeploc_bench.training.trial import LESSON_IMAGES, Check, Findings, ModelTrial, finding, lesson, noise
+from deeploc_bench.training.rehearsal import LOGIT_CHECKS
+from deeploc_bench.training.step_checks import STEP_CHECKS, Step, backward
+from deeploc_bench.training.trial import LESSON_IMAGES, Check, Findings, ModelTrial, alike, finding, lesson, noise
 
 BF16_REACH = 0.1
 """How far bf16 logits may lie from float32 ones, in parts of the largest: eight bits of mantissa, layer on layer."""

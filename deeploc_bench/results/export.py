@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import isnan
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
@@ -10,7 +10,14 @@ from deeploc_bench.results.render import Table, number
 from deeploc_bench.results.rows import Row
 from deeploc_bench.results.sections import Section, sections
 from deeploc_bench.results.tables import lines_of
-from deeploc_bench.scoring.statistics import interval
+from deeploc_bench.scoring.metrics import (
+    false_alarm_area,
+    image_auc,
+    image_false_positives,
+    image_ious,
+    scores,
+)
+from deeploc_bench.scoring.statistics import SeedVariance, interval, score
 
 Value: TypeAlias = str | int | float | bool | None
 COLUMNS = (
@@ -46,8 +53,8 @@ def long_table(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> Table:
 
 
 def _values(section: Section, row: Row) -> tuple[Value, ...]:
-    cell, pair, score = section.cells[0], row.pair, row.score
-    bounds = interval(score, section.seeds(row)) if score else None
+    cell, pair, own = section.cells[0], row.pair, row.score
+    bounds = interval(own, section.seeds(row)) if own else None
     found = section.above(row)
     values = (
         *(cell.facts.suite, cell.protocol, cell.budget, section.main or None, cell.facts.model.name),
@@ -56,9 +63,9 @@ def _values(section: Section, row: Row) -> tuple[Value, ...]:
         *(("+".join(_trained(cell, pair)), pair.test_generator) if pair else (None, None)),
         _seen(section, row),
         cell.added_by,
-        *((score.iou, bounds.low, bounds.high) if score and bounds else (None, None, None)),
-        ("sources and seeds" if section.seeds(row).freedom else "sources") if score else None,
-        score.spread if score else None,
+        *((own.iou, bounds.low, bounds.high) if own and bounds else (None, None, None)),
+        ("sources and seeds" if section.seeds(row).freedom else "sources") if own else None,
+        own.spread if own else None,
         bounds.sources if bounds else None,
         *((found.difference, found.low, found.high) if found else (None, None, None)),
         row.false_alarm_area,
@@ -81,3 +88,31 @@ def _text(value: Value) -> str:
     if isinstance(value, float):
         return number(value)
     return "" if value is None else str(value)
+
+
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as `--json` prints it; its interval is over sources only, because a cell is of one seed."""
+    facts, authentic = cell.facts, cell.authentic
+    bounds = interval(score([(cell.records.sources, {facts.seed: image_ious(cell.records)})]), SeedVariance())
+    return {
+        "protocol": cell.protocol,
+        "budget": cell.budget,
+        "model": facts.model.name,
+        "loss": facts.loss_expression,
+        "recipe": cell.recipe,
+        "seed": facts.seed,
+        "experiment": facts.experiment,
+        "train_generators": None if cell.trained is None else list(cell.trained),
+        "test_generator": cell.pair.test_generator,
+        "seen": cell.is_seen,
+        "added_by": cell.added_by,
+        "perturbation": cell.perturbation.name if cell.perturbation else None,
+        "images": len(cell.records),
+        "sources": bounds.sources,
+        "interval": [bounds.low, bounds.high],
+        **scores(cell.records),
+        "false_alarm_area": None if authentic is None else false_alarm_area(authentic),
+        "image_auc": None if authentic is None else image_auc(cell.records, authentic),
+        "image_false_positives": None if authentic is None else image_false_positives(authentic),
+        "training": "/".join(cell.folder.parts[-4:]),
+    }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,15 +15,13 @@ from deeploc_bench.scoring.dialects import Dialect
 from deeploc_bench.scoring.metrics import (
     AREAS,
     area_classes,
-    false_alarm_area,
     image_auc,
     image_false_positives,
     image_ious,
     iou,
-    scores,
 )
 from deeploc_bench.scoring.records import merge
-from deeploc_bench.scoring.statistics import Comparison, SeedVariance, interval, score
+from deeploc_bench.scoring.statistics import Comparison, interval
 
 SOURCES_ONLY = "intervals: sources only; another seed or machine may fall outside"
 BELOW = "* below the best baseline of the line"
@@ -280,31 +278,3 @@ def _image_level_table(cells: Sequence[Cell]) -> Table:
 def _about(cell: Cell) -> tuple[str, str, str, str]:
     trained = "+".join(cell.pair.train_generators) or "-"
     return (cell.protocol, cell.facts.what, str(cell.facts.seed), trained)
-
-
-def cell_json(cell: Cell) -> dict[str, Any]:
-    """Return a cell as `--json` prints it; its interval is over sources only, because a cell is of one seed."""
-    facts, authentic = cell.facts, cell.authentic
-    bounds = interval(score([(cell.records.sources, {facts.seed: image_ious(cell.records)})]), SeedVariance())
-    return {
-        "protocol": cell.protocol,
-        "budget": cell.budget,
-        "model": facts.model.name,
-        "loss": facts.loss_expression,
-        "recipe": cell.recipe,
-        "seed": facts.seed,
-        "experiment": facts.experiment,
-        "train_generators": None if cell.trained is None else list(cell.trained),
-        "test_generator": cell.pair.test_generator,
-        "seen": cell.is_seen,
-        "added_by": cell.added_by,
-        "perturbation": cell.perturbation.name if cell.perturbation else None,
-        "images": len(cell.records),
-        "sources": bounds.sources,
-        "interval": [bounds.low, bounds.high],
-        **scores(cell.records),
-        "false_alarm_area": None if authentic is None else false_alarm_area(authentic),
-        "image_auc": None if authentic is None else image_auc(cell.records, authentic),
-        "image_false_positives": None if authentic is None else image_false_positives(authentic),
-        "training": "/".join(cell.folder.parts[-4:]),
-    }

@@ -21,6 +21,8 @@ from deeploc_bench.training.evaluate import AUTOCAST_DTYPES
 
 SIDE = 64
 """The height and width of most images that are tried, in pixels."""
+TOLERANCE = 1e-3
+"""How far logits of one image may lie apart, in parts of the largest: another batch size is computed otherwise."""
 LESSON_IMAGES = 4
 """The drawn images that a model is to learn by heart."""
 Size = tuple[int, int]
@@ -173,6 +175,11 @@ class LossTrial:
         if len(values) == 1:
             return values[0]
         return sum(term.weight * value for term, value in zip(self.terms, values, strict=True))
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Tell whether logits are the same but for the order in which they were summed."""
+    return torch.allclose(one, other, rtol=0, atol=TOLERANCE * max(1.0, float(one.abs().max())))
 
 
 def noise(height: int, width: int, count: int = 2) -> Tensor:
