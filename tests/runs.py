@@ -118,13 +118,14 @@ def write_training(runs, facts, tests, *, curve=(0.25, 0.5), authentic=None):
     """Write the folder of a finished training: facts, environment, epochs, model and records; returns the folder."""
     folder = Path(runs) / store.place_of(facts)
     store.write_facts(folder, facts)
-    if facts.kind != "scored":
-        store.write_environment(folder, ENVIRONMENT)
+    table = ""
     if facts.kind == "trained":
         epochs = [
             Epoch(epoch=i, loss=0.5, valid_iou=value, lr=0.001, seconds=1.0) for i, value in enumerate(curve, start=1)
         ]
-        store.write_epochs(folder, epochs)
+        table = store.write_epochs(folder, epochs)
+    if facts.kind != "scored":
+        store.write_environment(folder, msgspec.structs.replace(ENVIRONMENT, epochs=table))
     if facts.is_learned:
         (folder / "model.safetensors").write_bytes(b"weights")
     for name, records in {**tests, **({"authentic": authentic} if authentic else {})}.items():
