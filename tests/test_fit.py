@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, load_file
+from safetensors.torch import load, load_file, save
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.loading import load_plugins
@@ -151,6 +153,13 @@ def test_an_epoch_tells_the_lr_of_its_last_step(trainings, tmp_path, schedule, s
     assert lrs == pytest.approx([0.05 * share for share in shares], rel=1e-12)
 
 
+def kept(run, epochs, best):
+    """Return the bytes of what a run keeps after an epoch."""
+    with TemporaryDirectory() as folder:
+        run.keep(Path(folder), epochs, best)
+        return (Path(folder) / "resume.safetensors").read_bytes()
+
+
 def states_of(run, count):
     """Return what each of the first epochs leaves behind, as a fit keeps it."""
     epochs, best, states = [], {}, []
@@ -159,7 +168,7 @@ def states_of(run, count):
         if not epochs or finished.valid_iou > max(past.valid_iou for past in epochs):
             best = {name: tensor.clone() for name, tensor in run.module.state_dict().items()}
         epochs.append(msgspec.structs.replace(finished, seconds=0.0))
-        states.append(run.state(epochs, best))
+        states.append(kept(run, epochs, best))
     return epochs, states
 
 
@@ -180,12 +189,12 @@ def test_a_training_resumed_after_any_epoch_goes_on_as_if_never_stopped(training
         run = begun(training, tmp_path)
         past, best = run.resume(tmp_path)
         assert past == epochs[:done]
-        assert_equal_states(run.state(past, best), states[done - 1])
+        assert_equal_states(kept(run, past, best), states[done - 1])
         finished = msgspec.structs.replace(run.epoch(done, lambda: None), seconds=0.0)
         assert finished == epochs[done]
         if finished.valid_iou > max(one.valid_iou for one in past):
             best = run.module.state_dict()
-        assert_equal_states(run.state([*past, finished], best), states[done])
+        assert_equal_states(kept(run, [*past, finished], best), states[done])
 
 
 def test_the_suite_of_these_tests_is_learned_and_its_best_epoch_is_not_always_the_last(trainings, tmp_path):
@@ -259,13 +268,22 @@ def test_a_damaged_state_is_one_message_with_its_cure(trainings, tmp_path, conte
 
 
 def test_a_state_without_its_epochs_is_damaged(trainings, tmp_path):
-    training = trainings()[0]
-    run = begun(training, tmp_path)
-    finished = run.epoch(0, lambda: None)
-    content = run.state([finished], run.module.state_dict())
-    (tmp_path / "resume.safetensors").write_bytes(content.replace(b'"epochs"', b'"epoch_"'))
-    with pytest.raises(StoreError, match="is damaged"):
-        begun(training, tmp_path).resume(tmp_path)
+    run = begun(trainings()[0], tmp_path)
+    store.write_tensors(tmp_path / "resume.safetensors", save, {"a": torch.zeros(1)}, {"scaler": {}})
+    with pytest.raises(StoreError, match="is damaged .*required field `epochs`"):
+        run.resume(tmp_path)
+
+
+def test_the_scale_of_a_loss_scaler_goes_on(trainings, tmp_path):
+    first, other = (begun(trainings()[0], tmp_path) for _ in range(2))
+    for run in (first, other):
+        run.accelerator.scaler = torch.amp.GradScaler("cpu")
+    first.accelerator.scaler.scale(torch.ones(1))
+    first.accelerator.scaler.update(new_scale=8.0)
+    first.keep(tmp_path, [], {})
+    assert other.accelerator.scaler.get_scale() != 8.0
+    other.resume(tmp_path)
+    assert other.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
 
 
 def test_a_loss_that_is_nan_fails_the_training_with_what_to_do(trainings, tmp_path):
