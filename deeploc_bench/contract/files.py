@@ -9,8 +9,8 @@ import re
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -129,6 +129,26 @@ def sweep(folder: Path) -> None:
         with suppress(OSError), scratch.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             scratch.unlink()
+
+
+@contextmanager
+def filling(folder: Path, names: Iterable[str], what: str) -> Iterator[None]:
+    """Fill the folders of these names in a folder; a killed process's, who filled them with the same `what`, too.
+
+    Raises StoreError where one is there that holds something else, or is finished: nothing is overwritten, or mixed.
+    """
+    mark = folder / ".unfinished"
+    begun = mark.read_text("utf-8", "replace") if mark.is_file() else None
+    there = [folder / name for name in names if (folder / name).exists()]
+    if begun != what and (there or begun is not None):
+        raise StoreError(
+            f"{there[0] if there else mark} is there already; nothing is overwritten. Delete it, or name another "
+            "folder with -o."
+        )
+    sweep(folder)
+    write(mark, what.encode())
+    yield
+    mark.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

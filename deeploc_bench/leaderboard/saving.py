@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deeploc_bench.contract.files import to_json, write
+from deeploc_bench.contract.files import sweep, to_json, write
 from deeploc_bench.leaderboard.claims import Entry, claimed
 from deeploc_bench.leaderboard.submission import Submission, read_evidence
 from deeploc_bench.leaderboard.verify import board_of, read_manifests, refuse_all, verified, weigh
@@ -29,5 +29,6 @@ def save(submission: Submission, file: Path) -> Entry:
     """
     content = to_json(submission)
     entry = verified(content, file, read_manifests(board_of(file)))
+    sweep(file.parent)
     write(file, content)
     return entry
