@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm import forks
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -233,43 +230,18 @@ MUTANTS = {
 }
 
 
-# imports what takes seconds once; each request is a fork, so that no module of the package is loaded yet
-WARM = """
-import json, os, sys
-import accelerate, pytest, scipy.ndimage, scipy.stats, segmentation_models_pytorch, torch
-
-assert "deeploc_bench" not in sys.modules
-for line in sys.stdin:
-    folder, *arguments = json.loads(line)
-    child = os.fork()
-    if not child:
-        log = os.open(folder + "/log", os.O_CREAT | os.O_WRONLY)
-        os.dup2(log, 1), os.dup2(log, 2)
-        sys.path.insert(0, folder)
-        code = pytest.main(arguments)
-        sys.stdout.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
 @pytest.fixture(scope="module")
 def tested():
     """Return a function that runs tests with the package of a folder, and returns their exit code and output."""
-    keep = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", WARM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=keep
-    ) as warm:
+    with forks() as run:
 
-        def run(folder, *tests):
-            flags = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}"]
-            print(
-                json.dumps([str(folder), *flags, *(str(TESTS / test) for test in tests)]), file=warm.stdin, flush=True
-            )
-            return int(warm.stdout.readline()), (folder / "log").read_text()
+        def tested(folder, *tests):
+            flags = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"-c={ROOT}/pyproject.toml"]
+            arguments = [*flags, f"--basetemp={folder}/pytest", *(str(TESTS / test) for test in tests)]
+            code = f"import sys, pytest\nsys.path.insert(0, {str(folder)!r})\nsys.exit(int(pytest.main({arguments})))"
+            return run(folder, code)
 
-        yield run
-        warm.stdin.close()
+        yield tested
 
 
 @pytest.mark.slow
