@@ -237,6 +237,7 @@ def tested():
 
         def tested(folder, *tests):
             flags = ["-n", "0", "-x", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", f"-c={ROOT}/pyproject.toml"]
+            flags += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the server has imported
             arguments = [*flags, f"--basetemp={folder}/pytest", *(str(TESTS / test) for test in tests)]
             code = f"import sys, pytest\nsys.path.insert(0, {str(folder)!r})\nsys.exit(int(pytest.main({arguments})))"
             return run(folder, code)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SERVER = """
-import json, os, sys
+import json, os, sys, traceback
 import accelerate, matplotlib, pytest, scipy.ndimage, scipy.stats, segmentation_models_pytorch, torch
 
 assert "deeploc_bench" not in sys.modules
@@ -26,6 +26,8 @@ for line in sys.stdin:
             ended = 0
         except SystemExit as error:
             ended = error.code or 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(ended)
