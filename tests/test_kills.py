@@ -43,6 +43,13 @@ stopping(files.tempfile, "mkstemp", "before")
 stopping(files.os, "fsync", "unsynced")
 stopping(files.os, "replace", "unnamed")
 """
+# kills a run when its first epoch is stored
+ONE_EPOCH = """
+import os
+from deeploc_bench.training import engines
+
+engines.tell_epoch = lambda *_: os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +135,7 @@ def test_a_damaged_artifact_is_a_message_or_changes_nothing(run, finished, tmp_p
 def test_a_damaged_unfinished_training_is_a_message_or_ends_in_the_same_files(run, finished, tmp_path):
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
-    state = "import os\nfrom deeploc_bench.training import engines\nengines.tell_epoch = lambda *_: os.kill(os.getpid(), 9)\n"
-    assert run(unfinished, command(*RUN, before=state))[0] == -9
+    assert run(unfinished, command(*RUN, before=ONE_EPOCH))[0] == -9
     (state,) = unfinished.rglob("resume.safetensors")
     files = [file.relative_to(unfinished) for file in state.parent.iterdir() if file.is_file() and file.name != ".lock"]
     assert {file.name for file in files} == {"training.json", "environment.json", "epochs.csv", "resume.safetensors"}
