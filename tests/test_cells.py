@@ -7,7 +7,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from runs import STANDARD, authentic_of, cell, facts_of, others, records_of, write_training
+from runs import STANDARD, authentic_of, cell, edit, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.data.perturb import Perturbation
@@ -260,7 +260,7 @@ DAMAGE = {
 )
 def test_damage_is_a_message_that_names_the_file_and_what_is_wrong(tmp_path, name, damage, told):
     file = written(tmp_path) / name
-    file.write_text(damage(file.read_text()))
+    edit(file, damage)
     with pytest.raises(StoreError) as error:
         read_cells(tmp_path)
     assert str(file) in str(error.value) and told in str(error.value)

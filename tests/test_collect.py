@@ -9,7 +9,7 @@ import re
 import pytest
 from boards import board, improved, outline, submission, submission_of
 from msgspec.structs import replace
-from runs import authentic_of, facts_of, others, records_of, write_training
+from runs import authentic_of, edit, facts_of, others, records_of, write_training
 
 from deeploc_bench.contract.errors import DataError, StoreError, SubmissionError, UsageError
 from deeploc_bench.contract.files import to_json
@@ -268,9 +268,7 @@ def test_trainings_on_other_data_are_not_put_together(tmp_path):
 def test_a_damaged_environment_is_told_of_and_nothing_is_made_up(tmp_path):
     finished(tmp_path)
     file = next(tmp_path.rglob("environment.json"))
-    values = json.loads(file.read_text())
-    del values["precision"]
-    file.write_text(json.dumps(values))
+    edit(file, lambda text: text.replace(' "precision": "fp32",\n', ""))
     assert "'precision' is missing" in refusal(tmp_path, wish(), StoreError)
 
 
@@ -298,7 +296,11 @@ def test_the_command_tells_of_candidates_writes_one_and_overwrites_nothing(deepl
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "[entry]" in line)
     assert re.split(r" *\| *", line)[1:4:2] == ["1", "0.505 (0.000 to 1.000)"] and "wrote entry.json" in done.stdout
+    content = (tmp_path / "entry.json").read_bytes()
+    same = deeploc(*flags, "--experiment", hash, "--date", "2026-01-31")  # as after a kill before it was told
+    assert (same.returncode, same.stdout) == (0, done.stdout)
     again = deeploc(*flags, "--experiment", hash)
+    assert (tmp_path / "entry.json").read_bytes() == content
     assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
     assert "warning: 'deeploc-bench verify' will refuse it yet: suite 'made' has no manifest" in done.stderr
     outline(tmp_path / "leaderboard", "made", ABC, authentic=False)

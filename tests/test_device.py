@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import Epoch, FitState
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.training.device import (
     peak_bytes,
@@ -141,7 +142,8 @@ def begin(training, folder, threads=1):
 
 
 def finish_an_epoch(folder):
-    save_file({"a": np.zeros(1)}, folder / "resume.safetensors", {"epochs": "[1]"})
+    epoch = Epoch(epoch=1, loss=0.5, valid_iou=0.5, lr=0.1, seconds=1.0)
+    store.write_tensors(folder / "resume.safetensors", save, {"a": np.zeros(1)}, FitState(epochs=(epoch,)))
 
 
 def test_an_environment_is_written_when_a_training_starts(training, tmp_path):

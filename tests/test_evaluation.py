@@ -8,7 +8,7 @@ import torch
 from conftest import TWO_LAYER
 from PIL import Image
 from reference import count
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from deeploc_bench.contract.errors import PluginError, StoreError, TrainingFailed
@@ -18,6 +18,7 @@ from deeploc_bench.data.batches import read_batch
 from deeploc_bench.data.packs import pack
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.plan.facts import Testing
+from deeploc_bench.plan.store import write_tensors
 from deeploc_bench.scoring.metrics import image_ious
 from deeploc_bench.training.evaluate import (
     Localizer,
@@ -222,7 +223,7 @@ def trained(tmp_path):
     model = load_plugins([str(file)]).models["two-layer"]
     weights = tmp_path / "model.safetensors"
     torch.manual_seed(7)
-    save_file(model.spec.build().state_dict(), weights)
+    write_tensors(weights, save, model.spec.build().state_dict(), about=None)
     return model, weights
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load, load_file
+from safetensors.torch import load, load_file, save
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.loading import load_plugins
@@ -22,40 +24,6 @@ CPU = torch.device("cpu")
 EPOCHS = 4
 SETTINGS = ["epochs=4", "batch_size=4", "size=32", "lr=0.05", "schedule=constant"]
 SETTINGS += ["blur_probability=0.5", "blur_sigma=1.0"]
-EASY = """
-import numpy as np
-from deeploc_bench import GeneratorDataset, Loss, Model, Sample, hookimpl
-
-def build():
-    from torch import nn
-    first = nn.Conv2d(3, 8, 5, padding=2)
-    norm, last = nn.BatchNorm2d(8, momentum=0.5), nn.Conv2d(8, 1, 3, padding=1)
-    return nn.Sequential(first, norm, nn.ReLU(), nn.Dropout(0.2), last)
-
-def samples(split, count):
-    random = np.random.default_rng(count)
-    for i in range(count):
-        image = random.integers(0, 150, (32, 32, 3)).astype(np.uint8)
-        mask = np.zeros((32, 32), bool)
-        top, left = random.integers(0, 20, 2)
-        mask[top : top + 12, left : left + 12] = True
-        image[mask] += 100
-        yield Sample(id=f"{split}-{i:02}", source=f"{split}-{i}", image=image.copy, mask=mask.copy)
-
-@hookimpl
-def deeploc_datasets():
-    counts = {"train": 16, "valid": 6, "test": 5}
-    build = lambda: {split: list(samples(split, count)) for split, count in counts.items()}
-    return [GeneratorDataset(name="bright", suite="easy", build=build)]
-
-@hookimpl
-def deeploc_models():
-    return [Model(name="small", build=build, reference=None, pretraining="none")]
-
-@hookimpl
-def deeploc_losses():
-    return [Loss(name="nothing", build=lambda: lambda logits, masks: logits.mean() * float("nan"))]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +36,8 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    file = tmp_path_factory.mktemp("plugin") / "easy_suite.py"
-    file.write_text(EASY)
-    return load_plugins([str(file)])
+def registry():
+    return load_plugins([str(Path(__file__).parent / "easy.py")])
 
 
 @pytest.fixture
@@ -139,6 +105,7 @@ def test_the_order_of_the_samples_is_drawn_from_seed_and_epoch_alone(trainings, 
     run = begun(first, tmp_path / "a")
     orders = [np.concatenate(one.batches(epoch)).tolist() for one, epoch in ((run, 0), (run, 1), (run, 0))]
     assert orders[0] == orders[2] != orders[1]
+    assert orders[1] == np.random.default_rng([0, 1, 0]).permutation(16).tolist()
     assert np.concatenate(begun(other, tmp_path / "b").batches(0)).tolist() != orders[0]
 
 
@@ -151,6 +118,13 @@ def test_an_epoch_tells_the_lr_of_its_last_step(trainings, tmp_path, schedule, s
     assert lrs == pytest.approx([0.05 * share for share in shares], rel=1e-12)
 
 
+def kept(run, epochs, best):
+    """Return the bytes of what a run keeps after an epoch."""
+    with TemporaryDirectory() as folder:
+        run.keep(Path(folder), epochs, best)
+        return (Path(folder) / "resume.safetensors").read_bytes()
+
+
 def states_of(run, count):
     """Return what each of the first epochs leaves behind, as a fit keeps it."""
     epochs, best, states = [], {}, []
@@ -159,7 +133,7 @@ def states_of(run, count):
         if not epochs or finished.valid_iou > max(past.valid_iou for past in epochs):
             best = {name: tensor.clone() for name, tensor in run.module.state_dict().items()}
         epochs.append(msgspec.structs.replace(finished, seconds=0.0))
-        states.append(run.state(epochs, best))
+        states.append(kept(run, epochs, best))
     return epochs, states
 
 
@@ -180,12 +154,12 @@ def test_a_training_resumed_after_any_epoch_goes_on_as_if_never_stopped(training
         run = begun(training, tmp_path)
         past, best = run.resume(tmp_path)
         assert past == epochs[:done]
-        assert_equal_states(run.state(past, best), states[done - 1])
+        assert_equal_states(kept(run, past, best), states[done - 1])
         finished = msgspec.structs.replace(run.epoch(done, lambda: None), seconds=0.0)
         assert finished == epochs[done]
         if finished.valid_iou > max(one.valid_iou for one in past):
             best = run.module.state_dict()
-        assert_equal_states(run.state([*past, finished], best), states[done])
+        assert_equal_states(kept(run, [*past, finished], best), states[done])
 
 
 def test_the_suite_of_these_tests_is_learned_and_its_best_epoch_is_not_always_the_last(trainings, tmp_path):
@@ -259,13 +233,22 @@ def test_a_damaged_state_is_one_message_with_its_cure(trainings, tmp_path, conte
 
 
 def test_a_state_without_its_epochs_is_damaged(trainings, tmp_path):
-    training = trainings()[0]
-    run = begun(training, tmp_path)
-    finished = run.epoch(0, lambda: None)
-    content = run.state([finished], run.module.state_dict())
-    (tmp_path / "resume.safetensors").write_bytes(content.replace(b'"epochs"', b'"epoch_"'))
-    with pytest.raises(StoreError, match="is damaged"):
-        begun(training, tmp_path).resume(tmp_path)
+    run = begun(trainings()[0], tmp_path)
+    store.write_tensors(tmp_path / "resume.safetensors", save, {"a": torch.zeros(1)}, {"scaler": {}})
+    with pytest.raises(StoreError, match="is damaged .*required field `epochs`"):
+        run.resume(tmp_path)
+
+
+def test_the_scale_of_a_loss_scaler_goes_on(trainings, tmp_path):
+    first, other = (begun(trainings()[0], tmp_path) for _ in range(2))
+    for run in (first, other):
+        run.accelerator.scaler = torch.amp.GradScaler("cpu")
+    first.accelerator.scaler.scale(torch.ones(1))
+    first.accelerator.scaler.update(new_scale=8.0)
+    first.keep(tmp_path, [], {})
+    assert other.accelerator.scaler.get_scale() != 8.0
+    other.resume(tmp_path)
+    assert other.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
 
 
 def test_a_loss_that_is_nan_fails_the_training_with_what_to_do(trainings, tmp_path):
@@ -278,3 +261,25 @@ def test_a_loss_that_is_nan_fails_the_training_with_what_to_do(trainings, tmp_pa
 def test_seeds_differ_from_their_first_weights_on(trainings, tmp_path):
     first, other = (begun(one, tmp_path / str(place)) for place, one in enumerate(trainings(seeds=(0, 1))))
     assert not torch.equal(first.module[0].weight, other.module[0].weight)
+
+
+def test_torch_draws_anew_in_each_epoch_and_seed(trainings, tmp_path):
+    drawn = set()
+    for place, training in enumerate(trainings(seeds=(0, 1))):
+        run = begun(training, tmp_path / str(place))
+        for epoch in range(2):
+            run.epoch(epoch, lambda: None)
+            drawn.add(torch.rand(1).item())
+    assert len(drawn) == 4
+
+
+def test_the_lr_reaches_each_parameter(trainings, tmp_path):
+    run = begun(trainings("schedule=one-cycle")[0], tmp_path)
+    finished = run.epoch(0, lambda: None)
+    assert {group["lr"] for group in run.plain_optimizer.param_groups} == {finished.lr}
+
+
+def test_an_epoch_is_validated_on_the_validation_split(trainings, tmp_path):
+    training = trainings()[0]
+    (own,) = begun(training, tmp_path).valid
+    assert own.ids == tuple(f"valid-{i:02}" for i in range(6))

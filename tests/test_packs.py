@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,36 @@ def test_a_truncated_pack_is_made_again(tmp_path):
     (folder / "images").write_bytes(b"cut")
     image = read_batch(packed(samples, tmp_path), np.array([0]))[0][0]
     assert (image == np.asarray(Image.open(samples[0].image))).all()
+
+
+def damages(content):
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+    return {"a flipped bit": flipped, "cut": content[:-1], "empty": b"", "longer": content + b"\0"}
+
+
+@pytest.mark.parametrize("how", damages(b"  "))
+@pytest.mark.parametrize("name", ["images", "masks", "index.json"])
+def test_a_damaged_pack_is_made_again(tmp_path, name, how):
+    samples = files(tmp_path)
+    packed(samples, tmp_path)
+    (folder,) = (tmp_path / "cache").iterdir()
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    (folder / name).write_bytes(damages(before[name])[how])
+    again = packed(samples, tmp_path)
+    assert (again.images.tobytes(), again.masks.tobytes()) == (before["images"], before["masks"])
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_what_a_killed_packing_left_goes_with_the_next_and_a_living_one_stays(tmp_path):
+    for name in (".packing-dead", ".packing-living"):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        (tmp_path / "cache" / name / "images").touch()
+    with (tmp_path / "cache/.packing-living/images").open("wb") as images:
+        fcntl.flock(images, fcntl.LOCK_EX)
+        packed(files(tmp_path), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir())[0] == ".packing-living"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_inverted_masks_are_turned_round(tmp_path):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from conftest import environment, records_of
+from conftest import environment
 
 
 def start(tmp_path, arguments, runs):
@@ -25,11 +25,35 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
+def results_of(runs):
+    """Return all that a finished run leaves but for its times: epochs, models, records and examples."""
+    found = {str(path.relative_to(runs)): path for path in sorted(runs.rglob("*")) if path.is_file()}
+    files = {name: path.read_bytes() for name, path in found.items() if path.suffix in (".safetensors", ".png")}
+    tables = {name: path.read_text().splitlines() for name, path in found.items() if path.suffix == ".csv"}
+    tables |= {name: [line.rpartition(",")[0] for line in tables[name]] for name in tables if "epochs.csv" in name}
+    return files | tables, sorted(name for name in found if not name.endswith(".lock"))
+
+
+def is_same(one, other):
+    """Tell whether two runs ended in the same files; something was learned, and the first epoch is not the best."""
+    (table,) = one.rglob("epochs.csv")
+    curve = [float(line.split(",")[2]) for line in table.read_text().splitlines()[1:]]
+    assert curve[0] < 0.5 < max(curve)
+    return results_of(one) == results_of(other)
+
+
+@pytest.fixture
+def easy():
+    """Return the arguments of a run that learns its suite in a second, and whose best epoch is not always its last."""
+    settings = ["batch_size=4", "size=32", "lr=1.0", "blur_probability=0.5", "blur_sigma=1.0"]
+    flags = ["--plugin", Path(__file__).parent / "easy.py", "--suite", "easy", "--model", "small", "--protocol", "same"]
+    return [*flags, "--recipe", "quick", "--threads", "1", *(word for one in settings for word in ("--set", one))]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_killed_after_an_epoch_it_ends_in_the_same_records(tmp_path, tiny, optimizer):
-    arguments = [*tiny, "--set", "epochs=6", "--set", f"optimizer={optimizer}", "--set", "blur_probability=0.5"]
-    arguments += ["--set", "blur_sigma=2.0"]
+def test_killed_after_an_epoch_it_ends_in_the_same_files(tmp_path, easy, optimizer):
+    arguments = [*easy, "--set", "epochs=12", "--set", f"optimizer={optimizer}"]
     assert start(tmp_path, arguments, "whole").wait() == 0
     process = start(tmp_path, arguments, "killed")
     wait_for(lambda: list((tmp_path / "killed").rglob("resume.safetensors")), process)
@@ -37,22 +61,7 @@ def test_killed_after_an_epoch_it_ends_in_the_same_records(tmp_path, tiny, optim
     process.wait()
     assert list((tmp_path / "killed").rglob("resume.safetensors"))
     assert start(tmp_path, arguments, "killed").wait() == 0
-    assert records_of(tmp_path / "killed") == records_of(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_at_random_moments_it_ends_in_the_same_records(tmp_path, tiny):
-    arguments = [*tiny, "--set", "epochs=8"]
-    assert start(tmp_path, arguments, "whole").wait() == 0
-    moments = random.Random(0)
-    for _ in range(8):
-        process = start(tmp_path, arguments, "killed")
-        wait_for(lambda: False, process, moments.uniform(3, 9))
-        process.kill()
-        process.wait()
-    assert start(tmp_path, arguments, "killed").wait() == 0
-    assert records_of(tmp_path / "killed") == records_of(tmp_path / "whole")
-    assert not [path for path in (tmp_path / "killed").rglob(".*-*")]
+    assert is_same(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from threading import Thread
 import msgspec
 import numpy as np
 import pytest
-from runs import ENVIRONMENT, facts_of, hash_of, records_of
+from runs import ENVIRONMENT, edit, facts_of, hash_of, records_of
 from safetensors.numpy import save
 
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Epoch
+from deeploc_bench.plan.facts import Epoch, FitState
 from deeploc_bench.plan.store import Tested
 
 TRAINS = {"trained": ("b", "c", "d"), "fitted": ("b", "c", "d"), "tested": (), "scored": ("b", "c", "d")}
@@ -42,20 +43,23 @@ def flipped(content, place, bit=0):
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
+OTHER = "is damaged (its content is not that of its checksum)"
 DAMAGE = {
-    "missing": (None, "No such file or directory"),
-    "empty": (lambda content: b"", "is not JSON: Expecting value"),
-    "cut": (lambda content: content[:200], "is not JSON"),
-    "zeros": (lambda content: bytes(len(content)), "is not JSON"),
-    "a list": (lambda content: b"[]", "it is a list; expected a table of keys"),
-    "a lost key": (lambda content: content.replace(b'"data"', b'"date"'), "Did you mean 'data'"),
-    "another value": (lambda content: content.replace(b'"lr": 0.003', b'"lr": 0.004'), "is damaged: its identity"),
-    "another seed": (lambda content: content.replace(b'"seed": 0', b'"seed": 1'), "is damaged: its identity"),
-    "another identity": (
-        lambda content: flipped(content, content.index(b'"identity": "') + 14),
-        "is damaged: its iden",
-    ),
-    "a flipped bit": (lambda content: flipped(content, content.index(b'"valid": "') + 12), "is damaged: its identity"),
+    "missing": (None, "is damaged (No such file or directory)"),
+    "empty": (lambda content: b"", "is damaged (it is empty)"),
+    "cut": (lambda content: content[:200], OTHER),
+    "cut short": (lambda content: content[:20], "is damaged (it has no checksum)"),
+    "longer": (lambda content: content + b"\n", OTHER),
+    "zeros": (lambda content: bytes(len(content)), "is damaged (it has no checksum)"),
+    "another value": (lambda content: content.replace(b'"lr": 0.003', b'"lr": 0.004'), OTHER),
+    "another checksum": (lambda content: flipped(content, content.index(b"blake2b:") + 9), OTHER),
+    "a flipped bit": (lambda content: flipped(content, content.index(b'"valid": "') + 12), OTHER),
+}
+EDITS = {
+    "a lost key": (lambda text: text.replace('"data"', '"date"'), "Did you mean 'data'"),
+    "another value": (lambda text: text.replace('"lr": 0.003', '"lr": 0.004'), "is damaged: its identity"),
+    "another seed": (lambda text: text.replace('"seed": 0', '"seed": 1'), "is damaged: its identity"),
+    "no end": (lambda text: text[:200], "is not JSON"),
 }
 
 
@@ -75,17 +79,27 @@ def test_damaged_facts_are_one_message_with_their_file_and_what_to_do(tmp_path, 
     assert str(caught.value).endswith(f"Delete {file} and run its command again.")
 
 
+@pytest.mark.parametrize("what", EDITS)
+def test_what_a_hand_has_edited_is_read_strictly(tmp_path, what):
+    change, told = EDITS[what]
+    store.write_facts(tmp_path, TRAINED)
+    edit(tmp_path / "training.json", change)
+    with pytest.raises(StoreError) as caught:
+        store.read_facts(tmp_path)
+    assert told in str(caught.value) and "Delete " in str(caught.value)
+
+
 def test_facts_of_another_version_are_not_called_damaged(tmp_path):
     file = tmp_path / "training.json"
     store.write_facts(tmp_path, TRAINED)
-    file.write_bytes(file.read_bytes().replace(b'"schema": ', b'"schema": 9'))
+    edit(file, lambda text: text.replace('"schema": ', '"schema": 9'))
     with pytest.raises(
         StoreError, match=r"has schema 9\d; this version reads \d. .* move it away, or name another with"
     ):
         store.read_facts(tmp_path)
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "cut", "zeros", "a list"])
+@pytest.mark.parametrize("what", ["missing", "empty", "cut", "zeros"])
 def test_a_damaged_environment_is_one_message_and_never_a_guess(tmp_path, what):
     file = tmp_path / "environment.json"
     store.write_environment(tmp_path, ENVIRONMENT)
@@ -97,9 +111,8 @@ def test_a_damaged_environment_is_one_message_and_never_a_guess(tmp_path, what):
 
 
 def test_an_environment_lacks_nothing_in_silence(tmp_path):
-    values = msgspec.to_builtins(ENVIRONMENT)
-    del values["precision"]
-    (tmp_path / "environment.json").write_bytes(msgspec.json.encode(values))
+    store.write_environment(tmp_path, ENVIRONMENT)
+    edit(tmp_path / "environment.json", lambda text: text.replace(' "precision": "fp32",\n', ""))
     with pytest.raises(StoreError, match="the key 'precision' is missing"):
         store.read_environment(tmp_path)
 
@@ -171,22 +184,86 @@ def test_what_was_tested_is_told_by_the_tables_sorted_by_name(tmp_path):
 
 def test_epochs_are_a_table_whose_validation_is_read_back(tmp_path):
     epochs = [Epoch(epoch=i, loss=1 / i, valid_iou=i / 3, lr=1e-3, seconds=1.5) for i in (1, 2)]
-    store.write_epochs(tmp_path, epochs)
+    table = store.write_epochs(tmp_path, epochs)
+    store.write_environment(tmp_path, msgspec.structs.replace(ENVIRONMENT, epochs=table))
     assert (tmp_path / "epochs.csv").read_text() == (
         "epoch,loss,valid_iou,lr,seconds\n1,1.0,0.3333333333333333,0.001,1.5\n2,0.5,0.6666666666666666,0.001,1.5\n"
     )
     assert store.read_validation(tmp_path) == [1 / 3, 2 / 3]
 
 
-STATE = {"a": np.zeros(1)}
-STATES = [(None, 0), (b"", 0), (b"noise", 0), (save(STATE), 0), (save(STATE, {"epochs": "[1,2]"}), 2)]
+def write_state(folder):
+    epochs = tuple(Epoch(epoch=i, loss=0.5, valid_iou=0.5, lr=1e-3, seconds=1.5) for i in (1, 2))
+    state = FitState(epochs=epochs, scaler={"scale": 8.0, "growth_interval": 2000})
+    store.write_tensors(folder / "resume.safetensors", save, {"a": np.zeros(9)}, state)
+    return state
 
 
-@pytest.mark.parametrize(("content", "epochs"), STATES)
-def test_an_unfinished_training_can_go_on_after_the_epochs_that_its_state_tells_of(tmp_path, content, epochs):
-    if content is not None:
-        (tmp_path / "resume.safetensors").write_bytes(content)
-    assert store.finished_epochs(tmp_path) == epochs
+def test_an_unfinished_training_can_go_on_after_the_epochs_that_its_state_tells_of(tmp_path):
+    assert (store.read_state(tmp_path), store.finished_epochs(tmp_path)) == (None, 0)
+    state = write_state(tmp_path)
+    assert (store.read_state(tmp_path), store.finished_epochs(tmp_path)) == (state, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", save({"a": np.zeros(1)})])
+def test_a_damaged_state_is_one_message_and_not_no_state(tmp_path, content):
+    (tmp_path / "resume.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match=r"resume.safetensors is damaged .*; delete it and run again, from the first"):
+        store.finished_epochs(tmp_path)
+
+
+def write_all(folder):
+    """Write each artifact that has a reader here, and return the readers by the artifacts' names."""
+    table = store.write_epochs(folder, [Epoch(epoch=1, loss=0.5, valid_iou=0.5, lr=1e-3, seconds=1.5)])
+    store.write_environment(folder, msgspec.structs.replace(ENVIRONMENT, epochs=table))
+    store.write_facts(folder, TRAINED)
+    store.write_records(folder, LAMA, RECORDS, DATA)
+    write_state(folder)
+    return {
+        "epochs.csv": store.read_validation,
+        "environment.json": store.read_environment,
+        "training.json": store.read_facts,
+        "test-lama.csv": lambda folder: store.read_records(folder, LAMA, DATA),
+        "test-lama.hist.safetensors": lambda folder: store.read_records(folder, LAMA, DATA),
+        "resume.safetensors": store.read_state,
+    }
+
+
+ARTIFACTS = ["epochs.csv", "environment.json", "training.json", "resume.safetensors"]
+ARTIFACTS += ["test-lama.csv", "test-lama.hist.safetensors"]
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_any_flipped_bit_and_any_cut_is_one_message_with_its_file(tmp_path, name):
+    read, file = write_all(tmp_path)[name], tmp_path / name
+    content = file.read_bytes()
+    read(tmp_path)
+    flips = [(flipped(content, place, place % 8), f"bit of byte {place}") for place in range(0, len(content), 3)]
+    cuts = [(content[:size], f"{size} bytes") for size in range(0, len(content), 61)]
+    for damaged, how in [*flips, *cuts]:
+        file.write_bytes(damaged)
+        with pytest.raises(StoreError) as caught:
+            read(tmp_path)
+            pytest.fail(f"{how}: read as if nothing were wrong")
+        said = str(caught.value)
+        assert str(file) in said and "elete" in said and "again" in said and "\n" not in said, how
+    file.write_bytes(content)
+    read(tmp_path)
+
+
+def test_the_same_tensors_are_the_same_bytes_each_time(tmp_path):
+    for name in ("one", "other"):
+        store.write_records(tmp_path / name, LAMA, RECORDS, DATA)
+        store.write_tensors(tmp_path / name / "model.safetensors", save, {"b": np.ones(3), "a": np.zeros(1)}, None)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
+
+
+def test_records_without_their_facts_are_not_dropped_in_silence(tmp_path):
+    store.write_facts(tmp_path / "a", TRAINED)
+    store.write_records(tmp_path / "b", LAMA, RECORDS, DATA)
+    with pytest.raises(StoreError, match="b holds records but no training.json, .* Run its command again, which rest"):
+        store.training_folders(tmp_path)
 
 
 def test_a_training_is_finished_when_its_model_is_there(tmp_path):
@@ -284,10 +361,27 @@ def test_a_folder_that_cannot_be_made_is_one_message(tmp_path):
 
 def test_temporary_files_of_a_killed_process_are_swept_and_nothing_else(tmp_path):
     kept = ["training.json", "test-lama.csv", "test-v1.2-lama.csv", ".lock", "model.safetensors"]
-    for name in [*kept, ".training.json-x1y2", ".test-lama.csv-abc", ".test-lama@jpeg-75.hist.safetensors-q_1"]:
+    (tmp_path / "examples").mkdir()
+    left = [".writing-training.json-x1y2", ".writing-test-lama@jpeg-75.hist.safetensors-q_1", "resume.safetensors"]
+    for name in [*kept, *left, "examples/.writing-a.png-1", "examples/a.png"]:
         (tmp_path / name).touch()
     store.sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted([*kept, "examples", "a.png"])
+
+
+def test_the_state_of_an_unfinished_training_is_not_swept(tmp_path):
+    (tmp_path / "resume.safetensors").touch()
+    store.sweep(tmp_path)
+    assert (tmp_path / "resume.safetensors").exists()
+
+
+def test_a_file_that_somebody_is_writing_is_not_swept(tmp_path):
+    with (tmp_path / ".writing-a.json-1").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        store.sweep(tmp_path)
+        assert list(tmp_path.iterdir())
+    store.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_training_below_a_folder_is_found_in_order(tmp_path):

@@ -6,8 +6,9 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
+from deeploc_bench.contract.files import digest, filling
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, Split
-from deeploc_bench.data.export import MASKS, refuse_existing, write_images, write_masks
+from deeploc_bench.data.export import MASKS, write_images, write_masks
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.data.survey import load_sound
@@ -37,8 +38,9 @@ def export(
     loaded, _ = load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress)
     packs = _packs(loaded, split, chosen)
     folder = Path(output)
-    refuse_existing(folder, packs)
-    with common.progress("write", sum(map(len, packs.values())) * (1 + masks)) as tick:
+    names = [one for name in packs for one in (name, f"{MASKS}/{name}")]
+    what = digest([loaded.name, split, str(masks), *(f"{name} {pack.fingerprint}" for name, pack in packs.items())])
+    with filling(folder, names, what), common.progress("write", sum(map(len, packs.values())) * (1 + masks)) as tick:
         for name, pack in packs.items():
             write_images(pack, folder / name, tick)
             if masks and name != AUTHENTIC:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import sweep, write
 from deeploc_bench.contract.findings import shown
 from deeploc_bench.leaderboard.folder import strangers
 from deeploc_bench.leaderboard.page import board_files, stale_files
@@ -29,6 +29,7 @@ def command(folder: str, check: bool) -> None:
         for name in stale:
             common.say(f"stale: {root / shown(name)}; run: deeploc-bench leaderboard {folder}")
         sys.exit(1 if stale or strange else 0)
+    sweep(root)
     for name in stale:
         if name in files:
             write(root / name, files[name].encode())

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import DataError, StoreError, UsageError
+from deeploc_bench.contract.errors import DataError, UsageError
+from deeploc_bench.contract.files import digest, filling
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import Sample
@@ -40,8 +41,6 @@ def command(
     settings = facts.settings
     if settings is None:
         raise UsageError(f"{training} holds predictions made elsewhere, not a model that can predict")
-    if any((target / name).exists() for name in ("heatmaps", "overlays")):
-        raise StoreError(f"{output} holds predictions already; nothing is overwritten. Name another folder with -o.")
     owned = common.load(plugins).model(facts.model.name)
     if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
@@ -62,7 +61,8 @@ def command(
         packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
         if packed.findings:
             raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
-        write_predictions(localizer, packed, target, tick)
+        with filling(target, ("heatmaps", "overlays"), digest([facts.identity, packed.fingerprint])):
+            write_predictions(localizer, packed, target, tick)
     common.put(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
 
 

@@ -8,12 +8,14 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import StoreError, UsageError
+from deeploc_bench.contract.files import to_json
 from deeploc_bench.leaderboard import saving
 from deeploc_bench.leaderboard.collect import Declaration, Selection, collect
 from deeploc_bench.leaderboard.folder import board_of, read_manifests, unlisted
 from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.speed import read_speed
+from deeploc_bench.leaderboard.submission import Submission
 from deeploc_bench.leaderboard.verify import entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.plan.losses import slug
@@ -88,7 +90,9 @@ def command(
         speed=read_speed(Path(speed_file), model) if speed_file else None,
         **asked,
     )
-    saving.save(collect(Path(runs), selection, declaration), target)
+    submission = collect(Path(runs), selection, declaration)
+    _refuse_another(submission, target)
+    saving.save(submission, target)
     _show(target)
     common.put(NEXT.format(file=target, name=name))
 
@@ -103,9 +107,13 @@ def _refresh(file: str, *, is_alone: bool) -> None:
 def _target(file: Path, name: str) -> Path:
     if file.stem != name:
         raise UsageError(f"--name {name!r} must be the stem of the file, {file.name!r}")
-    if file.exists():
-        raise StoreError(f"{file} is there already; nothing is overwritten. Choose another --name.")
     return file
+
+
+def _refuse_another(submission: Submission, file: Path) -> None:
+    """Raise StoreError where a file is there that is not this submission, as a killed process has left it."""
+    if file.exists() and file.read_bytes() != to_json(submission):
+        raise StoreError(f"{file} is there already; nothing is overwritten. Choose another --name.")
 
 
 def _show(file: Path) -> None:

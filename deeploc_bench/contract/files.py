@@ -1,5 +1,6 @@
 """The one place that reads TOML and JSON strictly into types, and writes files whole or not at all."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -8,8 +9,8 @@ import re
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -24,6 +25,8 @@ MOST_BYTES = 64 * 2**20
 """The largest file that is read whole: 30 trainings of 10,000 test images make a submission of about 40 MiB."""
 MOST_NESTED = 10**6
 """The most lists and tables in a JSON file, which take far more memory than the bytes that they are read from."""
+WRITING = ".writing-"
+"""How the name of a file starts that is being written."""
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
 WORDS |= {"array": "a list", "object": "a table of keys"}
 
@@ -104,22 +107,52 @@ def to_json(value: Any) -> bytes:
     return (lists.sub(lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n").encode()
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file under a temporary name, fsync it and rename it; raises StoreError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        handle, scratch = tempfile.mkstemp(prefix=f"{WRITING}{path.name}-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, path)
+                os.chmod(scratch, 0o644)
+                os.replace(scratch, path)
         finally:
             Path(scratch).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and below it; a living one holds its own."""
+    for scratch in folder.rglob(f"{WRITING}*"):
+        with suppress(OSError), scratch.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            scratch.unlink()
+
+
+@contextmanager
+def filling(folder: Path, names: Iterable[str], what: str) -> Iterator[None]:
+    """Fill the folders of these names in a folder; a killed process's, who filled them with the same `what`, too.
+
+    Raises StoreError where one is there that holds something else, or is finished: nothing is overwritten, or mixed.
+    """
+    mark = folder / ".unfinished"
+    begun = mark.read_text("utf-8", "replace") if mark.is_file() else None
+    there = [folder / name for name in names if (folder / name).exists()]
+    if begun != what and (there or begun is not None):
+        raise StoreError(
+            f"{there[0] if there else mark} is there already; nothing is overwritten. Delete it, or name another "
+            "folder with -o."
+        )
+    sweep(folder)
+    write(mark, what.encode())
+    yield
+    mark.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

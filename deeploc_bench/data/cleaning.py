@@ -10,8 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from deeploc_bench.contract.errors import DataError
+from deeploc_bench.contract.errors import DataError, StoreError
 from deeploc_bench.contract.files import parse_json
+from deeploc_bench.contract.seals import read_json
 from deeploc_bench.data.packs import PACK_SCHEMA, PACKING, Index, key_of
 
 JUST_MADE = 60
@@ -55,8 +56,8 @@ def _why_stale(folder: Path, data: Path | None) -> str | None:
         schema = parse_json(content, _AnyIndex, "index", DataError).schema
         if schema != PACK_SCHEMA:
             return "an earlier version packed it" if schema < PACK_SCHEMA else None
-        index = parse_json(content, Index, "index", DataError)
-    except (OSError, DataError):
+        index = read_json(folder / "index.json", Index, "index")
+    except (OSError, DataError, StoreError):
         return "it is damaged"
     files = [Path(file) for origin in index.origins for file in (origin.image, origin.mask) if file]
     is_elsewhere = data is not None and not any(file.is_relative_to(data.absolute()) for file in files)

@@ -1,24 +1,15 @@
 """Writes the images of a suite as files called by their ids, for programs that know nothing of suites."""
 
-from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 
-from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.contract.files import write
 from deeploc_bench.data.packs import Pack, Tick
 
 MASKS = "masks"
-
-
-def refuse_existing(folder: Path, names: Iterable[str]) -> None:
-    """Raise StoreError where a folder of one of these names is there: nothing is overwritten, or mixed with others."""
-    there = [folder / one for name in names for one in (name, f"{MASKS}/{name}") if (folder / one).exists()]
-    if there:
-        raise StoreError(f"{there[0]} is there already; nothing is overwritten. Delete it, or name another folder: -o")
 
 
 def write_images(pack: Pack, folder: Path, tick: Tick) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,33 +19,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.contract.errors import DataError, SampleError
-from deeploc_bench.contract.files import digest, parse_json, to_json
+from deeploc_bench.contract.errors import DataError, SampleError, StoreError
+from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
-from deeploc_bench.contract.specs import Image, Sample
-from deeploc_bench.data.decoding import MaskRule, decode
+from deeploc_bench.contract.seals import read_json, write_json
+from deeploc_bench.contract.specs import Sample
+from deeploc_bench.data.decoding import MaskRule
+from deeploc_bench.data.entries import Bytes, Entry, decode_entry, hash_of
 
-Bytes = NDArray[np.uint8]
-PACK_SCHEMA = 4
+PACK_SCHEMA = 5
 PACKING = ".packing-"
 """How the name of a folder starts in which a pack is being made."""
 Tick = Callable[[], object]
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of one packed sample: `hash` is of id, source, pixels and mask; `image_hash` of the pixels alone.
-
-    `mask_area` is in pixels, `shape` height and width; `remarks` are the data's checks that warn of it.
-    """
-
-    id: str
-    source: str
-    file: str
-    hash: str
-    image_hash: str
-    mask_area: int
-    shape: tuple[int, int]
-    remarks: tuple[str, ...] = ()
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,7 +130,8 @@ def pack(
 
     `inverted` and `mask_above` are what a generator dataset says of its mask files.
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
-    used is left out, and is among the pack's findings. Raises DataError where the cache cannot be written.
+    used is left out, and is among the pack's findings. What is read back is hashed again: a damaged pack is made anew.
+    Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
     rule = MaskRule(inverted=inverted, above=None if mask_above is None else float(mask_above))
@@ -197,7 +183,7 @@ def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], rul
     entries, findings = list[Entry](), list[Finding]()
     for sample in samples:
         try:
-            entry, image, bits = _decode(sample, rule)
+            entry, image, bits = decode_entry(sample, rule)
         except SampleError as error:
             findings.append(data_finding(error.check, str(error)))
         else:
@@ -212,58 +198,58 @@ def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
     return Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
 
 
-def _decode(sample: Sample, rule: MaskRule) -> tuple[Entry, Image, Bytes]:
-    """Return what is known of a sample, its image (H, W, 3), and the bits of its mask."""
-    decoded = decode(sample, rule)
-    image = np.ascontiguousarray(decoded.image)
-    is_authentic = decoded.mask is None
-    mask = np.zeros(image.shape[:2], np.bool_) if decoded.mask is None else decoded.mask
-    bits = np.packbits(mask)
-    state = hashlib.blake2b(f"{sample.id}\n{sample.source}\n{image.shape}\n{is_authentic}\n".encode(), digest_size=16)
-    state.update(image.data)
-    state.update(bits.data)
-    entry = Entry(
-        id=sample.id,
-        source=sample.source,
-        file=str(sample.image) if isinstance(sample.image, Path) else sample.id,
-        hash=state.hexdigest(),
-        image_hash=hashlib.blake2b(image.data, digest_size=16).hexdigest(),
-        mask_area=int(mask.sum()),
-        shape=(mask.shape[0], mask.shape[1]),
-        remarks=decoded.remarks,
-    )
-    return entry, image, bits
-
-
 def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target.parent)
         with tempfile.TemporaryDirectory(prefix=PACKING, dir=target.parent, ignore_cleanup_errors=True) as name:
             scratch = Path(name)
             with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
                 _hold(images, fcntl.LOCK_EX)
                 index = _pack_into(images, masks, samples, rule, tick)
             index = msgspec.structs.replace(index, rule=rule, origins=origins)
-            (scratch / "index.json").write_bytes(to_json(index))
+            write_json(scratch / "index.json", index)
             try:
                 scratch.rename(target)
             except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
                 if _open(target) is None:
                     shutil.rmtree(target, ignore_errors=True)
                     scratch.rename(target)
-    except OSError as error:
-        raise DataError(f"cannot pack data into {target}: {error.strerror}. Set XDG_CACHE_HOME.") from None
+    except (OSError, StoreError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot pack data into {target}: {reason}. Set XDG_CACHE_HOME.") from None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what packings that were killed have left in a folder; a living one holds its images."""
+    for left in folder.glob(f"{PACKING}*"):
+        with suppress(OSError), (left / "images").open("rb") as images:
+            fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _open(target: Path) -> Pack | None:
     """Return the pack in a folder, or None where there is none, or none that is whole."""
     try:
-        index = parse_json((target / "index.json").read_bytes(), Index, "index", DataError, schema=PACK_SCHEMA)
+        index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA)
         images, masks = _mapped(target / "images"), _mapped(target / "masks")
-    except (OSError, DataError):
+    except (OSError, StoreError):
         return None
     found = _pack_of(index, images, masks)
-    return found if [int(start[-1]) for start in found.starts] == [images.size, masks.size] else None
+    is_complete = [int(start[-1]) for start in found.starts] == [images.size, masks.size]
+    return found if is_complete and _is_undamaged(found, index.origins) else None
+
+
+def _is_undamaged(found: Pack, origins: Iterable[Origin]) -> bool:
+    """Tell whether pixels and masks are those that were packed; hashing leaves Python's lock to other threads."""
+    authentic = {origin.id for origin in origins if origin.mask is None}
+
+    def is_whole(position: int) -> bool:
+        entry = found.entries[position]
+        return entry.hash == hash_of(entry.id, entry.source, entry.shape, entry.id in authentic, *found.flat(position))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return all(pool.map(is_whole, range(len(found))))
 
 
 def _mapped(file: Path) -> Bytes:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.specs import AUTHENTIC, Image, Mask, Split
-from deeploc_bench.data.packs import Entry, Pack
+from deeploc_bench.data.entries import Entry
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Suite
 
 COMPARED = 16

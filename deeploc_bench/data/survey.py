@@ -9,7 +9,8 @@ from deeploc_bench.contract.findings import Finding, data_finding, refuse
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
 from deeploc_bench.data.edits import edit_findings
-from deeploc_bench.data.packs import Entry, Pack
+from deeploc_bench.data.entries import Entry
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress, Suite, load_suite
 
 LARGEST_SHARE = 0.5

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deeploc_bench.contract.errors import SubmissionError
-from deeploc_bench.contract.files import to_json, write
+from deeploc_bench.contract.files import sweep, to_json, write
 from deeploc_bench.leaderboard.claims import Entry, claimed
 from deeploc_bench.leaderboard.folder import board_of, read_manifests
 from deeploc_bench.leaderboard.submission import Submission, read_evidence
@@ -34,5 +34,6 @@ def save(submission: Submission, file: Path) -> Entry:
     except UnicodeEncodeError as error:  # of a flag whose bytes are no UTF-8
         raise SubmissionError(f"{file} is not written: {error.object!r:.80} holds what is no text") from None
     entry = verified(content, file, read_manifests(board_of(file)))
+    sweep(file.parent)
     write(file, content)
     return entry

@@ -106,12 +106,23 @@ class Environment(Strict, frozen=True, kw_only=True):
 
 
 class TrainingEnvironment(Environment, frozen=True, kw_only=True):
-    """environment.json: what the arithmetic of a training depends on beside its facts, and what it cost."""
+    """environment.json: what the arithmetic of a training depends on beside its facts, and what it cost.
+
+    `epochs` is the checksum of a finished training's epochs.csv.
+    """
 
     torch_device: str
     python: Text
     platform: Text
     last_start_seconds: NotNegative = 0.0
+    epochs: str = ""
+
+
+class FitState(Strict, frozen=True, kw_only=True):
+    """What stands beside the tensors of resume.safetensors: the finished epochs, and the state of a loss scaler."""
+
+    epochs: tuple[Epoch, ...]
+    scaler: Mapping[str, int | float] = {}
 
 
 class TrainingFacts(Strict, frozen=True, kw_only=True):

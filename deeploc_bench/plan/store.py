@@ -1,27 +1,48 @@
-"""The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle."""
+"""The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle.
+
+JSON and safetensors files carry their checksum inside. A csv stays plain: the checksum of test-*.csv stands in its
+histograms' file, which is written before it; that of epochs.csv in environment.json, when the training is finished.
+"""
 
 import csv
 import io
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
-import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.contract.files import read_json, to_json, unwritable, write
+from deeploc_bench.contract.files import sweep as sweep_scratch
+from deeploc_bench.contract.files import unwritable, write
+from deeploc_bench.contract.seals import BLANK, check_seal, checksum, read_json, write_json, write_sealed
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
-from deeploc_bench.plan.facts import FACTS_SCHEMA, Epoch, TrainingEnvironment, TrainingFacts, identity_of
+from deeploc_bench.plan.facts import (
+    FACTS_SCHEMA,
+    Epoch,
+    FitState,
+    Hash,
+    Strict,
+    TrainingEnvironment,
+    TrainingFacts,
+    identity_of,
+)
 from deeploc_bench.plan.losses import slug
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
+
+T = TypeVar("T")
+
+
+class RecordsState(Strict, frozen=True, kw_only=True):
+    """What stands beside histograms: the checksum of the records' csv, and the hash of the data that were tested."""
+
+    table: Hash
+    data: Hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +68,7 @@ def place_of(facts: TrainingFacts) -> str:
 
 def write_facts(folder: Path, facts: TrainingFacts) -> None:
     """Write training.json."""
-    write(folder / "training.json", to_json(facts))
+    write_json(folder / "training.json", facts)
 
 
 def read_facts(folder: Path) -> TrainingFacts:
@@ -55,7 +76,7 @@ def read_facts(folder: Path) -> TrainingFacts:
     path = folder / "training.json"
     cure = f"Delete {path} and run its command again"
     try:
-        facts = read_json(path, TrainingFacts, "training", StoreError, schema=FACTS_SCHEMA)
+        facts = read_json(path, TrainingFacts, "training", schema=FACTS_SCHEMA)
     except StoreError as error:
         if error.check == "version":
             cure = "Another version of deeploc-bench wrote this runs folder; move it away, or name another with --runs"
@@ -67,35 +88,55 @@ def read_facts(folder: Path) -> TrainingFacts:
 
 def write_environment(folder: Path, environment: TrainingEnvironment) -> None:
     """Write environment.json."""
-    write(folder / "environment.json", to_json(environment))
+    write_json(folder / "environment.json", environment)
 
 
 def read_environment(folder: Path) -> TrainingEnvironment:
     """Read environment.json; raises StoreError where it is not there or damaged."""
     path = folder / "environment.json"
     try:
-        return read_json(path, TrainingEnvironment, "environment", StoreError)
+        return read_json(path, TrainingEnvironment, "environment")
     except StoreError as error:
         raise StoreError(f"{error}. What the arithmetic of {folder} was is lost; delete it and run again.") from None
 
 
-def write_epochs(folder: Path, epochs: Sequence[Epoch]) -> None:
-    """Write epochs.csv: loss, validation IoU, lr and seconds of each epoch."""
+def write_epochs(folder: Path, epochs: Sequence[Epoch]) -> str:
+    """Write epochs.csv: loss, validation IoU, lr and seconds of each epoch; returns its checksum."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Epoch.__struct_fields__)
     writer.writerows(msgspec.structs.astuple(epoch) for epoch in epochs)
-    write(folder / "epochs.csv", text.getvalue().encode())
+    content = text.getvalue().encode()
+    write(folder / "epochs.csv", content)
+    return checksum(content)
 
 
 def read_validation(folder: Path) -> list[float]:
-    """Return the validation IoU of each finished epoch, in order; raises StoreError where epochs.csv is damaged."""
+    """Return the validation IoU of each epoch of a finished training; raises StoreError where epochs.csv is damaged."""
     path = folder / "epochs.csv"
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
-        return [float(row["valid_iou"]) for row in rows]
+        content = path.read_bytes()
+        if checksum(content) != read_environment(folder).epochs:
+            raise ValueError("its content is not that of its checksum, in environment.json")
+        return [float(row["valid_iou"]) for row in csv.DictReader(io.StringIO(content.decode()))]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is damaged or missing ({error}); delete {folder} and run again") from None
+
+
+def write_tensors(path: Path, save: Callable[[Any, dict[str, str]], bytes], tensors: object, about: object) -> None:
+    """Write a sealed safetensors file by a `save` of that library, with `about`, as JSON, beside its tensors."""
+    # one key, because the library writes several in any order
+    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}))
+
+
+def read_about(path: Path, kind: type[T], cure: str) -> T:
+    """Return what stands beside the tensors of a sealed safetensors file; raises StoreError where that is damaged."""
+    try:
+        check_seal(path)
+        with safe_open(path, framework="numpy") as file:
+            return msgspec.json.decode(file.metadata()["about"][len(BLANK) :], type=kind)
+    except (StoreError, OSError, SafetensorError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        raise StoreError(f"{path} is damaged ({error}); {cure}") from None
 
 
 def is_trained(folder: Path) -> bool:
@@ -108,13 +149,16 @@ def is_ready(folder: Path, facts: TrainingFacts) -> bool:
     return is_trained(folder) or not facts.is_learned
 
 
+def read_state(folder: Path) -> FitState | None:
+    """Return where an unfinished training stands, None where no epoch is finished; raises StoreError."""
+    path = folder / "resume.safetensors"
+    return read_about(path, FitState, "delete it and run again, from the first epoch on") if path.exists() else None
+
+
 def finished_epochs(folder: Path) -> int:
-    """Return how many epochs an unfinished training can go on after."""
-    try:
-        with safe_open(folder / "resume.safetensors", framework="numpy") as file:
-            return len(json.loads((file.metadata() or {})["epochs"]))
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return 0
+    """Return how many epochs an unfinished training can go on after; raises StoreError where its state is damaged."""
+    state = read_state(folder)
+    return len(state.epochs) if state else 0
 
 
 def write_records(folder: Path, tested: Tested, records: Records, data: str) -> None:
@@ -124,9 +168,10 @@ def write_records(folder: Path, tested: Tested, records: Records, data: str) -> 
         table.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(table, error) from None
+    content = to_csv(records).encode()
     arrays = {"histograms": records.histograms} if records.histograms is not None else {}
-    write(histograms, save_arrays(arrays, {"data": data}))
-    write(table, to_csv(records).encode())
+    write_tensors(histograms, save_arrays, arrays, RecordsState(table=checksum(content), data=data))
+    write(table, content)
 
 
 def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
@@ -137,25 +182,23 @@ def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
     table, histograms = _record_files(folder, tested)
     if not table.exists():
         return None
-    arrays, recorded = _read_histograms(histograms)
-    if recorded != data:
+    cure = "delete it and its .csv, and run again"
+    state = read_about(histograms, RecordsState, cure)
+    if state.data != data:
         return None
     try:
-        return from_csv(table.read_text("utf-8"), str(table), histograms=arrays)
-    except (OSError, UnicodeDecodeError) as error:
+        content = table.read_bytes()
+        if checksum(content) != state.table:
+            raise StoreError(f"its content is not that of its checksum, in {histograms.name}")
+        with safe_open(histograms, framework="numpy") as file:
+            arrays = file.get_tensor("histograms")
+    except (OSError, SafetensorError, StoreError) as error:
         raise StoreError(f"{table} is damaged ({error}); delete it and run again") from None
+    return from_csv(content.decode(), str(table), histograms=arrays)
 
 
 def _record_files(folder: Path, tested: Tested) -> tuple[Path, Path]:
     return folder / f"test-{tested.name}.csv", folder / f"test-{tested.name}.hist.safetensors"
-
-
-def _read_histograms(path: Path) -> tuple[NDArray[np.int32], str]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor("histograms"), (file.metadata() or {}).get("data", "")
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete it and its .csv, and run again") from None
 
 
 def tested_in(folder: Path) -> list[Tested]:
@@ -188,9 +231,10 @@ def locked(folder: Path) -> Iterator[bool]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that a killed process left; the caller holds the lock."""
-    for scratch in folder.glob(".*.*-*"):
-        scratch.unlink(missing_ok=True)
+    """Remove the temporary files and the finished training's state that a killed process left; the lock is held."""
+    sweep_scratch(folder)
+    if is_trained(folder):
+        (folder / "resume.safetensors").unlink(missing_ok=True)
 
 
 def training_folders(runs: Path) -> list[Path]:
@@ -198,6 +242,11 @@ def training_folders(runs: Path) -> list[Path]:
     if not runs.is_dir():
         raise StoreError(f"{runs}: there is no such runs folder. Run 'deeploc-bench run' first, or name another.")
     folders = sorted(path.parent for path in runs.rglob("training.json"))
+    if lost := sorted({path.parent for path in runs.rglob("test-*.csv")} - {*folders}):
+        raise StoreError(
+            f"{lost[0]} holds records but no training.json, which says of what. Run its command again, which restores "
+            "it, or move that folder away."
+        )
     if not folders:
         raise StoreError(f"{runs} holds no training. Run 'deeploc-bench run' first, or name another folder.")
     return folders

@@ -14,7 +14,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError, TrainingFailed, reason_of
-from deeploc_bench.contract.files import write
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
@@ -80,7 +79,8 @@ def fit_baseline(training: Training, folder: Path, *, device: torch.device, thre
             parameters=sum(parameter.numel() for parameter in module.parameters()),
         )
         store.write_environment(folder, environment)
-        write(folder / "model.safetensors", save(_learned(module)))  # last: its existence means "fitted"
+        # last: its existence means "fitted"
+        store.write_tensors(folder / "model.safetensors", save, _learned(module), about=None)
 
 
 def rehearse_fit(training: Training) -> None:

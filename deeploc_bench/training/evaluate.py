@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.seals import check_seal
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import evaluation_batches, read_batch
@@ -49,6 +50,7 @@ def open_localizer(
     module = build_model(model, "none" if weights else testing.weights)
     if weights:
         try:
+            check_seal(weights)
             module.load_state_dict(load_file(weights))
         except Exception as error:
             reason = " ".join(str(error).split())

@@ -1,6 +1,5 @@
 """Fits one model: epochs from (seed, epoch) alone, the best epoch by validation IoU, resumable after every epoch."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,19 +10,17 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast, set_seed
 from numpy.typing import NDArray
-from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deeploc_bench.contract.errors import StoreError, TrainingFailed
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.errors import TrainingFailed
 from deeploc_bench.contract.isolation import unchanged
 from deeploc_bench.data.augment import blur_some, flip, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Epoch, Recipe, TrainingEnvironment
+from deeploc_bench.plan.facts import Epoch, FitState, Recipe, TrainingEnvironment
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
 from deeploc_bench.training.build import TrainingLoss, build_model, placed
@@ -63,12 +60,14 @@ def fit(
                 best = _copied(run.module.state_dict())
             epochs.append(finished)
             if ranks.is_leader():
-                write(folder / "resume.safetensors", run.state(epochs, best))
+                run.keep(folder, epochs, best)
                 store.write_epochs(folder, epochs)
                 on_epoch(finished)
     if ranks.is_leader():
-        store.write_environment(folder, _with_costs(environment, run, epochs, time.perf_counter() - started))
-        write(folder / "model.safetensors", save(_copied(best)))  # last: its existence means "trained"
+        table = store.write_epochs(folder, epochs)  # again: a kill may have come between it and the state
+        store.write_environment(folder, _with_costs(environment, run, epochs, time.perf_counter() - started, table))
+        # last: its existence means "trained"
+        store.write_tensors(folder / "model.safetensors", save, _copied(best), about=None)
         (folder / "resume.safetensors").unlink(missing_ok=True)
 
 
@@ -129,33 +128,27 @@ class Fit:
         seconds = round(time.perf_counter() - started, 3)
         return Epoch(epoch=epoch + 1, loss=loss, valid_iou=valid_iou, lr=lr, seconds=seconds)
 
-    def state(self, epochs: Epochs, best: Mapping[str, Tensor]) -> bytes:
-        """Return all that an epoch leaves behind: weights, best weights, optimizer state, and the epochs so far."""
+    def keep(self, folder: Path, epochs: Epochs, best: Mapping[str, Tensor]) -> None:
+        """Write all that an epoch leaves behind: weights, best weights, optimizer state, and the epochs so far."""
         tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
         for index, state in self.plain_optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if value is not None}
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-        listed = json.dumps(msgspec.to_builtins(epochs))
-        return save(_copied(tensors), {"epochs": listed, "scaler": json.dumps(scaler)})
+        about = FitState(epochs=tuple(epochs), scaler=scaler)
+        store.write_tensors(folder / "resume.safetensors", save, _copied(tensors), about)
 
     def resume(self, folder: Path) -> tuple[Epochs, dict[str, Tensor]]:
         """Take up the state after the last finished epoch, if there is one; returns its epochs and best weights."""
-        path = folder / "resume.safetensors"
-        if not path.exists():
+        state = store.read_state(folder)
+        if state is None:
             return [], {}
-        try:
-            tensors = load_file(path)
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-            epochs = msgspec.json.decode(metadata["epochs"], type=Epochs)
-        except Exception as error:
-            raise StoreError(f"{path} is damaged ({error}); delete it and run again") from None
+        tensors = load_file(folder / "resume.safetensors")
         self.module.load_state_dict(_below(tensors, "model."))
         self._load_optimizer(_below(tensors, "optimizer."))
         if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(json.loads(metadata["scaler"]))
-        return epochs, _below(tensors, "best.")
+            self.accelerator.scaler.load_state_dict(dict(state.scaler))
+        return list(state.epochs), _below(tensors, "best.")
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items():
@@ -208,14 +201,20 @@ class Fit:
         )
 
 
-def _with_costs(environment: TrainingEnvironment, run: Fit, epochs: Epochs, seconds: float) -> TrainingEnvironment:
-    """Return where a training was done, with what it cost: `seconds` are those since it was started last."""
+def _with_costs(
+    environment: TrainingEnvironment, run: Fit, epochs: Epochs, seconds: float, table: str
+) -> TrainingEnvironment:
+    """Return where a training was done, with what it cost: `seconds` are those since it was started last.
+
+    `table` is the checksum of its epochs.csv.
+    """
     return msgspec.structs.replace(
         environment,
         wall_seconds=round(sum(epoch.seconds for epoch in epochs), 3),
         last_start_seconds=round(seconds, 3),
         peak_memory_mib=round(peak_bytes(run.device) / 2**20, 1),
         parameters=sum(parameter.numel() for parameter in run.module.parameters()),
+        epochs=table,
     )
 
 
