@@ -265,7 +265,7 @@ def test_folders_of_different_trainings_never_meet(suite, ask, registry):
     assert any(place.startswith("made/detector/untrained/seed0-") for place in places)
 
 
-@pytest.mark.parametrize(("facts", "title"), [("net", "net on b+c+d seed 1"), ("detector", "detector")])
+@pytest.mark.parametrize(("facts", "title"), [("net", "net + jaccard on b+c+d seed 1"), ("detector", "detector")])
 def test_a_training_has_a_title_for_its_progress_bar(suite, ask, registry, facts, title):
     model = owned(registry, facts, trainable=facts == "net")
     assert title in {one.title for one in make_plan(suite, ask(model, seeds=(1,))).trainings.values()}
