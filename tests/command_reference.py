@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+import deeploc_bench
 from deeploc_bench.cli import COMMANDS, cli
 from deeploc_bench.contract import hookspecs, specs
 
+HELPERS = ("paired_samples", "sample_of", "distinct_samples", "read_toml")
 DOCS = Path(__file__).parents[1] / "docs"
 INTRO = """# Commands
 
@@ -23,7 +25,8 @@ saved.
 HOOKS_INTRO = """# Hooks and specs
 
 A plugin is a module with functions of these names and arguments (an argument may be left out), each marked `@hookimpl`.
-They return specs: frozen values, made with keywords. [plugins.md](plugins.md) shows how to begin.
+They return specs: frozen values, made with keywords. [plugins.md](plugins.md) shows how to begin. Functions that help
+to write them are at the end; all are imported from `deeploc_bench`.
 """
 SPECS = ("Model", "Loss", "GeneratorDataset", "Sample")
 
@@ -36,7 +39,9 @@ def commands_page():
 def hooks_page():
     """Return what docs/hooks.md holds."""
     hooks = [hook for name, hook in vars(hookspecs).items() if name.startswith("deeploc_")]
-    return "\n".join([HOOKS_INTRO, *map(_hook, hooks), *(_spec(getattr(specs, name)) for name in SPECS)])
+    helpers = [getattr(deeploc_bench, name) for name in HELPERS]
+    parts = [*map(_function, hooks), *(_spec(getattr(specs, name)) for name in SPECS), *map(_function, helpers)]
+    return "\n".join([HOOKS_INTRO, *parts])
 
 
 def reference_of(name):
@@ -52,10 +57,10 @@ def _help(title, command):
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
-def _hook(hook):
-    parsed = ast.parse(inspect.getsource(hook)).body[0]
-    signature = f"def {hook.__name__}({ast.unparse(parsed.args)}) -> {ast.unparse(parsed.returns)}: ..."
-    return _section(hook, signature)
+def _function(function):
+    parsed = ast.parse(inspect.getsource(function)).body[0]
+    signature = f"def {function.__name__}({ast.unparse(parsed.args)}) -> {ast.unparse(parsed.returns)}: ..."
+    return _section(function, signature)
 
 
 def _spec(spec):
