@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from deeploc_bench.conformance.checking import check
+from deeploc_bench.contract.errors import UsageError
+
 SIGMOID = '''"""Two mistakes."""
 from deeploc_bench import Loss, Model, hookimpl
 
@@ -25,8 +28,9 @@ def deeploc_losses():
 
 def test_the_first_plugin_is_sound_a_line_a_check(deeploc, two_layer):
     done = deeploc("check", two_layer)
-    heading, *lines = done.stdout.splitlines()
-    assert (done.returncode, heading) == (0, "model two-layer: ok"), done.stderr
+    plugin, hooks, heading, *lines = done.stdout.splitlines()
+    assert (done.returncode, plugin, heading) == (0, "plugin two_layer: ok", "model two-layer: ok"), done.stderr
+    assert hooks.endswith("loads, and has deeploc_models")
     assert len(lines) > 15 and all(line.startswith(("  ok      ", "  note    ")) for line in lines)
 
 
@@ -35,16 +39,16 @@ def test_all_that_is_wrong_with_a_plugin_is_listed_and_the_exit_code_tells(deepl
     (tmp_path / "squashed.py").write_text(SIGMOID)
     done = deeploc("check", "squashed.py")
     assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "model squashed: FAILED"
+    assert done.stdout.splitlines()[2] == "model squashed: FAILED"
     squashed = "FAILED  logits       model 'squashed' (plugin 'squashed') returns numbers that never fall below 0"
     assert squashed in done.stdout
     assert "FAILED  truth        loss 'nothing' (plugin 'squashed') is 0 whatever is predicted" in done.stdout
     found = json.loads(deeploc("check", "squashed.py", "--json").stdout)
     failed = [[each["check"] for each in one["checks"] if each["level"] == "error"] for one in found]
     assert ([one["name"] for one in found], failed, [one["ok"] for one in found]) == (
-        ["model squashed", "loss nothing"],
-        [["logits"], ["truth"]],
-        [False, False],
+        ["plugin squashed", "model squashed", "loss nothing"],
+        [[], ["logits"], ["truth"]],
+        [True, False, False],
     )
 
 
@@ -67,3 +71,26 @@ def test_a_suite_a_loss_and_a_detector_are_checked_by_name(deeploc, name):
 def test_a_name_of_nobody_is_answered_with_those_there_are(deeploc):
     done = deeploc("check", "residual-uneT")
     assert (done.returncode, "Did you mean 'residual-unet'?" in done.stderr) == (2, True)
+
+
+OBSERVER = """from deeploc_bench import hookimpl
+
+@hookimpl
+def deeploc_epoch_finished(epoch):
+    pass
+"""
+
+
+def test_an_observer_is_told_by_its_hooks_and_a_plugin_without_any_fails(tmp_path):
+    (tmp_path / "watching.py").write_text(OBSERVER)
+    (tmp_path / "idle.py").write_text("")
+    (watching,), (idle,) = (tuple(check(str(tmp_path / name))) for name in ("watching.py", "idle.py"))
+    assert (watching.is_ok, idle.is_ok) == (True, False)
+    assert "has deeploc_epoch_finished" in watching.text and "it has no hook" in idle.text
+
+
+def test_a_loss_is_checked_as_it_is_asked_for(registry):
+    (one,), (sum_,) = (tuple(check(text, registry=registry)) for text in ("focal(gamma=3)", "0.5*dice+bce"))
+    assert (one.name, one.is_ok, sum_.is_ok) == ("loss focal(gamma=3)", True, True)
+    with pytest.raises(UsageError, match="'own' is a model's own; check the model"):
+        list(check("own+dice", registry=registry))

@@ -154,7 +154,7 @@ def test_code_and_files_that_no_identity_knows_are_told(tmp_path, monkeypatch):
     (tmp_path / "scattered.py").write_text(
         OUTSIDE.format(folder=str(elsewhere), file=str(elsewhere / "constants.json"))
     )
-    (checked,) = check(str(tmp_path / "scattered.py"))
+    _, checked = check(str(tmp_path / "scattered.py"))
     (found,) = [result for result in checked.results if not result.is_ok]
     imported, read = map(str, found.findings)
     assert (found.check, "strange_layers.py, which is not part of its code's hash" in imported) == (

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import DATA_ERRORS, DATA_NOTES, DATA_WARNINGS, Finding
 from deeploc_bench.contract.loading import load_plugins
@@ -26,6 +27,8 @@ SIZES = ((33, 47), (96, 64), (128, 128))
 """Heights and widths in pixels that every model is tried at beside 64 x 64: odd, not square, twice as large."""
 
 
+SUM = "(*+"
+"""What stands in loss expressions, and not in names."""
 SHOWN = 5
 """The most findings of one check that are printed."""
 
@@ -97,10 +100,12 @@ def check(
         what = what.suite if isinstance(what, GeneratorDataset) else what.name
     registry = registry or load_plugins(plugins)
     known = {*registry.models, *registry.losses, *(owned.spec.suite for owned in registry.datasets)}
-    is_plugin = what not in known and (what.endswith(".py") or "." in what or Path(what).exists())
-    if is_plugin and not what.endswith(".toml"):
+    is_named = what in known or what.endswith(".toml") or any(sign in what for sign in SUM)
+    if what.endswith(".py") or not is_named and ("." in what or Path(what).exists()):
         registry = load_plugins((*plugins, what))
-        names = _names_of(_plugin(registry, what), registry)
+        plugin = _plugin(registry, what)
+        yield _loaded(plugin, registry)
+        names = _names_of(plugin, registry)
     else:
         names = [what]
     for name in names:
@@ -143,17 +148,26 @@ def _plugin(registry: Registry, what: str) -> Plugin:
     raise UsageError(f"{what}: {unknown('plugin', what, [plugin.name for plugin in registry.plugins])}")
 
 
+def _loaded(plugin: Plugin, registry: Registry) -> Checked:
+    """Return the check of a plugin that was loaded: which hooks it has."""
+    hooks = [name for name in vars(hookspecs) if name.startswith("deeploc_") and plugin in registry.having(name)]
+    message = "it has no hook, and does nothing; write one of those in docs/hooks.md, marked @hookimpl"
+    findings = () if hooks else (Finding(check="hooks", message=message),)
+    result = Result(check="hooks", does=f"loads, and has {', '.join(hooks)}", findings=findings)
+    return Checked(name=f"plugin {plugin.name}", results=(result,))
+
+
 def _names_of(plugin: Plugin, registry: Registry) -> list[str]:
     offered = (registry.models.values(), registry.losses.values(), registry.datasets)
     own = [owned.spec for specs in offered for owned in specs if owned.plugin == plugin]
-    if not own:
-        raise UsageError(f"plugin {plugin.name!r} offers no model, no loss and no generator dataset to check")
     return list(dict.fromkeys(spec.name if isinstance(spec, Model | Loss) else spec.suite for spec in own))
 
 
 def _checked(name: str, registry: Registry, data: str | None, progress: Progress) -> Checked:
-    if name in registry.losses or any(sign in name for sign in "(*"):
+    if name in registry.losses or any(sign in name for sign in SUM):
         loss = parse_loss(name, registry)
+        if len(loss.losses) < len(loss.terms):
+            raise UsageError(f"loss {name!r}: {OWN!r} is a model's own; check the model, by its name or file")
         return Checked(name=f"loss {loss.text}", results=tuple(_loss_results(loss)))
     if any(owned.spec.suite == name for owned in registry.datasets) or name.endswith(".toml"):
         results = _suite_results(registry.suite(name), data, progress)
