@@ -82,7 +82,7 @@ def test_the_whole_way_from_a_run_to_the_page(deeploc, tiny, tmp_path):
     for what in ("residual-unet+jaccard", "all-manipulated", "local-noise"):
         done = deeploc("submit", what, "--suite", "tiny", "--contact", "me")
         assert done.returncode == 0, done.stderr
-    again = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "me")
+    again = deeploc("submit", "residual-unet+jaccard", "--suite", "tiny", "--contact", "somebody else")
     assert (again.returncode, "nothing is overwritten" in again.stderr) == (2, True)
     files = sorted((tmp_path / "leaderboard/submissions/tiny").iterdir())
     refused = deeploc("verify", *files)

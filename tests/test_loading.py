@@ -116,7 +116,9 @@ def test_a_model_of_the_wrong_shape_is_refused_before_any_training(deeploc, tiny
     two_layer.write_text(TWO_LAYER.replace("nn.ReLU()", "nn.MaxPool2d(2)"))
     done = deeploc("run", *tiny, "--plugin", two_layer, "--model", "two-layer")
     assert done.returncode == 2
-    expected = "model 'two-layer' returned logits of shape (2, 1, 32, 32) for images (2, 3, 64, 64); expected (2, 1, 64"
+    expected = (
+        "(plugin 'two_layer') returned logits of shape (2, 1, 32, 32) for images (2, 3, 64, 64); expected (2, 1, 64"
+    )
     assert expected in done.stderr and "Upsample inside the model." in done.stderr
     assert not (tmp_path / "runs").exists()
 
