@@ -222,7 +222,7 @@ MUTANTS = {
         "test_verify.py::test_what_is_tampered_with_is_refused_by_its_check",
     ),
     "mask areas are not checked": (
-        "leaderboard/checks.py",
+        "leaderboard/data_checks.py",
         "def check_areas(case: Case) -> Findings:\n",
         "def check_areas(case: Case) -> Findings:\n    return\n",
         "test_verify.py::test_what_is_tampered_with_is_refused_by_its_check",
