@@ -29,7 +29,7 @@ class Image:
         if self.spoilt == "elsewhere" and os.getpid() != self.owner:
             raise OSError("no such device")
         if self.spoilt == "ends" and os.getpid() != self.owner:
-            os._exit(3)
+            os.kill(os.getpid(), 9)
         seed = None if self.spoilt == "noise" else self.i
         return np.random.default_rng(seed).integers(0, 256, (32, 32, 3)).astype(np.uint8)
 
