@@ -135,10 +135,10 @@ def test_a_matched_budget_is_another_training_with_as_many_samples_as_one_genera
 
 
 @pytest.mark.slow
-def test_damaged_records_are_one_message_that_names_the_line(deeploc, tiny, tmp_path):
+def test_damaged_records_are_one_message_that_names_the_file(deeploc, tiny, tmp_path):
     deeploc("run", *tiny, "--set", "epochs=1")
     (table,) = (tmp_path / "runs").glob("tiny/residual-unet*/dark/*/test-bright.csv")
     table.write_text(table.read_text().replace(",", ";", 20))
     done = deeploc("run", *tiny, "--set", "epochs=1")
     assert done.returncode == 2
-    assert "test-bright.csv, line 1" in done.stderr and "Traceback" not in done.stderr
+    assert "test-bright.csv is damaged" in done.stderr and "Traceback" not in done.stderr

@@ -20,7 +20,7 @@ class Step:
     """One step of training of two images; what it leaves behind is looked at."""
 
     def __init__(self, trial: ModelTrial) -> None:
-        self.trial = trial
+        self.trial, self.is_finite = trial, True
         self.title, self.text = trial.title, f"loss {trial.loss.text!r}" if trial.loss else ""
 
     @cached_property
@@ -54,6 +54,7 @@ def backward(step: Step) -> Findings:
             message = f"{step.text} of {step.title} has no gradient: nothing can be trained"
             yield finding("step", f"{message}. Detach nothing in model or loss.")
             return
+        step.is_finite = bool(value.isfinite())
         value.backward()  # type: ignore[no-untyped-call]
     except DeeplocError:
         raise
@@ -83,7 +84,7 @@ def gradient(step: Step) -> Findings:
         cure = "detach nothing between them and the logits, or freeze them by requires_grad_(False)"
         yield finding("gradient", f"{message}; {cure}", "error" if share > 0.5 else "warning")
     broken = [name for name, one in step.parameters.items() if one.grad is not None and not one.grad.isfinite().all()]
-    if broken:
+    if broken and step.is_finite:
         message = f"{step.title} has gradients that are not finite ({listed(broken)})"
         yield finding("gradient", f"{message}; see where it divides, roots or takes logarithms")
 
