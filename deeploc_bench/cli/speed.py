@@ -58,8 +58,10 @@ def _measured(asked: dict[str, Any]) -> dict[str, Any]:
         out = Path(scratch) / "speed.json"
         command = [sys.executable, "-m", "pytest", str(BENCHMARK), "-q", "-c", os.devnull, "-p", "no:cacheprovider"]
         command += ["--rootdir", scratch, "--benchmark-json", str(out), "--benchmark-min-rounds", "10"]
+        # of a pytest around it nothing is passed on: under one of several processes no benchmark is made
+        around = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         done = subprocess.run(
-            command, env={**os.environ, "DEEPLOC_SPEED": json.dumps(asked)}, capture_output=True, text=True
+            command, env={**around, "DEEPLOC_SPEED": json.dumps(asked)}, capture_output=True, text=True
         )
         if done.returncode:
             raise PluginError(f"model {asked['models'][0]!r} cannot be measured:\n{done.stdout[-1500:]}")
