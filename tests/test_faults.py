@@ -296,7 +296,7 @@ def test_a_detector_that_is_never_trained_has_a_table_of_its_own_everywhere(copi
     text = tables_of_text(run_deeploc(copied, "results").stdout)
     run_deeploc(copied, "report")
     page = tables_of_page((copied / "report.html").read_text("utf-8"))
-    name = "loo · tiny · detector · never trained · seed 0"
+    name = "loo · tiny · detector · trained elsewhere: not declared · seed 0"
     headers, *lines = told[name]
     assert told[name] == text[name] == page[name]
     for line in lines[:2]:
