@@ -197,7 +197,7 @@ def walk(page, folder, only=None):
     shutil.copytree(ROOT / "leaderboard", folder / "leaderboard")
     blocks = blocks_of(page)
     program, count = "", 0
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+    for block, following in zip(blocks, [*blocks[1:], None], strict=False):
         if block.file:
             (folder / block.file).write_text(block.text)
         elif block.language == "python" and block.is_run:
