@@ -84,6 +84,24 @@ def small_pack(tmp_path):
     return make
 
 
+class Stopped(Exception):
+    """Ends a fit after an epoch."""
+
+
+def fit_until(training, folder, stop_after=None):
+    """Fit on the CPU, to the end or until an epoch is finished, when Stopped is raised."""
+    import torch
+
+    from deeploc_bench.data.suites import silent
+    from deeploc_bench.training.fit import fit
+
+    def on_epoch(epoch):
+        if epoch.epoch == stop_after:
+            raise Stopped
+
+    fit(training, folder, device=torch.device("cpu"), threads=1, progress=silent, on_epoch=on_epoch)
+
+
 def records_of(runs):
     """Return the bytes of every records file below a runs folder, by relative path."""
     return {str(path.relative_to(runs)): path.read_bytes() for path in sorted(Path(runs).rglob("test-*"))}

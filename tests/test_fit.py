@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from conftest import Stopped, fit_until
 from safetensors.torch import load, load_file, save
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
@@ -171,27 +172,15 @@ def test_the_suite_of_these_tests_is_learned_and_its_best_epoch_is_not_always_th
     assert {curve.index(max(curve)) for curve in curves} != {EPOCHS - 1}
 
 
-class Stopped(Exception):
-    pass
-
-
-def fitted(training, folder, stop_after=None):
-    def on_epoch(epoch):
-        if epoch.epoch == stop_after:
-            raise Stopped
-
-    fit(training, folder, device=CPU, threads=1, progress=silent, on_epoch=on_epoch)
-
-
 @pytest.mark.parametrize("stop_after", range(1, EPOCHS))
 def test_a_fit_that_was_stopped_ends_in_the_same_files(trainings, tmp_path, stop_after):
     training = trainings()[0]
-    fitted(training, tmp_path / "whole")
+    fit_until(training, tmp_path / "whole")
     with pytest.raises(Stopped):
-        fitted(training, tmp_path / "stopped", stop_after)
+        fit_until(training, tmp_path / "stopped", stop_after)
     assert store.finished_epochs(tmp_path / "stopped") == stop_after
     assert not store.is_trained(tmp_path / "stopped")
-    fitted(training, tmp_path / "stopped")
+    fit_until(training, tmp_path / "stopped")
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert files[0] == files[1]
     assert store.read_validation(tmp_path / "whole") == store.read_validation(tmp_path / "stopped")
@@ -201,7 +190,7 @@ def test_a_fit_that_was_stopped_ends_in_the_same_files(trainings, tmp_path, stop
 @pytest.mark.parametrize("seed", range(4))
 def test_the_model_that_is_kept_is_that_of_the_best_epoch(trainings, tmp_path, seed):
     (training,) = trainings("lr=1.0", seeds=[seed])
-    fitted(training, tmp_path / "whole")
+    fit_until(training, tmp_path / "whole")
     curve = store.read_validation(tmp_path / "whole")
     _, states = states_of(begun(training, tmp_path / "again"), EPOCHS)
     expected = load(states[curve.index(max(curve))])
@@ -211,7 +200,7 @@ def test_the_model_that_is_kept_is_that_of_the_best_epoch(trainings, tmp_path, s
 
 def test_a_finished_fit_tells_what_it_cost(trainings, tmp_path):
     training = trainings()[0]
-    fitted(training, tmp_path)
+    fit_until(training, tmp_path)
     made = store.read_environment(tmp_path)
     assert made.parameters == (3 * 25 + 1) * 8 + 2 * 8 + 8 * 9 + 1
     assert made.wall_seconds > 0 and made.last_start_seconds >= made.wall_seconds and made.peak_memory_mib > 50
@@ -229,7 +218,7 @@ def test_a_damaged_state_is_one_message_with_its_cure(trainings, tmp_path, conte
     training = trainings()[0]
     (tmp_path / "resume.safetensors").write_bytes(content)
     with pytest.raises(StoreError, match=r"resume.safetensors is damaged .*; delete it and run again"):
-        fitted(training, tmp_path)
+        fit_until(training, tmp_path)
 
 
 def test_a_state_without_its_epochs_is_damaged(trainings, tmp_path):
@@ -254,7 +243,7 @@ def test_the_scale_of_a_loss_scaler_goes_on(trainings, tmp_path):
 def test_a_loss_that_is_nan_fails_the_training_with_what_to_do(trainings, tmp_path):
     training = trainings(loss="nothing")[0]
     with pytest.raises(TrainingFailed, match=r"the loss is nan in epoch 1; lower the lr \(--set lr=...\) or change"):
-        fitted(training, tmp_path)
+        fit_until(training, tmp_path)
     assert not (tmp_path / "resume.safetensors").exists() and not store.is_trained(tmp_path)
 
 

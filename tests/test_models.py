@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import environment, run_deeploc
+from conftest import Stopped, environment, fit_until, run_deeploc
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,7 +25,6 @@ from deeploc_bench.results.tables import score_tables
 from deeploc_bench.testing import assert_conforms
 from deeploc_bench.training.build import TrainingLoss, build_loss
 from deeploc_bench.training.engines import Workplace, run_local
-from deeploc_bench.training.fit import fit
 from deeploc_bench.training.rehearsal import rehearse
 
 TESTS = Path(__file__).parent
@@ -73,16 +72,8 @@ def training(prepared):
     return make
 
 
-class Stopped(Exception):
-    pass
-
-
 def fitted(training, folder, stop_after=None):
-    def on_epoch(epoch):
-        if epoch.epoch == stop_after:
-            raise Stopped
-
-    fit(training, folder, device=CPU, threads=1, progress=silent, on_epoch=on_epoch)
+    fit_until(training, folder, stop_after)
     return load_file(folder / "model.safetensors")
 
 

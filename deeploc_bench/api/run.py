@@ -8,6 +8,7 @@ from typing import Any
 from deeploc_bench.api import session
 from deeploc_bench.api.results import Failure, Results
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.results.cells import Cell, planned_cells, read_cells
 from deeploc_bench.training import ranks
@@ -62,18 +63,27 @@ def run(
         plugins=session.requested([str(plugin) for plugin in _several(plugins)]),
     )
     with session.quiet():
-        prepared = prepare(job, session.progress, session.load(job.plugins))
-        for line in prepared.warnings:
-            session.say(line)
-        place = Workplace(
-            runs=Path(runs),
-            device=device,
-            threads=threads,
-            progress=session.progress,
-            say=session.say,
-            is_terminal=sys.stderr.isatty(),
-        )
+        prepared, place = begun(job, session.load(job.plugins), runs=Path(runs), device=device, threads=threads)
         return results_of(prepared, place.runs, ENGINES[engine](prepared, place))
+
+
+def begun(
+    job: Job, registry: Registry, *, runs: Path, device: str, threads: int, is_debug: bool = False
+) -> tuple[Prepared, Workplace]:
+    """Return a job as prepared, what to warn of told, and the place where it is done."""
+    prepared = prepare(job, session.progress, registry)
+    for line in prepared.warnings:
+        session.say(line)
+    place = Workplace(
+        runs=runs,
+        device=device,
+        threads=threads,
+        progress=session.progress,
+        say=session.say,
+        is_terminal=sys.stderr.isatty(),
+        is_debug=is_debug,
+    )
+    return prepared, place
 
 
 def results_of(prepared: Prepared, runs: Path, outcome: Outcome) -> Results:

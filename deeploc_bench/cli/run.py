@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from deeploc_bench.api.results import Results
-from deeploc_bench.api.run import ENGINES, results_of
+from deeploc_bench.api.run import ENGINES, begun, results_of
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.plan import store
-from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
+from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared
 from deeploc_bench.plan.recipe import division, label
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import Workplace, to_do
@@ -60,18 +60,9 @@ def command(
     if dry_run and as_json:
         raise UsageError("--dry-run prints text; leave --json out")
     settings = (*settings, f"precision={precision}") if precision else settings
-    prepared = prepare(Job(settings=settings, **asked), common.progress, common.load(asked["plugins"]))
-    for line in prepared.warnings:
-        common.say(line)
-    place = Workplace(
-        runs=Path(runs),
-        device=device,
-        threads=threads,
-        progress=common.progress,
-        say=common.say,
-        is_terminal=sys.stderr.isatty(),
-        is_debug=common.is_debug(),
-    )
+    job, registry = Job(settings=settings, **asked), common.load(asked["plugins"])
+    is_debug = common.is_debug()
+    prepared, place = begun(job, registry, runs=Path(runs), device=device, threads=threads, is_debug=is_debug)
     if dry_run:
         common.put(_plan_text(prepared, place))
         return

@@ -16,7 +16,18 @@ from deeploc_bench.plan.plan import Training
 from deeploc_bench.training.device import resolve_precision
 from deeploc_bench.training.loss_checks import SUM_CHECKS, TERM_CHECKS
 from deeploc_bench.training.step_checks import STEP_CHECKS, Step
-from deeploc_bench.training.trial import Check, Findings, LossTrial, ModelTrial, alike, finding, listed, made, noise
+from deeploc_bench.training.trial import (
+    Check,
+    Findings,
+    LossTrial,
+    ModelTrial,
+    alike,
+    descend,
+    finding,
+    listed,
+    made,
+    noise,
+)
 
 MOST_SIDE = 128
 """The side in pixels of most images tried of a training at a larger one."""
@@ -165,14 +176,9 @@ def unbounded(trial: ModelTrial) -> Findings:
     if logits.min() < 0 or logits.max() > 1 or not trial.loss:
         return
     module = trial.build().eval()
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not parameters or not trial.logits(trial.images, module).requires_grad:
+    if not trial.logits(trial.images, module).requires_grad:
         return
-    optimizer = torch.optim.Adam(parameters, lr=0.1)
-    for _ in range(PUSHES):
-        optimizer.zero_grad()
-        trial.logits(trial.images, module).mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    descend(module, lambda: trial.logits(trial.images, module).mean(), steps=PUSHES, lr=0.1)
     if trial.tested(trial.images, module).min() >= 0:
         message = f"{trial.title} returns numbers that never fall below 0, as probabilities"
         yield finding("logits", f"{message}; return logits, without sigmoid")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, reason_of
-from deeploc_bench.training.trial import Check, Findings, ModelTrial, alike, finding, lesson, listed, noise
+from deeploc_bench.training.trial import Check, Findings, ModelTrial, alike, descend, finding, lesson, listed, noise
 
 PASSES = 6
 """Passes in which every trained parameter has taken part."""
@@ -112,11 +112,7 @@ def direction(step: Step) -> Findings:
         return  # what others teach is seen without a model
     images, masks = lesson(trial.side)
     module = trial.build().train()
-    optimizer = torch.optim.Adam([one for one in module.parameters() if one.requires_grad], lr=0.01)
-    for _ in range(LESSON_STEPS):
-        optimizer.zero_grad()
-        trial.loss_of(module, images, masks).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    descend(module, lambda: trial.loss_of(module, images, masks), steps=LESSON_STEPS, lr=0.01)
     with torch.no_grad():
         heatmaps = F.interpolate(trial.logits(images, module), size=masks.shape[2:], mode="bilinear").sigmoid()
     inside, outside = float(heatmaps[masks > 0].mean()), float(heatmaps[masks == 0].mean())

@@ -62,6 +62,15 @@ def finding(check: str, message: str, level: Literal["error", "warning"] = "erro
     return Finding(check=check, message=message, level=level)
 
 
+def descend(module: nn.Module, loss: Callable[[], Tensor], *, steps: int, lr: float) -> None:
+    """Take some steps of Adam down a loss in what of a module is trained."""
+    optimizer = torch.optim.Adam([one for one in module.parameters() if one.requires_grad], lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
 def listed(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
