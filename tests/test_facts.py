@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "precision": "bf16",
     "weights": "default",
     "input_size": 64,
+    "deterministic": False,
 }
 
 
@@ -185,6 +186,13 @@ def test_only_what_is_no_baseline_and_was_not_trained_here_is_a_detector():
 def test_a_training_without_parameters_keeps_its_identity_and_its_file():
     assert TRAINED.identity == "bf5e7bd6c525e01ee564f1d88c86961e45af9ec051252232cb45c509c73abe7b"
     assert b"parameters" not in to_json(TRAINED)
+
+
+def test_a_recipe_that_does_not_say_whether_it_is_deterministic_is_and_keeps_its_experiment():
+    values = msgspec.to_builtins(QUICK)
+    assert values.pop("deterministic") is True
+    assert msgspec.convert(values, Recipe) == QUICK
+    assert TRAINED.experiment == "e4754ece91b3542e"
 
 
 SET = identified(replace(TRAINED, loss=(replace(TERM, parameters={"gamma": 3.0, "width": 5}),)))
