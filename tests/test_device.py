@@ -68,7 +68,7 @@ def test_the_device_is_the_one_asked_for_or_the_best(gpus, count, asked, found):
     [
         (0, "cuda", "--device cuda: this machine has no CUDA device that torch can use. Use --device cpu."),
         (0, "cuda:0", "--device cuda:0: this machine has no CUDA device that torch can use. Use --device cpu."),
-        (1, "cuda:1", "--device cuda:1: this machine has 1 CUDA devices. Use cuda:0."),
+        (1, "cuda:1", "--device cuda:1: this machine has 1 CUDA device. Use cuda:0."),
         (4, "cuda:7", "--device cuda:7: this machine has 4 CUDA devices. Use cuda:0 to cuda:3."),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_gpu_computes_in_bf16_where_its_hardware_does(gpus, bf16, precision):
 
 
 def test_threads_and_deterministic_kernels_are_settled_for_the_process():
-    set_arithmetic(1)
+    set_arithmetic(1, CPU)
     assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
 
 

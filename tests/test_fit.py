@@ -30,7 +30,7 @@ SETTINGS += ["blur_probability=0.5", "blur_sigma=1.0"]
 @pytest.fixture(autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
-    set_arithmetic(1)
+    set_arithmetic(1, CPU)
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from deeploc_bench.contract.errors import DeeplocError, reason_of, unknown
+from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, reason_of, unknown
 from deeploc_bench.contract.isolation import STOPS, Stopped
 from deeploc_bench.training import ranks
 
@@ -117,6 +117,8 @@ def _told(error: BaseException) -> tuple[int, str] | None:
         return 2, _translated(error) or error.format_message()
     if isinstance(error, DeeplocError):
         return 2, str(error)
+    if isinstance(error, TrainingFailed):
+        return 1, str(error)
     if isinstance(error, Stopped | click.Abort):
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
         return 128 + number, "stopped; every finished epoch is saved. Run the same command again to go on."

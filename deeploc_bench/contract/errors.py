@@ -8,6 +8,7 @@ DeeplocError                 one clear message, no traceback; exit code 2
  │    └── SampleError        a sample that cannot be used
  ├── SubmissionError         a submission that is refused
  ├── WeightsError            pretrained weights that cannot be had
+ ├── DeviceError             a GPU that cannot be used any more
  └── StoreError              a runs folder that cannot be read or written
 TrainingFailed               one training that cannot go on; the others do; exit code 1
 """
@@ -50,6 +51,10 @@ class SubmissionError(DeeplocError):
 
 class WeightsError(DeeplocError):
     """Pretrained weights that cannot be had."""
+
+
+class DeviceError(DeeplocError):
+    """A GPU that cannot be used any more."""
 
 
 class StoreError(DeeplocError):

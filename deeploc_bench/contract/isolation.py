@@ -125,11 +125,12 @@ def put_back(before: Settings) -> list[str]:
 
 @contextmanager
 def streams_kept() -> Iterator[None]:
-    """Leave the global random streams of Python, numpy and torch as they are."""
+    """Leave the global random streams of Python, numpy and torch, those of GPUs in use too, as they are."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     own = random.getstate()
     of_numpy = numpy.random.get_state() if numpy else None
     of_torch = torch.get_rng_state() if torch else None
+    of_gpus = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else []
     try:
         yield
     finally:
@@ -138,6 +139,7 @@ def streams_kept() -> Iterator[None]:
             numpy.random.set_state(of_numpy)
         if torch and of_torch is not None:
             torch.set_rng_state(of_torch)
+            torch.cuda.set_rng_state_all(of_gpus)
 
 
 def _settings() -> Iterator[Setting]:
@@ -167,6 +169,7 @@ def _torch_settings(torch: Any) -> Iterator[Setting]:
     yield Setting("torch's deterministic algorithms", *determinism, (False, False))
     yield _attribute("torch's cudnn.", torch.backends.cudnn, "benchmark", False)
     yield _attribute("torch's cudnn.", torch.backends.cudnn, "deterministic", False)
+    yield _attribute("torch's cudnn.", torch.backends.cudnn, "allow_tf32", True)
 
 
 def _attribute(prefix: str, module: Any, name: str, initial: object) -> Setting:

@@ -102,9 +102,7 @@ def label(recipe: Recipe) -> str:
 def changed_settings(recipe: Recipe) -> list[str]:
     """Return the `KEY=VALUE` of each value in which a recipe differs from the one it is named after."""
     spelled = {True: "true", False: "false"}
-    return [
-        f"{key}={spelled[value] if isinstance(value, bool) else value}" for key, value in changes(recipe).items()
-    ]
+    return [f"{key}={spelled[value] if isinstance(value, bool) else value}" for key, value in changes(recipe).items()]
 
 
 def changes(recipe: Recipe) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
     """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
     from deeploc_bench.training.baseline_fit import rehearse_fit
-    from deeploc_bench.training.device import resolve_device
+    from deeploc_bench.training.device import check_precision, resolve_device
     from deeploc_bench.training.rehearsal import rehearse
 
     device = resolve_device(place.device)
@@ -132,6 +132,7 @@ def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
             continue  # nothing of it is computed
         key = (training.model.spec.name, training.recipe.weights, training.loss and training.loss.text)
         if key not in seen:
+            check_precision(training.recipe.precision if training.loss else "auto", device)
             what = training.model.title + (f" with loss {training.loss.text!r}" if training.loss else "")
             with kept_alive(what), unchanged(what):
                 warnings = (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
@@ -179,9 +180,11 @@ def train_and_test(
     What a plugin's code set meanwhile is put back. Raises TrainingFailed, and DeeplocError where the plugin, the
     weights or the folder are at fault.
     """
+    from deeploc_bench.training.device import working_on
+
     folder = place.runs / training.place
     failure = TrainingFailed if ranks.processes() == 1 else PluginError  # the other processes wait for this one
-    with guarded("its code", failure), store.locked(folder) if ranks.is_leader() else nullcontext():
+    with guarded("its code", failure), working_on(device), store.locked(folder) if ranks.is_leader() else nullcontext():
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
@@ -213,7 +216,7 @@ def _localizer(training: Training, folder: Path, device: torch.device, threads: 
 
     if training.facts.is_learned:
         environment = store.read_environment(folder)
-        set_arithmetic(environment.threads)
+        set_arithmetic(environment.threads, device)
     else:
         environment = start_environment(training, folder, device, threads)
     return open_localizer(

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import TrainingFailed
 from deeploc_bench.contract.isolation import unchanged
-from deeploc_bench.data.augment import blur_some, flip, to_float
+from deeploc_bench.data.augment import blur_some, flip, moved, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
@@ -24,7 +24,7 @@ from deeploc_bench.plan.facts import Epoch, FitState, Recipe, TrainingEnvironmen
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
 from deeploc_bench.training.build import TrainingLoss, build_model, placed
-from deeploc_bench.training.device import make_accelerator, peak_bytes, start_environment
+from deeploc_bench.training.device import make_accelerator, memory_told, peak_bytes, start_environment
 from deeploc_bench.training.evaluate import Localizer, validation_iou
 
 Epochs = list[Epoch]
@@ -41,7 +41,8 @@ def fit(
 ) -> None:
     """Train, going on after the last finished epoch, and write the artifacts into `folder`.
 
-    Raises TrainingFailed where the loss is NaN, StoreError where the folder cannot be read or written.
+    Raises TrainingFailed where the loss is NaN or memory is too small, StoreError where the folder cannot be read or
+    written.
     """
     started = time.perf_counter()
     environment = start_environment(training, folder, device, threads)
@@ -50,11 +51,12 @@ def fit(
     steps, last = len(run.batches(0)), training.recipe.epochs
     if not steps:
         raise TrainingFailed(f"{len(training.train)} training images make no batch; at least two are needed")
+    cure = f"lower the batch size, --set batch_size={max(1, training.recipe.batch_size // 2)}"
     with progress(training.title, last * steps) as tick:
         for _ in range(len(epochs) * steps):
             tick()
         for epoch in range(len(epochs), last):
-            with unchanged("code of its model or loss", TrainingFailed):
+            with unchanged("code of its model or loss", TrainingFailed), memory_told(run.device, cure):
                 finished = run.epoch(epoch, tick)
             if not epochs or finished.valid_iou > max(past.valid_iou for past in epochs):
                 best = _copied(run.module.state_dict())
@@ -96,6 +98,10 @@ class Fit:
         assert training.loss is not None
         loss = TrainingLoss(self.module, training.model, training.loss, self.recipe.input_size)
         self.loss, self.optimizer = self.accelerator.prepare(loss, self.plain_optimizer)
+        if self.accelerator.scaler and self.recipe.optimizer == "sgd":
+            # A step that overflows is skipped; where it is the first, torch's fused SGD would leave its momentum unset.
+            for parameter in self.parameters:
+                self.plain_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -173,13 +179,13 @@ class Fit:
         recipe = self.recipe
         own = slice(ranks.rank(), None, ranks.processes())
         raw = training_batch(self.training.train, batch, size=recipe.size, fit=recipe.fit, seed=seed)
-        images = to_float(torch.from_numpy(raw[0][own]).to(self.device, non_blocking=True))
-        masks = torch.from_numpy(raw[1][own]).to(self.device, non_blocking=True).float()[:, None]  # (N, 1, H, W)
+        images = to_float(moved(torch.from_numpy(raw[0][own]), self.device))
+        masks = moved(torch.from_numpy(raw[1][own]), self.device).float()[:, None]  # (N, 1, H, W)
         # Drawn for the whole batch, then cut: an image's augmentation does not depend on the number of processes.
         random = np.random.default_rng([*seed, 1])
         flips, blurs, sigmas = (random.random(len(batch))[own] for _ in range(3))
         if recipe.flip:
-            images, masks = flip(images, masks, torch.from_numpy(flips < 0.5).to(self.device))
+            images, masks = flip(images, masks, moved(torch.from_numpy(flips < 0.5), self.device))
         if recipe.blur_probability > 0:
             chosen = np.where(blurs < recipe.blur_probability, sigmas * recipe.blur_sigma, 0)
             images = blur_some(images, torch.from_numpy(chosen.astype(np.float32)))
