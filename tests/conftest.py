@@ -88,8 +88,8 @@ class Stopped(Exception):
     """Ends a fit after an epoch."""
 
 
-def fit_until(training, folder, stop_after=None):
-    """Fit on the CPU, to the end or until an epoch is finished, when Stopped is raised."""
+def fit_until(training, folder, stop_after=None, device="cpu"):
+    """Fit on a device, to the end or until an epoch is finished, when Stopped is raised."""
     import torch
 
     from deeploc_bench.data.suites import silent
@@ -99,7 +99,7 @@ def fit_until(training, folder, stop_after=None):
         if epoch.epoch == stop_after:
             raise Stopped
 
-    fit(training, folder, device=torch.device("cpu"), threads=1, progress=silent, on_epoch=on_epoch)
+    fit(training, folder, device=torch.device(device), threads=1, progress=silent, on_epoch=on_epoch)
 
 
 def records_of(runs):
