@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -238,6 +239,17 @@ def test_the_scale_of_a_loss_scaler_goes_on(trainings, tmp_path):
     assert other.accelerator.scaler.get_scale() != 8.0
     other.resume(tmp_path)
     assert other.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
+
+
+@pytest.mark.parametrize("loss", ["jaccard+dice+focal+bce+tversky", "lovasz"])
+def test_nothing_in_a_step_is_read_back_from_its_device(trainings, tmp_path, monkeypatch, loss):
+    """On the device `meta` there is nothing to read; on a GPU, reading is waiting."""
+    monkeypatch.setattr("deeploc_bench.training.fit._optimizer", lambda recipe, own: torch.optim.Adam(own))  # not fused
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())  # which does not know `meta`
+    (training,) = trainings("flip=true", loss=loss)
+    run = Fit(training, start_environment(training, tmp_path, CPU, 1), torch.device("meta"))
+    assert run._step(run.batches(0)[0], [0, 0, 1]).is_meta
+    assert len(run.plain_optimizer.state) == len(run.parameters)
 
 
 @pytest.fixture
