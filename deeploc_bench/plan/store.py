@@ -1,7 +1,8 @@
 """The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle.
 
-JSON and safetensors files carry their checksum inside. A csv stays plain: the checksum of test-*.csv stands in its
-histograms' file, which is written before it; that of epochs.csv in environment.json, when the training is finished.
+JSON and safetensors files carry their checksum inside; it is of their name and their training's identity, too. A csv
+stays plain: the checksum of test-*.csv stands in its histograms' file, which is written before it; that of epochs.csv in
+environment.json, when the training is finished.
 """
 
 import csv
@@ -36,6 +37,8 @@ from deeploc_bench.plan.losses import slug
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
 
 T = TypeVar("T")
+PLACE = "place"
+"""The PNG text of an example: its `seal_place`."""
 
 
 class RecordsState(Strict, frozen=True, kw_only=True):
@@ -86,16 +89,27 @@ def read_facts(folder: Path) -> TrainingFacts:
     return facts
 
 
+def seal_place(path: Path) -> str:
+    """Return what is sealed with an artifact: its name and its training's identity, so that no two change places.
+
+    Empty where nothing tells whose folder it is; raises StoreError where training.json is damaged.
+    """
+    folder = path.parent
+    return f"{path.name} {read_facts(folder).identity}" if (folder / "training.json").exists() else ""
+
+
 def write_environment(folder: Path, environment: TrainingEnvironment) -> None:
     """Write environment.json."""
-    write_json(folder / "environment.json", environment)
+    path = folder / "environment.json"
+    write_json(path, environment, seal_place(path))
 
 
 def read_environment(folder: Path) -> TrainingEnvironment:
     """Read environment.json; raises StoreError where it is not there or damaged."""
     path = folder / "environment.json"
+    place = seal_place(path)
     try:
-        return read_json(path, TrainingEnvironment, "environment")
+        return read_json(path, TrainingEnvironment, "environment", place=place)
     except StoreError as error:
         raise StoreError(f"{error}. What the arithmetic of {folder} was is lost; delete it and run again.") from None
 
@@ -126,13 +140,19 @@ def read_validation(folder: Path) -> list[float]:
 def write_tensors(path: Path, save: Callable[[Any, dict[str, str]], bytes], tensors: object, about: object) -> None:
     """Write a sealed safetensors file by a `save` of that library, with `about`, as JSON, beside its tensors."""
     # one key, because the library writes several in any order
-    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}))
+    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}), seal_place(path))
+
+
+def check_tensors(path: Path) -> None:
+    """Raise StoreError where a sealed safetensors file is not as it was written, or another training's."""
+    check_seal(path, seal_place(path))
 
 
 def read_about(path: Path, kind: type[T], cure: str) -> T:
     """Return what stands beside the tensors of a sealed safetensors file; raises StoreError where that is damaged."""
+    place = seal_place(path)
     try:
-        check_seal(path)
+        check_seal(path, place)
         with safe_open(path, framework="numpy") as file:
             return msgspec.json.decode(file.metadata()["about"][len(BLANK) :], type=kind)
     except (StoreError, OSError, SafetensorError, KeyError, TypeError, msgspec.MsgspecError) as error:
