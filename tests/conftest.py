@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from breaking import finish
+from warm import forks
 
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.specs import Sample
@@ -110,3 +112,32 @@ def records_of(runs):
 def printed_json(process):
     assert process.returncode in (0, 1), process.stderr
     return json.loads(process.stdout)
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """Return a function that runs Python code in a process of its own, which starts at once."""
+    with forks() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def finished_runs(forked, tmp_path_factory):
+    """Return a folder with finished trainings, a board with a submission, images, and a suite of files; copy it."""
+    return finish(forked, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def tried(record_property):
+    """Return a function by which a test tells how many faults of a kind it tried on what, and that nothing was lost."""
+    return lambda kind, what, count: record_property("tried", [kind, what, count])
+
+
+def pytest_terminal_summary(terminalreporter):
+    told = {}
+    for report in terminalreporter.getreports("passed"):
+        for kind, what, count in (value for key, value in report.user_properties if key == "tried"):
+            told.setdefault(kind, []).append((what, count))
+    for kind, counts in told.items():
+        each = ", ".join(f"{what} {count}" for what, count in counts)
+        terminalreporter.write_line(f"{kind}: {sum(count for _, count in counts)} tried, 0 lost ({each})")

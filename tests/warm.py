@@ -15,10 +15,13 @@ import accelerate, matplotlib, pytest, scipy.ndimage, scipy.stats, segmentation_
 
 assert "deeploc_bench" not in sys.modules
 for line in sys.stdin:
-    folder, code, environment = json.loads(line)
-    child = os.fork()
-    if not child:
-        log = os.open(folder + "/log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    folder, code, environment, logs = json.loads(line)
+    children = []
+    for name in logs:
+        children.append(os.fork())
+        if children[-1]:
+            continue
+        log = os.open(f"{folder}/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         os.dup2(log, 1), os.dup2(log, 2), os.chdir(folder), os.environ.update(environment)
         ended = 1
         try:
@@ -31,7 +34,7 @@ for line in sys.stdin:
         finally:
             sys.stdout.flush(), sys.stderr.flush()
             os._exit(ended)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), flush=True)
 """
 COMMAND = """
 import sys
@@ -44,15 +47,21 @@ main()
 
 @contextmanager
 def forks():
-    """Yield a function from a folder, Python code and environment to the exit code and the output of a process."""
+    """Yield a function from a folder, Python code and environment to the exit code and the output of a process.
+
+    Asked for `processes`, it runs several at once, and returns a list of both.
+    """
     keep = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "DEEPLOC_"))}
     command = [sys.executable, "-P", "-c", SERVER]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=Path(__file__).parent.parent, env=keep, **pipes) as server:
 
-        def run(folder, code, **environment):
-            print(json.dumps([str(folder), code, environment]), file=server.stdin, flush=True)
-            return int(server.stdout.readline()), (Path(folder) / "log").read_text()
+        def run(folder, code, processes=None, **environment):
+            logs = ["log", *(f"log-{number}" for number in range(1, processes or 1))]
+            print(json.dumps([str(folder), code, environment, logs]), file=server.stdin, flush=True)
+            codes = map(int, server.stdout.readline().split())
+            ended = [(code, (Path(folder) / log).read_text()) for code, log in zip(codes, logs, strict=True)]
+            return ended if processes else ended[0]
 
         yield run
         server.stdin.close()

@@ -5,8 +5,10 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from os import _exit as leave  # the real one, wherever a plugin's is refused
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -62,6 +64,9 @@ USES = {
 """Commands that people bring from elsewhere, and what they are called here."""
 
 
+STOPPED = "stopped; every finished epoch is saved. Run the same command again to go on."
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -88,8 +93,9 @@ def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
+    handler = _stopper()
     for stop in STOPS:
-        signal.signal(stop, _stop)
+        signal.signal(stop, handler)
     try:
         with cli.make_context("deeploc-bench", ["--debug"] * is_debug + arguments) as context:
             try:
@@ -119,7 +125,7 @@ def _told(error: BaseException) -> tuple[int, str] | None:
         return 2, str(error)
     if isinstance(error, Stopped | click.Abort):
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
-        return 128 + number, "stopped; every finished epoch is saved. Run the same command again to go on."
+        return 128 + number, STOPPED
     if isinstance(error, Exception) or (isinstance(error, SystemExit) and _is_own(error)):
         return None
     return 2, f"code of a plugin would end the program: {reason_of(error)}"
@@ -145,8 +151,18 @@ def _is_own(error: SystemExit) -> bool:
     return Path(frames[-1].filename).parent == Path(__file__).parent
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
+def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
+    """Return a handler of signals: the first one stops the command, another one ends it at once."""
+    earlier = list[int]()
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if earlier:
+            os.write(2, f"{STOPPED}\n".encode())  # whatever was being printed or put in order
+            leave(128 + number)
+        earlier.append(number)
+        raise Stopped(number)
+
+    return stop
 
 
 def _end(code: int, message: str, is_debug: bool) -> NoReturn:

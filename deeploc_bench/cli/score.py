@@ -135,6 +135,7 @@ def _refuse_copies(folder: Path, facts: TrainingFacts, tested: Tested, records: 
 
 def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
     with store.locked(folder):
+        store.sweep(folder)
         _refuse_others(folder, facts, tested, records, data)
         if (folder / "training.json").exists():
             facts = keeping_added(facts, store.read_facts(folder))

@@ -19,8 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.files import remove, unwritable, write
 from deeploc_bench.contract.files import sweep as sweep_scratch
-from deeploc_bench.contract.files import unwritable, write
 from deeploc_bench.contract.seals import BLANK, check_seal, checksum, read_json, write_json, write_sealed
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
 from deeploc_bench.plan.facts import (
@@ -184,10 +184,7 @@ def finished_epochs(folder: Path) -> int:
 def write_records(folder: Path, tested: Tested, records: Records, data: str) -> None:
     """Write the records of one test set, whose hash is `data`; the csv comes last, so that each one is complete."""
     table, histograms = _record_files(folder, tested)
-    try:
-        table.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(table, error) from None
+    remove(table)
     content = to_csv(records).encode()
     arrays = {"histograms": records.histograms} if records.histograms is not None else {}
     write_tensors(histograms, save_arrays, arrays, RecordsState(table=checksum(content), data=data))
@@ -254,7 +251,7 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files and the finished training's state that a killed process left; the lock is held."""
     sweep_scratch(folder)
     if is_trained(folder):
-        (folder / "resume.safetensors").unlink(missing_ok=True)
+        remove(folder / "resume.safetensors")
 
 
 def training_folders(runs: Path) -> list[Path]:
