@@ -18,9 +18,9 @@ def test_processes_that_run_the_same_do_each_training_once_and_end_in_the_same_f
 ):
     ended = forked(tmp_path, command(*RUN), processes=processes)
     assert [code for code, _ in ended] == [0] * processes, ended
-    counts = [re.search(r"(\d+) trained now, (\d+) trained before", said) for _, said in ended]
-    assert [sum(map(int, count.groups())) for count in counts] == [4] * processes
-    assert sum(int(count[1]) for count in counts) == 4
+    counts = [re.search(r"(\d+) trained, (\d+) reused, 0 failed", said).groups() for _, said in ended]
+    assert [int(trained) + int(reused) for trained, reused in counts] == [4] * processes
+    assert sum(int(trained) for trained, _ in counts) == 4
     assert results_of(tmp_path / "runs") == results_of(finished_runs / "runs") and not left(tmp_path)
     tried("processes at once", "run", processes)
 

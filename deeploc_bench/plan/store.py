@@ -1,12 +1,13 @@
 """The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle.
 
 JSON and safetensors files carry their checksum inside; it is of their name and their training's identity, too. A csv
-stays plain: the checksum of test-*.csv stands in its histograms' file, which is written before it; that of epochs.csv in
-environment.json, when the training is finished.
+stays plain: the checksum of test-*.csv stands in its histograms' file, which is written before it; that of epochs.csv
+in environment.json, when the training is finished.
 """
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +87,9 @@ def read_facts(folder: Path) -> TrainingFacts:
         raise StoreError(f"{error}. {cure}.", check=error.check) from None
     if facts.identity != identity_of(facts):
         raise StoreError(f"training {path} is damaged: its identity is not that of what it says. {cure}.")
+    named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", folder.name)
+    if named and named[1] != facts.identity[:8]:
+        raise StoreError(f"training {path} is of another training, {facts.identity[:8]}. {cure}.")
     return facts
 
 
