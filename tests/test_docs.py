@@ -6,8 +6,6 @@ import ast
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from command_reference import hooks_page
-from conftest import environment
+from conftest import environment, run_deeploc
 from deeploc_bench_plugins.described import deeploc_find_suite
 
 import deeploc_bench
@@ -191,8 +189,8 @@ def test_every_flag_of_a_command_stands_in_its_section(name):
 def walk(page, folder, only=None):
     """Do what a page says, in its order, in a folder that is like a clone, and look for the output that it shows.
 
-    `only` names the commands that are run; a block with others is passed over. A training takes one epoch. Python that
-    is no file is one program, as in a notebook, and runs at the end. Returns how many shell blocks were run.
+    `only` names the commands that are run; a block with others is passed over. A training takes one epoch and one seed.
+    Python that is no file is one program, as in a notebook, and runs at the end. Returns how many shell blocks ran.
     """
     shutil.copytree(ROOT / "leaderboard", folder / "leaderboard")
     blocks = blocks_of(page)
@@ -210,20 +208,22 @@ def walk(page, folder, only=None):
                 assert lines_of(shown) <= lines_of(printed), following.where
                 count += 1
     if program and only is None:
-        done = run_python(folder, "-c", program)
+        done = commands().completed(folder, program, environment())
         assert done.returncode == 0, done.stderr
     return count
 
 
 def output_of(words, folder, fails):
-    short = ["--set", "epochs=1", "--threads", "1"] if words[0] == "run" else []
-    done = run_python(folder, "-m", "deeploc_bench", *words, *short)
+    done = run_deeploc(folder, *(shortened(words) if words[0] == "run" else words))
     assert (done.returncode != 0) == fails, f"{words}: {done.stderr}"
     return (done.stdout + done.stderr).replace(", epochs=1", "")
 
 
-def run_python(folder, *arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True)
+def shortened(words):
+    """Return the words of a run that takes one epoch, and one seed where it takes several."""
+    seeds = [place for place, word in enumerate(words) if word == "--seed"][1:]
+    kept = [word for place, word in enumerate(words) if place not in seeds and place - 1 not in seeds]
+    return [*kept, "--set", "epochs=1", "--threads", "1"]
 
 
 def lines_of(text):

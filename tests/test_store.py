@@ -214,9 +214,9 @@ def test_a_damaged_state_is_one_message_and_not_no_state(tmp_path, content):
 
 def write_all(folder):
     """Write each artifact that has a reader here, and return the readers by the artifacts' names."""
+    store.write_facts(folder, TRAINED)
     table = store.write_epochs(folder, [Epoch(epoch=1, loss=0.5, valid_iou=0.5, lr=1e-3, seconds=1.5)])
     store.write_environment(folder, msgspec.structs.replace(ENVIRONMENT, epochs=table))
-    store.write_facts(folder, TRAINED)
     store.write_records(folder, LAMA, RECORDS, DATA)
     write_state(folder)
     return {

@@ -103,10 +103,16 @@ def _facts(suite: Suite, name: str, train: tuple[str, ...], seed: int) -> Traini
 
 def _keep_all(runs: Path, facts: Mapping[Pair, TrainingFacts], records: Mapping[Pair, Records]) -> None:
     """Keep all records, or none where others are there."""
-    for keep in (_refuse_others, _refuse_copies, _keep):
+    for keep in (_restore, _refuse_others, _refuse_copies, _keep):
         for pair, own in facts.items():
             data = own.test_data[pair.test_generator]
             keep(runs / store.place_of(own), own, Tested(generator=pair.test_generator), records[pair], data)
+
+
+def _restore(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
+    """Write the facts of a folder that has lost them, since its records can be read beside them alone."""
+    if store.tested_in(folder) and not (folder / "training.json").exists():
+        store.write_facts(folder, facts)
 
 
 def _refuse_others(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
@@ -129,6 +135,7 @@ def _refuse_copies(folder: Path, facts: TrainingFacts, tested: Tested, records: 
 
 def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
     with store.locked(folder):
+        store.sweep(folder)
         _refuse_others(folder, facts, tested, records, data)
         if (folder / "training.json").exists():
             facts = keeping_added(facts, store.read_facts(folder))

@@ -1,6 +1,7 @@
 """The one place that reads TOML and JSON strictly into types, and writes files whole or not at all."""
 
 import fcntl
+import glob
 import hashlib
 import json
 import math
@@ -127,32 +128,55 @@ def write(path: Path, *parts: bytes | memoryview) -> None:
         raise unwritable(path, error) from None
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be there; raises StoreError where it cannot be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write a file that is made anew each time, and remove what killed processes left of it; raises StoreError."""
+    _remove_left(path.parent.glob(f"{WRITING}{glob.escape(path.name)}-*"))
+    write(path, content)
+
+
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and below it; a living one holds its own."""
-    for scratch in folder.rglob(f"{WRITING}*"):
+    """Remove the temporary files that killed processes left in a folder and below it."""
+    _remove_left(folder.rglob(f"{WRITING}*"))
+
+
+def _remove_left(found: Iterable[Path]) -> None:
+    """Remove temporary files; a living process holds its own."""
+    for scratch in found:
         with suppress(OSError), scratch.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             scratch.unlink()
 
 
 @contextmanager
-def filling(folder: Path, names: Iterable[str], what: str) -> Iterator[None]:
+def filling(
+    folder: Path, names: Iterable[str], what: str, cure: str = "Delete it, or name another folder with -o"
+) -> Iterator[None]:
     """Fill the folders of these names in a folder; a killed process's, who filled them with the same `what`, too.
 
     Raises StoreError where one is there that holds something else, or is finished: nothing is overwritten, or mixed.
     """
     mark = folder / ".unfinished"
     begun = mark.read_text("utf-8", "replace") if mark.is_file() else None
-    there = [folder / name for name in names if (folder / name).exists()]
+    there = [folder / name for name in names if os.path.lexists(folder / name) and not _is_bare(folder / name)]
     if begun != what and (there or begun is not None):
-        raise StoreError(
-            f"{there[0] if there else mark} is there already; nothing is overwritten. Delete it, or name another "
-            "folder with -o."
-        )
+        raise StoreError(f"{there[0] if there else mark} is there already; nothing is overwritten. {cure}.")
     sweep(folder)
     write(mark, what.encode())
     yield
-    mark.unlink()
+    remove(mark)
+
+
+def _is_bare(path: Path) -> bool:
+    """Tell whether a path is a folder in which nothing has been finished."""
+    return path.is_dir() and not path.is_symlink() and all(one.name.startswith(WRITING) for one in path.iterdir())
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

@@ -25,15 +25,18 @@ def checksum(*parts: Bytes) -> str:
     return state.hexdigest()
 
 
-def write_sealed(path: Path, content: bytes) -> None:
-    """Write a file whole, with its checksum in place of the first BLANK in it; raises StoreError."""
+def write_sealed(path: Path, content: bytes, place: str = "") -> None:
+    """Write a file whole, with its checksum in place of the first BLANK in it; raises StoreError.
+
+    `place` says what the file is of: it is sealed too, and whoever reads the file must know it.
+    """
     start = content.index(BLANK.encode())
     rest = memoryview(content)[start + len(BLANK) :]  # what is large is not copied
-    write(path, content[:start], f"blake2b:{checksum(content)}".encode(), rest)
+    write(path, content[:start], f"blake2b:{checksum(content, place.encode())}".encode(), rest)
 
 
-def check_seal(path: Path) -> mmap.mmap:
-    """Map a sealed file into memory; raises StoreError with the reason where it is not as it was written."""
+def check_seal(path: Path, place: str = "") -> mmap.mmap:
+    """Map a sealed file into memory; raises StoreError with the reason where it is not as it was written, or where."""
     try:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -45,22 +48,23 @@ def check_seal(path: Path) -> mmap.mmap:
     if found is None:
         raise StoreError("it has no checksum")
     whole = memoryview(content)
-    if checksum(whole[: found.start()], BLANK.encode(), whole[found.end() :]) != found[0].decode().partition(":")[2]:
-        raise StoreError("its content is not that of its checksum")
+    parts = (whole[: found.start()], BLANK.encode(), whole[found.end() :], place.encode())
+    if checksum(*parts) != found[0].decode().partition(":")[2]:
+        raise StoreError("its content is not that of its checksum" + (", or it belongs elsewhere" if place else ""))
     return content
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object, place: str = "") -> None:
     """Write a value as a sealed JSON file, whose first key is the checksum; raises StoreError."""
     content = to_json(value)
-    write_sealed(path, content[:1] + FIRST_KEY + content[1:])
+    write_sealed(path, content[:1] + FIRST_KEY + content[1:], place)
 
 
-def read_json(path: Path, kind: type[T], what: str, *, schema: int | None = None) -> T:
+def read_json(path: Path, kind: type[T], what: str, *, schema: int | None = None, place: str = "") -> T:
     """Read a sealed JSON file strictly into a type; raises StoreError as `check_seal` and `parse_json` do."""
     where = f"{what} {path}"
     try:
-        content = check_seal(path)
+        content = check_seal(path, place)
     except StoreError as error:
         raise StoreError(f"{where} is damaged ({error})") from None
     return parse_json(content[:1] + content[1 + len(FIRST_KEY) :], kind, where, StoreError, schema=schema)

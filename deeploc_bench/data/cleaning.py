@@ -56,7 +56,7 @@ def _why_stale(folder: Path, data: Path | None) -> str | None:
         schema = parse_json(content, _AnyIndex, "index", DataError).schema
         if schema != PACK_SCHEMA:
             return "an earlier version packed it" if schema < PACK_SCHEMA else None
-        index = read_json(folder / "index.json", Index, "index")
+        index = read_json(folder / "index.json", Index, "index", place=folder.name)
     except (OSError, DataError, StoreError):
         return "it is damaged"
     files = [Path(file) for origin in index.origins for file in (origin.image, origin.mask) if file]

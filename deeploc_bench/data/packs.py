@@ -208,7 +208,7 @@ def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRul
                 _hold(images, fcntl.LOCK_EX)
                 index = _pack_into(images, masks, samples, rule, tick)
             index = msgspec.structs.replace(index, rule=rule, origins=origins)
-            write_json(scratch / "index.json", index)
+            write_json(scratch / "index.json", index, target.name)
             try:
                 scratch.rename(target)
             except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
@@ -231,7 +231,7 @@ def _sweep(folder: Path) -> None:
 def _open(target: Path) -> Pack | None:
     """Return the pack in a folder, or None where there is none, or none that is whole."""
     try:
-        index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA)
+        index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA, place=target.name)
         images, masks = _mapped(target / "images"), _mapped(target / "masks")
     except (OSError, StoreError):
         return None

@@ -1,11 +1,13 @@
 """The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle.
 
-JSON and safetensors files carry their checksum inside. A csv stays plain: the checksum of test-*.csv stands in its
-histograms' file, which is written before it; that of epochs.csv in environment.json, when the training is finished.
+JSON and safetensors files carry their checksum inside; it is of their name and their training's identity, too. A csv
+stays plain: the checksum of test-*.csv stands in its histograms' file, which is written before it; that of epochs.csv
+in environment.json, when the training is finished.
 """
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.files import remove, unwritable, write
 from deeploc_bench.contract.files import sweep as sweep_scratch
-from deeploc_bench.contract.files import unwritable, write
 from deeploc_bench.contract.seals import BLANK, check_seal, checksum, read_json, write_json, write_sealed
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
 from deeploc_bench.plan.facts import (
@@ -36,6 +38,8 @@ from deeploc_bench.plan.losses import slug
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
 
 T = TypeVar("T")
+PLACE = "place"
+"""The PNG text of an example: its `seal_place`."""
 
 
 class RecordsState(Strict, frozen=True, kw_only=True):
@@ -83,19 +87,33 @@ def read_facts(folder: Path) -> TrainingFacts:
         raise StoreError(f"{error}. {cure}.", check=error.check) from None
     if facts.identity != identity_of(facts):
         raise StoreError(f"training {path} is damaged: its identity is not that of what it says. {cure}.")
+    named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", folder.name)
+    if named and named[1] != facts.identity[:8]:
+        raise StoreError(f"training {path} is of another training, {facts.identity[:8]}. {cure}.")
     return facts
+
+
+def seal_place(path: Path) -> str:
+    """Return what is sealed with an artifact: its name and its training's identity, so that no two change places.
+
+    Empty where nothing tells whose folder it is; raises StoreError where training.json is damaged.
+    """
+    folder = path.parent
+    return f"{path.name} {read_facts(folder).identity}" if (folder / "training.json").exists() else ""
 
 
 def write_environment(folder: Path, environment: TrainingEnvironment) -> None:
     """Write environment.json."""
-    write_json(folder / "environment.json", environment)
+    path = folder / "environment.json"
+    write_json(path, environment, seal_place(path))
 
 
 def read_environment(folder: Path) -> TrainingEnvironment:
     """Read environment.json; raises StoreError where it is not there or damaged."""
     path = folder / "environment.json"
+    place = seal_place(path)
     try:
-        return read_json(path, TrainingEnvironment, "environment")
+        return read_json(path, TrainingEnvironment, "environment", place=place)
     except StoreError as error:
         raise StoreError(f"{error}. What the arithmetic of {folder} was is lost; delete it and run again.") from None
 
@@ -126,13 +144,19 @@ def read_validation(folder: Path) -> list[float]:
 def write_tensors(path: Path, save: Callable[[Any, dict[str, str]], bytes], tensors: object, about: object) -> None:
     """Write a sealed safetensors file by a `save` of that library, with `about`, as JSON, beside its tensors."""
     # one key, because the library writes several in any order
-    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}))
+    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}), seal_place(path))
+
+
+def check_tensors(path: Path) -> None:
+    """Raise StoreError where a sealed safetensors file is not as it was written, or another training's."""
+    check_seal(path, seal_place(path))
 
 
 def read_about(path: Path, kind: type[T], cure: str) -> T:
     """Return what stands beside the tensors of a sealed safetensors file; raises StoreError where that is damaged."""
+    place = seal_place(path)
     try:
-        check_seal(path)
+        check_seal(path, place)
         with safe_open(path, framework="numpy") as file:
             return msgspec.json.decode(file.metadata()["about"][len(BLANK) :], type=kind)
     except (StoreError, OSError, SafetensorError, KeyError, TypeError, msgspec.MsgspecError) as error:
@@ -164,10 +188,7 @@ def finished_epochs(folder: Path) -> int:
 def write_records(folder: Path, tested: Tested, records: Records, data: str) -> None:
     """Write the records of one test set, whose hash is `data`; the csv comes last, so that each one is complete."""
     table, histograms = _record_files(folder, tested)
-    try:
-        table.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(table, error) from None
+    remove(table)
     content = to_csv(records).encode()
     arrays = {"histograms": records.histograms} if records.histograms is not None else {}
     write_tensors(histograms, save_arrays, arrays, RecordsState(table=checksum(content), data=data))
@@ -234,7 +255,7 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files and the finished training's state that a killed process left; the lock is held."""
     sweep_scratch(folder)
     if is_trained(folder):
-        (folder / "resume.safetensors").unlink(missing_ok=True)
+        remove(folder / "resume.safetensors")
 
 
 def training_folders(runs: Path) -> list[Path]:

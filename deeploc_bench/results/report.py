@@ -137,6 +137,9 @@ def _panels(file: Path) -> str:
     try:
         with Pillow.open(file) as picture:
             pixels = np.array(picture.convert("RGB"))  # (H, 3 W, 3): image, truth, heatmap
+            place = store.seal_place(file.parent.parent / file.name)
+            if picture.info.get(store.PLACE, place) != place:
+                raise ValueError("it belongs elsewhere")
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise StoreError(f"example {file} cannot be read: {error}. Delete it; the report goes without it.") from None
     heatmap = pixels[:, 2 * (pixels.shape[1] // 3) :]

@@ -74,8 +74,9 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
         folder = place.runs / training.place
         if training.loss and store.is_trained(folder):
             outcome.reused.append(identity)
-        tests = untested(prepared, training, folder)
         recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
+        # without its facts nothing can be told of a folder, until they are written again
+        tests = untested(prepared, training, folder) if recorded else [*prepared.plan.tests[identity]]
         is_ready = store.is_ready(folder, training.facts)
         if tests or recorded != current_facts(training, folder) or not is_ready:
             remaining.append((training, tests))

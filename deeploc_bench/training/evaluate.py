@@ -14,13 +14,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.registry import Owned
-from deeploc_bench.contract.seals import check_seal
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import evaluation_batches, read_batch
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan.facts import Testing
+from deeploc_bench.plan.store import check_tensors
 from deeploc_bench.scoring.records import Records, mask_hash, merge
 from deeploc_bench.training.build import build_model, logits_of, placed
 from deeploc_bench.training.ranks import map_over_ranks
@@ -50,7 +50,7 @@ def open_localizer(
     module = build_model(model, "none" if weights else testing.weights)
     if weights:
         try:
-            check_seal(weights)
+            check_tensors(weights)
             module.load_state_dict(load_file(weights))
         except Exception as error:
             reason = " ".join(str(error).split())

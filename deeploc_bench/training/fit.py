@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import TrainingFailed
+from deeploc_bench.contract.files import remove
 from deeploc_bench.contract.isolation import unchanged
 from deeploc_bench.data.augment import blur_some, flip, moved, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
@@ -70,7 +71,7 @@ def fit(
         store.write_environment(folder, _with_costs(environment, run, epochs, time.perf_counter() - started, table))
         # last: its existence means "trained"
         store.write_tensors(folder / "model.safetensors", save, _copied(best), about=None)
-        (folder / "resume.safetensors").unlink(missing_ok=True)
+        remove(folder / "resume.safetensors")
 
 
 class Fit:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import remove, write
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch
@@ -133,7 +133,7 @@ def _receive(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write the files of a worker; the model and the csv files, whose existence means "done", come last."""
     for name in sorted(files, key=lambda name: (name == "model.safetensors", name.endswith(".csv"), name)):
         write(folder / name, files[name])
-    (folder / "resume.safetensors").unlink(missing_ok=True)
+    remove(folder / "resume.safetensors")
 
 
 def _silently(message: str) -> None:
