@@ -1,16 +1,19 @@
 """The one place that reads TOML and JSON strictly into types, and writes files whole or not at all."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -27,6 +30,7 @@ MOST_NESTED = 10**6
 """The most lists and tables in a JSON file, which take far more memory than the bytes that they are read from."""
 WRITING = ".writing-"
 """How the name of a file starts that is being written."""
+KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
 WORDS |= {"array": "a list", "object": "a table of keys"}
 
@@ -42,6 +46,28 @@ def read_json(
 ) -> T:
     """Read a JSON file, a stranger's too, into a type; raises `error` as `parse_json` and `convert` do."""
     return parse_json(_content(path, what, error, most_bytes), kind, f"{what} {path}", error, schema=schema)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; raises OSError for any other: a FIFO or a device may never come to an end."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL character") from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {KINDS[stat.S_IFMT(mode)]}; expected a regular file")
+    return path.open("rb")
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file; raises OSError, and with errno EFBIG where it is larger than allowed."""
+    with open_regular(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
+    return content
 
 
 def parse_toml(content: bytes, where: str, error: Error) -> dict[str, Any]:
@@ -102,6 +128,8 @@ def convert(values: Any, kind: type[T], where: str, error: Error) -> T:
 def to_json(value: Any) -> bytes:
     """Return a value as the content of a JSON file: indented, one line per innermost list, no NaN."""
     text = json.dumps(msgspec.to_builtins(value), indent=1, allow_nan=False, ensure_ascii=False)
+    if not text.isascii():  # a name of a file that is no UTF-8 holds lone surrogates, which no JSON does
+        text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):x}", text)
     # a list has a line break behind its bracket, a bracket in a text never has
     lists = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
     return (lists.sub(lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n").encode()
@@ -170,13 +198,10 @@ def digest(texts: Iterable[str]) -> str:
 
 def _content(path: Path, what: str, error: Error, most_bytes: int = MOST_BYTES) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
+        return read_bytes(path, most_bytes)
     except OSError as reason:
-        raise error(f"{what} {path}: {reason.strerror}", check="file") from None
-    if len(content) > most_bytes:
-        raise error(f"{what} {path} is larger than {most_bytes} bytes", check="size")
-    return content
+        check = "size" if reason.errno == errno.EFBIG else "file"
+        raise error(f"{what} {path}: {reason.strerror}", check=check) from None
 
 
 def _explained(reason: str, values: Any, kind: Any) -> str:

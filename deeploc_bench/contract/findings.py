@@ -17,6 +17,7 @@ DATA_ERRORS = {
     "split": "splits have no samples",
     "missing": "files are missing",
     "unreadable": "files cannot be read",
+    "large": "files have more pixels than are read",
     "size": "masks differ in size from their image",
     "gray": "masks are gray",
     "empty": "masks are empty",
