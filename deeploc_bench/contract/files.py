@@ -26,6 +26,10 @@ T = TypeVar("T")
 Error: TypeAlias = type[DeeplocError]
 MOST_BYTES = 64 * 2**20
 """The largest file that is read whole: 30 trainings of 10,000 test images make a submission of about 40 MiB."""
+MOST_TOML = 2**20
+"""The largest TOML file, which a person writes and pure Python reads."""
+MOST_DOTS = 1000
+"""The most dots in a line of TOML: a key of many parts takes time as their square."""
 MOST_NESTED = 10**6
 """The most lists and tables in a JSON file, which take far more memory than the bytes that they are read from."""
 WRITING = ".writing-"
@@ -38,7 +42,7 @@ WORDS |= {"array": "a list", "object": "a table of keys"}
 def read_toml(path: Path, kind: type[T], what: str, error: Error, **named: str) -> T:
     """Read a TOML file into a type; `named` are values that it lacks, such as its name; raises `error` as `convert`."""
     where = f"{what} {path}"
-    return convert(named | parse_toml(_content(path, what, error), where, error), kind, where, error)
+    return convert(named | parse_toml(_content(path, what, error, MOST_TOML), where, error), kind, where, error)
 
 
 def read_json(
@@ -53,7 +57,7 @@ def open_regular(path: Path) -> BufferedReader:
     try:
         mode = path.stat().st_mode
     except ValueError:
-        raise OSError(errno.EINVAL, "its name holds a NUL character") from None
+        raise OSError(errno.EINVAL, "it holds a character that no name of a file can") from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(mode):
@@ -72,9 +76,11 @@ def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 def parse_toml(content: bytes, where: str, error: Error) -> dict[str, Any]:
     """Return the values of TOML; raises `error`."""
+    if any(line.count(b".") > MOST_DOTS for line in content.splitlines()):
+        raise error(f"{where} has more than {MOST_DOTS} dots in a line", check="nesting")
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+    except ValueError as reason:  # a whole number of too many digits is one, too
         raise error(f"{where} is not TOML: {reason}", check="toml") from None
     except RecursionError:
         raise error(f"{where} is nested too deeply", check="nesting") from None
@@ -193,7 +199,7 @@ def unwritable(path: Path, error: OSError) -> StoreError:
 
 def digest(texts: Iterable[str]) -> str:
     """Return 32 hex digits that identify an ordered sequence of texts."""
-    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _content(path: Path, what: str, error: Error, most_bytes: int = MOST_BYTES) -> bytes:

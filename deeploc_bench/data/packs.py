@@ -176,7 +176,7 @@ def _origins(samples: Sequence[Sample]) -> tuple[Origin, ...] | None:
 def _file_state(file: Path) -> str:
     try:
         state = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return f"{file} cannot be read"
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
