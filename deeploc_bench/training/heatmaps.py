@@ -25,7 +25,7 @@ BELOW, ABOVE = np.nextafter(HALF, np.float32(0)), np.nextafter(HALF, np.float32(
 
 def read_levels(file: Path) -> Levels:
     """Return what a file of one of `SUFFIXES` holds; raises ValueError, or whatever its library finds wrong."""
-    if not file.stat().st_size:
+    if file.is_file() and not file.stat().st_size:
         raise ValueError("the file is empty")
     return levels_of(_picture(file) if file.suffix.lower() in PICTURES else read_arrays_file(file))
 

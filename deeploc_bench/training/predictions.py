@@ -60,7 +60,8 @@ def _scored(predictions: Path, found: Found, pack: Pack, tick: Tick) -> tuple[Re
             levels = found.loaders[id]()
             _refuse_turned(levels, pack.entries[position].shape)
         except Exception as error:  # a damaged file makes its library raise whatever it likes
-            unreadable[id] = " ".join(str(error).split()) or type(error).__name__
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            unreadable[id] = " ".join(reason.split()) or type(error).__name__
         else:
             if is_unscaled(levels):
                 dark[id] = position  # a mask or a heatmap: the other files tell
