@@ -69,8 +69,8 @@ def groups_of(pattern: str, names: Sequence[str], told: str) -> Groups:
     done = subprocess.run(command, input=json.dumps([pattern, names]), capture_output=True, text=True)
     if done.returncode == -signal.SIGPROF:
         raise DataError(
-            f"{told!r} takes longer than {seconds} seconds on {len(names)} names, such as {names[0]!r:.80}. Write it "
-            "without a repeat inside of a repeat, and with fewer stars"
+            f"{told!r} takes longer than {seconds} s of the processor's time on {len(names)} names, such as "
+            f"{names[0]!r:.80}. Write it without a repeat inside of a repeat, and with fewer stars"
         )
     if done.returncode:
         raise DataError(f"{told!r} cannot be searched for: {done.stderr.strip()[-200:]}")
