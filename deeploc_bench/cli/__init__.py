@@ -18,6 +18,7 @@ from typing import NoReturn, TextIO
 import click
 
 from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, reason_of, unknown
+from deeploc_bench.contract.findings import printable
 from deeploc_bench.contract.isolation import STOPS, Stopped
 from deeploc_bench.training import ranks
 
@@ -184,5 +185,5 @@ def _end(code: int, message: str, is_debug: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
     if ranks.is_leader():
-        print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+        print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
     sys.exit(code)

@@ -12,6 +12,7 @@ import msgspec
 
 from deeploc_bench.api import session
 from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
+from deeploc_bench.contract.findings import escaped, printable
 from deeploc_bench.contract.isolation import exits_raised
 from deeploc_bench.contract.registry import Registry
 
@@ -84,13 +85,14 @@ def _stdout_apart() -> Iterator[TextIO]:
 
 def put(text: str) -> None:
     """Print a result on stdout; a sign that its encoding has not becomes `?`."""
-    stream = _results()
+    stream, text = _results(), printable(text)
     print(text.encode(stream.encoding, "replace").decode(stream.encoding), file=stream)
 
 
 def print_json(value: Any) -> None:
     """Print JSON; NaN becomes null."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    text = escaped(text, lambda sign: json.dumps(sign)[1:-1])
     try:
         text.encode(_results().encoding)
     except UnicodeEncodeError:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.contract.files import parse_json, to_json, write
+from deeploc_bench.contract.files import open_regular, parse_json, to_json, write
 
 T = TypeVar("T")
 Bytes: TypeAlias = bytes | memoryview | mmap.mmap
 BLANK = "blake2b:" + "0" * 32
 """Where the checksum goes in a content that is to be sealed: it is the hash of that content, this in its place."""
 SEAL = re.compile(rb"blake2b:[0-9a-f]{32}")
+SEAL_WITHIN = 2**16
+"""The bytes of a file within which its checksum stands: one without is not searched to its end."""
 FIRST_KEY = f'\n "checksum": "{BLANK}",'.encode()
 
 
@@ -38,13 +40,13 @@ def write_sealed(path: Path, content: bytes, place: str = "") -> None:
 def check_seal(path: Path, place: str = "") -> mmap.mmap:
     """Map a sealed file into memory; raises StoreError with the reason where it is not as it was written, or where."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise StoreError(str(error.strerror)) from None
     except ValueError:
         raise StoreError("it is empty") from None
-    found = SEAL.search(content)
+    found = SEAL.search(content, 0, SEAL_WITHIN)
     if found is None:
         raise StoreError("it has no checksum")
     whole = memoryview(content)

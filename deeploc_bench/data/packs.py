@@ -26,6 +26,7 @@ from deeploc_bench.contract.seals import read_json, write_json
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.decoding import MaskRule
 from deeploc_bench.data.entries import Bytes, Entry, decode_entry, hash_of
+from deeploc_bench.data.opening import LARGE, MOST_PIXELS, most_pixels
 
 PACK_SCHEMA = 5
 PACKING = ".packing-"
@@ -45,7 +46,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """index.json: the samples of a pack, sorted by id, and what was found wrong with those that are not among them.
 
-    `origins` and `rule` are what its key is made of: all samples, those that cannot be used among them.
+    `origins` and `rule` are what its key is made of: all samples, those that cannot be used among them. Pictures of
+    more than `most_pixels` are among the findings.
     """
 
     schema: int = PACK_SCHEMA
@@ -53,6 +55,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     origins: tuple[Origin, ...] = ()
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...] = ()
+    most_pixels: int = MOST_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,7 +176,7 @@ def _origins(samples: Sequence[Sample]) -> tuple[Origin, ...] | None:
 def _file_state(file: Path) -> str:
     try:
         state = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return f"{file} cannot be read"
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
@@ -191,7 +194,7 @@ def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], rul
             images.write(image.data)
             masks.write(bits.data)
         tick()
-    return Index(entries=tuple(entries), findings=tuple(findings))
+    return Index(entries=tuple(entries), findings=tuple(findings), most_pixels=most_pixels())
 
 
 def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
@@ -229,9 +232,11 @@ def _sweep(folder: Path) -> None:
 
 
 def _open(target: Path) -> Pack | None:
-    """Return the pack in a folder, or None where there is none, or none that is whole."""
+    """Return the pack in a folder, or None where there is none that is whole, or it lacks what may be read now."""
     try:
         index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA, place=target.name)
+        if index.most_pixels < most_pixels() and any(finding.check == LARGE for finding in index.findings):
+            return None
         images, masks = _mapped(target / "images"), _mapped(target / "masks")
     except (OSError, StoreError):
         return None

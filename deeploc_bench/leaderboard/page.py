@@ -146,7 +146,8 @@ def _wrapped(text: str) -> str:
 
 
 def _holds(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_bytes() == text.encode()  # bytes: a line end is not translated
+    content = text.encode()  # bytes: a line end is not translated
+    return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
 
 
 def _section(name: str, standing: Standing | None, published: Published | None) -> SuiteSection:

@@ -127,6 +127,6 @@ def division(recipe: Recipe | None, pretraining: str | None) -> Literal["closed"
 def _parse_value(text: str) -> Any:
     try:
         values = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return values["value"] if len(values) == 1 else text

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.contract.files import remove, unwritable, write
+from deeploc_bench.contract.files import read_bytes, remove, unwritable, write
 from deeploc_bench.contract.files import sweep as sweep_scratch
 from deeploc_bench.contract.seals import BLANK, check_seal, checksum, read_json, write_json, write_sealed
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
@@ -40,6 +40,8 @@ from deeploc_bench.scoring.records import Records, from_csv, to_csv
 T = TypeVar("T")
 PLACE = "place"
 """The PNG text of an example: its `seal_place`."""
+MOST_TABLE = 2**30
+"""The largest table of records, in bytes: of more than ten million images."""
 
 
 class RecordsState(Strict, frozen=True, kw_only=True):
@@ -133,7 +135,7 @@ def read_validation(folder: Path) -> list[float]:
     """Return the validation IoU of each epoch of a finished training; raises StoreError where epochs.csv is damaged."""
     path = folder / "epochs.csv"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if checksum(content) != read_environment(folder).epochs:
             raise ValueError("its content is not that of its checksum, in environment.json")
         return [float(row["valid_iou"]) for row in csv.DictReader(io.StringIO(content.decode()))]
@@ -208,7 +210,7 @@ def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
     if state.data != data:
         return None
     try:
-        content = table.read_bytes()
+        content = read_bytes(table, MOST_TABLE)
         if checksum(content) != state.table:
             raise StoreError(f"its content is not that of its checksum, in {histograms.name}")
         with safe_open(histograms, framework="numpy") as file:
