@@ -14,7 +14,8 @@ from typing import NoReturn
 import click
 
 from deeploc_bench.contract.errors import DeeplocError, reason_of, unknown
-from deeploc_bench.contract.isolation import STOPS, Stopped
+from deeploc_bench.contract.isolation import Stopped
+from deeploc_bench.contract.settings import STOPS
 from deeploc_bench.training import ranks
 
 COMMANDS = {

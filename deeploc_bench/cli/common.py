@@ -12,7 +12,7 @@ import msgspec
 
 from deeploc_bench.api import session
 from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
-from deeploc_bench.contract.isolation import exits_raised
+from deeploc_bench.contract.isolation import refuse_exits
 from deeploc_bench.contract.registry import Registry
 
 __all__ = ["cores", "load", "progress", "say", "say_left_out"]
@@ -49,7 +49,7 @@ def load(plugins: tuple[str, ...]) -> Registry:
     root = click.get_current_context().find_root()
     if root.obj is None:
         root.obj = root.with_resource(_stdout_apart())
-        root.with_resource(exits_raised())
+        refuse_exits()  # for good: what a plugin leaves for the end runs after the command
     return session.load(plugins)
 
 
@@ -60,7 +60,10 @@ def is_debug() -> bool:
 
 @contextmanager
 def _stdout_apart() -> Iterator[TextIO]:
-    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results."""
+    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results.
+
+    The descriptor stays where it leads then: plugins may print at the exit, too.
+    """
     kept = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # where it is closed, nobody reads
     try:
         descriptor, errors = kept.fileno(), sys.stderr.fileno()
@@ -78,7 +81,6 @@ def _stdout_apart() -> Iterator[TextIO]:
         ):
             yield results
     finally:
-        os.dup2(own, descriptor)
         os.close(own)
 
 

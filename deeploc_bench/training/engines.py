@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, StoreError, TrainingFailed, reason_of
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, UsageError, reason_of
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
 from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
@@ -155,7 +155,7 @@ def recording_failures(outcome: Outcome, training: Training, place: Workplace) -
     """Note and say why a training failed, so that the others go on; what must stop them all is raised."""
     try:
         yield
-    except (DeeplocError, MemoryError):
+    except DeeplocError:
         raise
     except Exception as error:
         if ranks.processes() > 1 and not isinstance(error, TrainingFailed):
@@ -176,12 +176,12 @@ def train_and_test(
 ) -> bool:
     """Do what is not done of a training; returns whether it was trained here, and not by another process meanwhile.
 
-    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and DeeplocError where the plugin, the
-    weights or the folder are at fault.
+    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and StoreError or UsageError where the folder
+    is at fault.
     """
     folder = place.runs / training.place
-    failure = TrainingFailed if ranks.processes() == 1 else PluginError  # the other processes wait for this one
-    with guarded("its code", failure), store.locked(folder) if ranks.is_leader() else nullcontext():
+    lock = store.locked(folder) if ranks.is_leader() else nullcontext()
+    with failing_alone(), guarded("its code"), lock:
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
@@ -194,6 +194,22 @@ def train_and_test(
             assert localizer is not None
             _test(localizer, split_of(prepared, tested), folder, tested)
     return is_new
+
+
+@contextmanager
+def failing_alone() -> Iterator[None]:
+    """Raise TrainingFailed for what only this training meets: its plugins are at fault, or it takes too much memory.
+
+    A folder that cannot be written is met by all. Of several processes the others wait for this one, and all end.
+    """
+    try:
+        yield
+    except (StoreError, UsageError):
+        raise
+    except (DeeplocError, MemoryError) as error:
+        if ranks.processes() > 1:
+            raise
+        raise TrainingFailed(str(error) if isinstance(error, DeeplocError) else reason_of(error)) from error
 
 
 def _learn(training: Training, place: Workplace, device: torch.device, on_epoch: Callable[[Epoch], None]) -> None:
@@ -229,10 +245,11 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
     from deeploc_bench.training.evaluate import evaluate
     from deeploc_bench.training.pictures import write_examples
 
-    records = evaluate(localizer, pack, tested.perturbation)
-    if ranks.is_leader():
-        if not tested.perturbation:
+    with unchanged("code of its model", TrainingFailed):
+        records = evaluate(localizer, pack, tested.perturbation)
+        if ranks.is_leader() and not tested.perturbation:
             write_examples(localizer, pack, folder / "examples", tested.name, EXAMPLES)
+    if ranks.is_leader():
         store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
@@ -275,7 +292,8 @@ def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> N
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     """Do every unfinished training here; one that fails does not stop the others.
 
-    Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
+    Raises DeeplocError for what must stop them all: a plugin found broken before any training, missing weights, a full
+    disk.
     """
     remaining, outcome = to_do(prepared, place)
     tell_reused(prepared, place, remaining)
