@@ -45,7 +45,7 @@ def originals_kept() -> Iterator[list[str]]:
     try:
         yield replaced
     finally:
-        sys.meta_path.remove(watch)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not watch]
         replaced += _put_back(before)
 
 

@@ -53,10 +53,12 @@ def put_back(before: Settings) -> list[str]:
 def _settings() -> Iterator[Setting]:
     yield Setting("the working directory", _folder, os.chdir)
     yield Setting("environment variables", lambda: dict(os.environ), _set_environment, is_told=False)
+    yield Setting("where modules are found", lambda: (list(sys.path), list(sys.meta_path)), _set_paths, is_told=False)
     yield Setting("warnings filters", lambda: list(warnings.filters), _set_filters, is_told=False)
     yield _attribute("", builtins, "print")
     yield _attribute("sys.", sys, "exit")
     yield Setting("blocked signals", partial(signal.pthread_sigmask, signal.SIG_BLOCK, ()), _block_signals)
+    yield Setting("alarms", _has_alarm, _set_alarm)
     if threading.current_thread() is threading.main_thread():  # no other thread may set a handler
         yield Setting("signal handlers", lambda: {stop: signal.getsignal(stop) for stop in STOPS}, _set_handlers)
     if numpy := sys.modules.get("numpy"):
@@ -103,6 +105,11 @@ def _set_environment(before: dict[str, str]) -> None:
     os.environ.update(before)  # what is new is the plugin's, for a library of its own
 
 
+def _set_paths(before: tuple[list[str], list[Any]]) -> None:
+    for kept, now in zip(before, (sys.path, sys.meta_path), strict=True):
+        now += [one for one in kept if one not in now]  # what is new is the plugin's, for modules of its own
+
+
 def _set_filters(before: list[Any]) -> None:
     with warnings.catch_warnings():
         pass  # leaving it tells the module that its filters have changed
@@ -117,6 +124,15 @@ def _set_handlers(before: Mapping[signal.Signals, Any]) -> None:
 
 def _block_signals(before: Collection[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _has_alarm() -> bool:
+    return signal.getitimer(signal.ITIMER_REAL)[0] > 0
+
+
+def _set_alarm(before: bool) -> None:
+    if not before:  # one that went off cannot be set again
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _set_device(torch: Any, device: str) -> None:

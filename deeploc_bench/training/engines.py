@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, UsageError, reason_of
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
 from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
@@ -26,6 +26,7 @@ from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
+from deeploc_bench.training.failures import failing_alone
 
 if TYPE_CHECKING:
     import torch
@@ -194,22 +195,6 @@ def train_and_test(
             assert localizer is not None
             _test(localizer, split_of(prepared, tested), folder, tested)
     return is_new
-
-
-@contextmanager
-def failing_alone() -> Iterator[None]:
-    """Raise TrainingFailed for what only this training meets: its plugins are at fault, or it takes too much memory.
-
-    A folder that cannot be written is met by all. Of several processes the others wait for this one, and all end.
-    """
-    try:
-        yield
-    except (StoreError, UsageError):
-        raise
-    except (DeeplocError, MemoryError) as error:
-        if ranks.processes() > 1:
-            raise
-        raise TrainingFailed(str(error) if isinstance(error, DeeplocError) else reason_of(error)) from error
 
 
 def _learn(training: Training, place: Workplace, device: torch.device, on_epoch: Callable[[Epoch], None]) -> None:
