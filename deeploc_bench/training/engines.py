@@ -27,6 +27,7 @@ from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
 from deeploc_bench.training.failures import failing_alone
+from deeploc_bench.training.turns import free_first
 
 if TYPE_CHECKING:
     import torch
@@ -275,7 +276,7 @@ def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> N
 
 
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
-    """Do every unfinished training here; one that fails does not stop the others.
+    """Do every unfinished training here; one that fails does not stop the others, nor does one that another run is at.
 
     Raises DeeplocError for what must stop them all: a plugin found broken before any training, missing weights, a full
     disk.
@@ -286,7 +287,7 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
         return outcome
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
-        for training, _ in remaining:
+        for training in free_first([training for training, _ in remaining], place.runs):
             with recording_failures(outcome, training, place):
                 tell(prepared, place, training, "deeploc_training_started")
                 on_epoch = partial(tell_epoch, prepared, place, training)
