@@ -32,12 +32,13 @@ MARKS = {
     "long": "takes hours",
     "needs-data": "takes a data set that users download, or a path of theirs",
     "needs-gpus": "takes several GPUs",
+    "needs-docker": "takes Docker",
     "needs-network": "downloads",
     "needs-slurm": "takes a cluster with Slurm",
     "shown": "a signature, not a program",
 }
 NOT_RUN = set(MARKS) - {"fails"}
-OTHERS = {"pip", "git", "pytest", "python", "sbatch", "tensorboard", ".ci/run"}
+OTHERS = {"docker", "pip", "git", "pytest", "python", "sbatch", "tensorboard", ".ci/run"}
 """Programs that the documents name and that no test here starts."""
 INSTANT = {"new", "list"}
 """Commands that take less than a second."""
