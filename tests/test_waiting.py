@@ -10,13 +10,12 @@ from conftest import environment
 
 from deeploc_bench.contract.waiting import CHOICES
 
-SHOWN = (
-    "import os\nprint({name: os.environ.get(name) for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')})"
-)
+NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+SHOWN = f"import os\nprint({{name: os.environ.get(name) for name in {NAMES}}})"
 
 
 def variables(code="import deeploc_bench", **extra):
-    own = {name: value for name, value in environment().items() if name not in ("OMP_WAIT_POLICY", *CHOICES)}
+    own = {name: value for name, value in environment().items() if name not in NAMES}
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{SHOWN}"], env={**own, **extra}, capture_output=True, text=True, check=True
     )
@@ -40,7 +39,7 @@ def test_where_torch_is_loaded_already_nothing_is_set():
 @pytest.mark.parametrize("begin", ["from deeploc_bench.cli import main", "from deeploc_bench import run, check"])
 def test_the_library_that_torch_loads_has_read_it(begin):
     code = [sys.executable, "-c", f"{begin}\nimport torch"]
-    own = {name: value for name, value in environment().items() if name not in ("OMP_WAIT_POLICY", *CHOICES)}
+    own = {name: value for name, value in environment().items() if name not in NAMES}
     said = subprocess.run(code, env={**own, "OMP_DISPLAY_ENV": "VERBOSE"}, capture_output=True, text=True).stderr
     if "GOMP_SPINCOUNT" not in said:
         pytest.skip("this torch has another OpenMP library than libgomp")
