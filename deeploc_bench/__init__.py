@@ -7,6 +7,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from deeploc_bench.contract.waiting import wait_briefly
+
 if TYPE_CHECKING:
     from deeploc_bench.api.check import check
     from deeploc_bench.api.compare import compare
@@ -90,3 +92,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+wait_briefly()  # here, since torch is imported later, in whatever way a program begins

@@ -14,8 +14,19 @@ from conftest import environment, printed_json, records_of
 from msgspec.structs import replace
 from runs import facts_of, write_training
 
+from deeploc_bench.contract.errors import (
+    DataError,
+    DeeplocError,
+    PluginError,
+    StoreError,
+    TrainingFailed,
+    UsageError,
+    WeightsError,
+)
+from deeploc_bench.contract.isolation import Stopped
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import current_facts
+from deeploc_bench.training.failures import failing_alone
 
 
 @pytest.mark.slow
@@ -175,6 +186,24 @@ def test_what_is_known_of_a_suite_today_replaces_what_was_recorded_when_a_traini
     today = replace(recorded, fingerprint="0" * 32, methods={"x": "b"})
     folder = write_training(tmp_path, recorded, {})
     assert current_facts(SimpleNamespace(facts=today), folder) == today
+
+
+@pytest.mark.parametrize("error", [PluginError, WeightsError, DataError, DeeplocError, MemoryError])
+def test_what_only_one_training_meets_fails_it_alone(error):
+    with pytest.raises(TrainingFailed, match="no room"), failing_alone():
+        raise error("no room")
+
+
+@pytest.mark.parametrize("error", [StoreError, UsageError, ValueError, Stopped])
+def test_what_all_trainings_meet_stops_them_all(error):
+    with pytest.raises(error, match="no room"), failing_alone():
+        raise error("no room")
+
+
+def test_one_of_several_processes_never_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(ranks, "processes", lambda: 2)
+    with pytest.raises(MemoryError), failing_alone():
+        raise MemoryError
 
 
 def test_ray_under_torchrun_is_refused(deeploc):

@@ -29,6 +29,7 @@ if is_ours:
         found.name.endswith(("__main__", "speed_benchmark")) or import_module(found.name)
 else:
     assert "deeploc_bench" not in sys.modules
+leave = os._exit  # which a command refuses from then on
 for line in sys.stdin:
     folder, code, environment, outputs = json.loads(line)
     children = []
@@ -52,7 +53,7 @@ for line in sys.stdin:
             traceback.print_exc()
         finally:
             sys.stdout.flush(), sys.stderr.flush()
-            os._exit(ended)
+            leave(ended)
     print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children), flush=True)
 """
 COMMAND = """

@@ -19,7 +19,8 @@ import click
 
 from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, reason_of, unknown
 from deeploc_bench.contract.findings import printable
-from deeploc_bench.contract.isolation import STOPS, Stopped
+from deeploc_bench.contract.isolation import Stopped
+from deeploc_bench.contract.settings import STOPS
 from deeploc_bench.training import ranks
 
 COMMANDS = {

@@ -13,7 +13,7 @@ import msgspec
 from deeploc_bench.api import session
 from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
 from deeploc_bench.contract.findings import escaped, printable
-from deeploc_bench.contract.isolation import exits_raised
+from deeploc_bench.contract.isolation import refuse_exits
 from deeploc_bench.contract.registry import Registry
 
 __all__ = ["cores", "load", "progress", "say", "say_left_out"]
@@ -50,7 +50,7 @@ def load(plugins: tuple[str, ...]) -> Registry:
     root = click.get_current_context().find_root()
     if root.obj is None:
         root.obj = root.with_resource(_stdout_apart())
-        root.with_resource(exits_raised())
+        refuse_exits()  # for good: what a plugin leaves for the end runs after the command
     return session.load(plugins)
 
 
@@ -61,7 +61,10 @@ def is_debug() -> bool:
 
 @contextmanager
 def _stdout_apart() -> Iterator[TextIO]:
-    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results."""
+    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results.
+
+    The descriptor stays where it leads then: plugins may print at the exit, too.
+    """
     kept = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # where it is closed, nobody reads
     try:
         descriptor, errors = kept.fileno(), sys.stderr.fileno()
@@ -79,7 +82,6 @@ def _stdout_apart() -> Iterator[TextIO]:
         ):
             yield results
     finally:
-        os.dup2(own, descriptor)
         os.close(own)
 
 

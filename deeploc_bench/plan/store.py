@@ -253,6 +253,17 @@ def locked(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process holds a training's lock now."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files and the finished training's state that a killed process left; the lock is held."""
     sweep_scratch(folder)

@@ -65,7 +65,7 @@ def fit_baseline(training: Training, folder: Path, *, device: torch.device, thre
     with progress(training.title, len(train) + len(valid)) as tick:
         try:
             fit_of(module, training.model)(replace(train, tick=tick), replace(valid, tick=tick))
-        except (DeeplocError, MemoryError):
+        except DeeplocError:
             raise
         except Exception as error:
             raise TrainingFailed(f"{training.model.title} cannot be fitted: {reason_of(error)}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, StoreError, TrainingFailed, reason_of
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
 from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
@@ -26,6 +26,8 @@ from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
+from deeploc_bench.training.failures import failing_alone
+from deeploc_bench.training.turns import free_first
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +159,7 @@ def recording_failures(outcome: Outcome, training: Training, place: Workplace) -
     """Note and say why a training failed, so that the others go on; what must stop them all is raised."""
     try:
         yield
-    except (DeeplocError, MemoryError):
+    except DeeplocError:
         raise
     except Exception as error:
         if ranks.processes() > 1 and not isinstance(error, TrainingFailed):
@@ -178,14 +180,14 @@ def train_and_test(
 ) -> bool:
     """Do what is not done of a training; returns whether it was trained here, and not by another process meanwhile.
 
-    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and DeeplocError where the plugin, the
-    weights or the folder are at fault.
+    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and StoreError or UsageError where the folder
+    is at fault.
     """
     from deeploc_bench.training.device import working_on
 
     folder = place.runs / training.place
-    failure = TrainingFailed if ranks.processes() == 1 else PluginError  # the other processes wait for this one
-    with guarded("its code", failure), working_on(device), store.locked(folder) if ranks.is_leader() else nullcontext():
+    lock = store.locked(folder) if ranks.is_leader() else nullcontext()
+    with failing_alone(), guarded("its code"), working_on(device), lock:
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
@@ -233,10 +235,11 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
     from deeploc_bench.training.evaluate import evaluate
     from deeploc_bench.training.pictures import write_examples
 
-    records = evaluate(localizer, pack, tested.perturbation)
-    if ranks.is_leader():
-        if not tested.perturbation:
+    with unchanged("code of its model", TrainingFailed):
+        records = evaluate(localizer, pack, tested.perturbation)
+        if ranks.is_leader() and not tested.perturbation:
             write_examples(localizer, pack, folder / "examples", tested.name, EXAMPLES)
+    if ranks.is_leader():
         store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
@@ -277,9 +280,10 @@ def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> N
 
 
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
-    """Do every unfinished training here; one that fails does not stop the others.
+    """Do every unfinished training here; one that fails does not stop the others, nor does one that another run is at.
 
-    Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
+    Raises DeeplocError for what must stop them all: a plugin found broken before any training, missing weights, a full
+    disk.
     """
     remaining, outcome = to_do(prepared, place)
     tell_reused(prepared, place, remaining)
@@ -287,7 +291,7 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
         return outcome
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
-        for training, _ in remaining:
+        for training in free_first([training for training, _ in remaining], place.runs):
             with recording_failures(outcome, training, place):
                 tell(prepared, place, training, "deeploc_training_started")
                 on_epoch = partial(tell_epoch, prepared, place, training)
