@@ -43,6 +43,10 @@ class Workplace:
     runs: Path
     device: str = "auto"
     threads: int = 1
+    is_threads_asked: bool = True
+    """Where it was not asked for a number of threads, the engine may choose it by the GPUs that there are."""
+    per_gpu: int = 1
+    """How many trainings share a GPU, where an engine does several at once."""
     progress: Progress
     say: Callable[[str], None]
     is_terminal: bool = True
@@ -74,12 +78,21 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
         folder = place.runs / training.place
         if training.loss and store.is_trained(folder):
             outcome.reused.append(identity)
-        tests = untested(prepared, training, folder)
-        recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
-        is_ready = store.is_ready(folder, training.facts)
-        if tests or recorded != current_facts(training, folder) or not is_ready:
+        tests = left_of(prepared, training, folder)
+        if tests is not None:
             remaining.append((training, tests))
     return remaining, outcome
+
+
+def left_of(prepared: Prepared, training: Training, folder: Path) -> list[Tested] | None:
+    """Return the test sets that a training is yet to be tested on, or None where nothing at all is left to do.
+
+    Raises StoreError where its facts or records are damaged.
+    """
+    tests = untested(prepared, training, folder)
+    recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
+    is_ready = store.is_ready(folder, training.facts)
+    return tests if tests or recorded != current_facts(training, folder) or not is_ready else None
 
 
 def untested(prepared: Prepared, training: Training, folder: Path) -> list[Tested]:
@@ -120,12 +133,19 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
-    """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
-    from deeploc_bench.training.baseline_fit import rehearse_fit
+    """Rehearse all that is to be trained, and return the device; raises DeeplocError before any training."""
     from deeploc_bench.training.device import resolve_device
-    from deeploc_bench.training.rehearsal import rehearse
 
     device = resolve_device(place.device)
+    rehearse_each(remaining, place)
+    return device
+
+
+def rehearse_each(remaining: Remaining, place: Workplace) -> None:
+    """Rehearse each model, loss and weights once, and say what to warn of; raises DeeplocError."""
+    from deeploc_bench.training.baseline_fit import rehearse_fit
+    from deeploc_bench.training.rehearsal import rehearse
+
     seen = set()
     for training, tests in remaining:
         if not tests and store.is_ready(place.runs / training.place, training.facts):
@@ -138,7 +158,6 @@ def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
             for warning in warnings or ():
                 place.say(f"warning: {warning}")
             seen.add(key)
-    return device
 
 
 def record(outcome: Outcome, training: Training, is_new: bool) -> None:
