@@ -111,8 +111,10 @@ def joined(ray: Any, stops: Stops) -> Iterator[None]:
         yield
     finally:
         done.set()
-        if ready.is_set():
-            thread.join(PATIENCE)
+        end = time.monotonic() + PATIENCE
+        while ready.is_set() and thread.is_alive() and time.monotonic() < end:
+            thread.join(0.01)
+            stops.listen()  # Ray takes its own handlers away, and Python's with them
 
 
 def _wait_for(ready: threading.Event, stops: Stops, address: str) -> None:

@@ -51,6 +51,8 @@ from deeploc_bench.training.ray_worker import Files, Word, do_remotely, files_of
 
 MOST_DEATHS = 3
 """How often a training's worker may die before another epoch is finished."""
+GRACE = 2.0
+"""Seconds that workers have to end, when the run ends before them."""
 KEPT = 16
 """How many words wait for the driver at most, so that workers do not fill the memory of a slow one."""
 PATIENCE = 300.0
@@ -246,8 +248,11 @@ class Driver:
     def end(self) -> None:
         """End the workers that are left, and let other processes have their trainings."""
         with suppress(self.ray.exceptions.RayError):
-            for task in self.flights:
-                self.ray.cancel(task, force=True)
+            for is_forced in (False, True):
+                for task in self.flights:
+                    self.ray.cancel(task, force=is_forced)
+                if self.flights and not is_forced:  # a worker that is asked removes its files
+                    self.ray.wait(list(self.flights), num_returns=len(self.flights), timeout=GRACE)
             self.post.shutdown(force=True)
         for flight in self.flights.values():
             _close(flight)

@@ -51,7 +51,7 @@ class Parcel:
     facts: TrainingFacts
     recipe: Recipe
     requests: Sequence[str]
-    code: Sequence[Code]
+    code: Sequence[Any]
     packs: Mapping[Key, Any]
     train: Cut
     valid: Cut
@@ -60,7 +60,10 @@ class Parcel:
 
 
 class Shipper:
-    """Makes parcels; each pack and weights file is put into the object store once, when it is first needed."""
+    """Makes parcels; each pack and weights file is put into the object store once, when it is first needed.
+
+    Code is read at once: what is edited while trainings wait is not what they were planned with.
+    """
 
     def __init__(self, ray: Any, prepared: Prepared) -> None:
         self.ray, self.prepared = ray, prepared
@@ -71,22 +74,27 @@ class Shipper:
         }
         self.keys = {id(pack): key for key, pack in self.packs.items()}
         self.stored: dict[Key | str, Any] = {}
+        self.code = {
+            owned.plugin.name: ray.put(_code_of(owned))
+            for training in prepared.plan.trainings.values()
+            for owned in _owners(training)
+            if owned.plugin.distribution is None
+        }
 
     def parcel(self, training: Training) -> Parcel:
         """Return a training as it is shipped."""
         tests = self.prepared.plan.tests[training.facts.identity]
         train, valid = self._cut(training.train), self._cut(training.valid)
         keys: set[Key] = {key for key, _ in (*train, *valid)} | {(tested.generator, "test") for tested in tests}
-        owners: list[Owned[Any]] = [training.model, *(training.loss.losses if training.loss else [])]
-        code = {owned.plugin.name: _code_of(owned) for owned in owners if owned.plugin.distribution is None}
-        needed = {owned.plugin.name for owned in owners} - {*code}
-        asked = [name for name in self.prepared.job.plugins if name in needed or name.startswith("no:")]
+        needed = {owned.plugin.name for owned in _owners(training)}
+        installed = needed - {*self.code}
+        asked = [name for name in self.prepared.job.plugins if name in installed or name.startswith("no:")]
         weights = training.recipe.weights
         return Parcel(
             facts=training.facts,
             recipe=training.recipe,
             requests=asked,
-            code=list(code.values()),
+            code=[self.code[name] for name in sorted(needed & {*self.code})],
             packs={key: self._put(key, _in_memory(self.packs[key])) for key in keys},
             train=train,
             valid=valid,
@@ -101,6 +109,11 @@ class Shipper:
         if key not in self.stored:
             self.stored[key] = self.ray.put(value)
         return self.stored[key]
+
+
+def _owners(training: Training) -> list[Owned[Any]]:
+    """Return the model and the losses of a training."""
+    return [training.model, *(training.loss.losses if training.loss else [])]
 
 
 def _in_memory(pack: Pack) -> Pack:
@@ -127,7 +140,7 @@ def unpacked(parcel: Parcel, ray: Any, scratch: Path) -> tuple[Prepared, Trainin
     What must lie in files is written below `scratch`. Raises UsageError where this node has other code installed.
     """
     facts = parcel.facts
-    registry = load_plugins([*parcel.requests, *(_placed(code, scratch) for code in parcel.code)])
+    registry = load_plugins([*parcel.requests, *(_placed(code, scratch) for code in ray.get(parcel.code))])
     model = registry.model(facts.model.name)
     loss = parse_loss(facts.loss_expression, registry) if facts.loss_expression else None
     _refuse_other_code(facts, model, loss.losses if loss else [])
