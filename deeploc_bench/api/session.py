@@ -1,4 +1,4 @@
-"""What commands and notebooks do alike: find cores, device and plugins, and tell of warnings and progress on stderr."""
+"""What commands and notebooks do alike: find device and plugins, and tell of warnings and progress on stderr."""
 
 import os
 import re
@@ -13,12 +13,6 @@ from deeploc_bench.contract.isolation import exits_raised
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.training import ranks
-
-
-def cores() -> int:
-    """Return how many processors this process may use; the processes that torchrun starts share them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // ranks.processes_here())
 
 
 def device_named(device: str) -> str:

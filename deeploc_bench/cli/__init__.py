@@ -185,6 +185,9 @@ def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
 def _end(code: int, message: str, is_debug: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
+    if code > 128:  # another signal would interrupt the leaving
+        for stop in STOPS:
+            signal.signal(stop, signal.SIG_IGN)
     if ranks.is_leader():
         print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
     sys.exit(code)

@@ -11,10 +11,11 @@ import click
 import msgspec
 
 from deeploc_bench.api import session
-from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
+from deeploc_bench.api.session import device_named, progress, requested, say, say_left_out
 from deeploc_bench.contract.findings import escaped, printable
 from deeploc_bench.contract.isolation import refuse_exits
 from deeploc_bench.contract.registry import Registry
+from deeploc_bench.training.ranks import cores
 
 __all__ = ["cores", "load", "progress", "say", "say_left_out"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
@@ -236,17 +236,14 @@ def tested_in(folder: Path) -> list[Tested]:
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Hold a training's lock; yields whether another process held it first. A dead holder's lock frees itself."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    lock = claimed(folder)
+    waited = lock is None
+    if lock is None:
         lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
-            waited = False
-        except Timeout:
             lock.acquire()
-            waited = True
-    except OSError as error:
-        raise unwritable(folder, error) from None
+        except OSError as error:
+            raise unwritable(folder, error) from None
     try:
         yield waited
     finally:
@@ -257,11 +254,23 @@ def is_locked(folder: Path) -> bool:
     """Tell whether a process holds a training's lock now."""
     if not (folder / ".lock").exists():
         return False
+    lock = claimed(folder)
+    if lock:
+        lock.release()
+    return lock is None
+
+
+def claimed(folder: Path) -> BaseFileLock | None:
+    """Return a training's lock, held, or None where another process holds it."""
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
     except Timeout:
-        return True
+        return None
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return lock
 
 
 def sweep(folder: Path) -> None:

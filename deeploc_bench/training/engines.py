@@ -45,6 +45,10 @@ class Workplace:
     runs: Path
     device: str = "auto"
     threads: int = 1
+    is_threads_asked: bool = True
+    """Where it was not asked for a number of threads, the engine may choose it by the GPUs that there are."""
+    per_gpu: int = 1
+    """How many trainings share a GPU, where an engine does several at once."""
     progress: Progress
     say: Callable[[str], None]
     is_terminal: bool = True
@@ -76,13 +80,22 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
         folder = place.runs / training.place
         if training.loss and store.is_trained(folder):
             outcome.reused.append(identity)
-        recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
-        # without its facts nothing can be told of a folder, until they are written again
-        tests = untested(prepared, training, folder) if recorded else [*prepared.plan.tests[identity]]
-        is_ready = store.is_ready(folder, training.facts)
-        if tests or recorded != current_facts(training, folder) or not is_ready:
+        tests = left_of(prepared, training, folder)
+        if tests is not None:
             remaining.append((training, tests))
     return remaining, outcome
+
+
+def left_of(prepared: Prepared, training: Training, folder: Path) -> list[Tested] | None:
+    """Return the test sets that a training is yet to be tested on, or None where nothing at all is left to do.
+
+    Raises StoreError where its facts or records are damaged.
+    """
+    recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
+    # without its facts nothing can be told of a folder, until they are written again
+    tests = untested(prepared, training, folder) if recorded else [*prepared.plan.tests[training.facts.identity]]
+    is_ready = store.is_ready(folder, training.facts)
+    return tests if tests or recorded != current_facts(training, folder) or not is_ready else None
 
 
 def untested(prepared: Prepared, training: Training, folder: Path) -> list[Tested]:
@@ -123,26 +136,34 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
-    """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
-    from deeploc_bench.training.baseline_fit import rehearse_fit
+    """Rehearse all that is to be trained, and return the device; raises DeeplocError before any training."""
     from deeploc_bench.training.device import check_precision, resolve_device
-    from deeploc_bench.training.rehearsal import rehearse
 
     device = resolve_device(place.device)
+    for training, _ in remaining:
+        if training.loss and not store.is_ready(place.runs / training.place, training.facts):
+            check_precision(training.recipe.precision, device)
+    rehearse_each(remaining, place)
+    return device
+
+
+def rehearse_each(remaining: Remaining, place: Workplace) -> None:
+    """Rehearse each model, loss and weights once, and say what to warn of; raises DeeplocError."""
+    from deeploc_bench.training.baseline_fit import rehearse_fit
+    from deeploc_bench.training.rehearsal import rehearse
+
     seen = set()
     for training, tests in remaining:
         if not tests and store.is_ready(place.runs / training.place, training.facts):
             continue  # nothing of it is computed
         key = (training.model.spec.name, training.recipe.weights, training.loss and training.loss.text)
         if key not in seen:
-            check_precision(training.recipe.precision if training.loss else "auto", device)
             what = training.model.title + (f" with loss {training.loss.text!r}" if training.loss else "")
             with kept_alive(what), unchanged(what):
                 warnings = (rehearse_fit if training.model.spec.fits_itself else rehearse)(training)
             for warning in warnings or ():
                 place.say(f"warning: {warning}")
             seen.add(key)
-    return device
 
 
 def record(outcome: Outcome, training: Training, is_new: bool) -> None:

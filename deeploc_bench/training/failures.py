@@ -11,7 +11,8 @@ from deeploc_bench.training import ranks
 def failing_alone() -> Iterator[None]:
     """Raise TrainingFailed for what only this training meets: its plugins are at fault, or it takes too much memory.
 
-    A folder that cannot be written, or a GPU that answers no more, is met by all. Of several processes the others wait for this one, and all end.
+    A folder that cannot be written, or a GPU that answers no more, is met by all. Of several processes the others wait
+    for this one, and all end.
     """
     try:
         yield

@@ -39,6 +39,12 @@ def processes_here() -> int:
     return _of_torchrun("LOCAL_WORLD_SIZE", 1)
 
 
+def cores() -> int:
+    """Return how many processors this process may use; the processes that torchrun starts share them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // processes_here())
+
+
 def is_leader() -> bool:
     """Tell whether this process leads."""
     return rank() == 0
