@@ -71,7 +71,7 @@ def begun(
     job: Job, registry: Registry, *, runs: Path, device: str, threads: int, is_debug: bool = False
 ) -> tuple[Prepared, Workplace]:
     """Return a job as prepared, what to warn of told, and the place where it is done."""
-    prepared = prepare(job, session.progress, registry)
+    prepared = prepare(job, session.progress, registry, threads=threads)
     for line in prepared.warnings:
         session.say(line)
     place = Workplace(

@@ -58,7 +58,7 @@ def command(
     )
     samples = _samples(images)
     with tempfile.TemporaryDirectory() as scratch, common.progress("predict", 2 * len(samples)) as tick:
-        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
+        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick, threads=threads or common.cores())
         if packed.findings:
             raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
         with filling(target, ("heatmaps", "overlays"), digest([facts.identity, packed.fingerprint])):

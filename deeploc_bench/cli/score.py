@@ -61,7 +61,9 @@ def command(
 
     registry = common.load(asked["plugins"])
     _check_name(name, registry)
-    suite, _ = load_sound(registry.suite(asked["suite"]), data=asked["data"], progress=common.progress)
+    suite, _ = load_sound(
+        registry.suite(asked["suite"]), data=asked["data"], progress=common.progress, threads=common.cores()
+    )
     made, folder = declared(suite, protocol, trained_on), Path(predictions)
     sets = one_set(folder, suite, generator, made) if generator else all_sets(folder, suite, made)
     records = {}

@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.data.batches import read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.scoring.records import Records, merge
 from deeploc_bench.training.evaluate import records_of
 from deeploc_bench.training.heatmaps import SUFFIXES, Floats, Levels, heatmap_of, is_unscaled, levels_of, read_levels

@@ -115,7 +115,7 @@ def _remote(
     import torch
 
     torch.set_num_threads(threads)  # before the first operation: another number gives other bits
-    prepared = prepare(job, silent)
+    prepared = prepare(job, silent, threads=threads)
     training = prepared.plan.trainings[identity]
     with tempfile.TemporaryDirectory() as scratch:
         place = Workplace(runs=Path(scratch), device=device, threads=threads, progress=silent, say=_silently)
