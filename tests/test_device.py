@@ -30,7 +30,8 @@ from deeploc_bench.training.device import (
     set_arithmetic,
     start_environment,
 )
-from deeploc_bench.training.engines import Workplace, rehearsed
+from deeploc_bench.training.engines import rehearsed
+from deeploc_bench.training.workplace import Workplace
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

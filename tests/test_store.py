@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ DAMAGE = {
     "longer": (lambda content: content + b"\n", OTHER),
     "zeros": (lambda content: bytes(len(content)), "is damaged (it has no checksum)"),
     "another value": (lambda content: content.replace(b'"lr": 0.003', b'"lr": 0.004'), OTHER),
-    "another checksum": (lambda content: flipped(content, content.index(b"blake2b:") + 9), OTHER),
+    "another checksum": (lambda content: re.sub(rb"(?<=blake2b:)\w+", lambda found: found[0][::-1], content), OTHER),
     "a flipped bit": (lambda content: flipped(content, content.index(b'"valid": "') + 12), OTHER),
 }
 EDITS = {

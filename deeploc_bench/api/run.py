@@ -12,8 +12,9 @@ from deeploc_bench.contract.registry import Registry
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.results.cells import Cell, planned_cells, read_cells
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, Workplace, run_local
+from deeploc_bench.training.engines import Outcome, run_local
 from deeploc_bench.training.ray_engine import run_ray
+from deeploc_bench.training.workplace import Workplace
 
 ENGINES: Mapping[str, Callable[[Prepared, Workplace], Outcome]] = {"local": run_local, "ray": run_ray}
 MOST_SEED, MOST_THREADS, MOST_PER_GPU = 2**31 - 1, 1024, 64
@@ -90,7 +91,7 @@ def begun(
     is_debug: bool = False,
 ) -> tuple[Prepared, Workplace]:
     """Return a job as prepared, what to warn of told, and the place where it is done; no `threads` are all cores."""
-    prepared = prepare(job, session.progress, registry)
+    prepared = prepare(job, session.progress, registry, threads=threads or ranks.cores())
     for line in prepared.warnings:
         session.say(line)
     place = Workplace(

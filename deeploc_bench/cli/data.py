@@ -34,9 +34,10 @@ def _of_suite(run: Callable[..., None]) -> Callable[..., None]:
 
 @command.command("check")
 @_of_suite
-def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+@common.threads_option
+def check(suite: str, data: str | None, plugins: tuple[str, ...], threads: int, as_json: bool) -> None:
     """Read every sample and say all that is found; exit code 0 only when nothing is wrong."""
-    loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress)
+    loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress, threads=threads)
     findings = survey(loaded)
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": findings_json(findings)}
     is_clean = all(finding.is_note for finding in findings)
@@ -46,8 +47,9 @@ def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool)
 
 @command.command("pack")
 @_of_suite
+@common.threads_option
 def pack(as_json: bool, **asked: Any) -> None:
-    """Decode a suite once; samples read from files are kept in the cache."""
+    """Decode a suite once; samples read from files are kept in the cache. What was stopped goes on where it was."""
     loaded = _sound(**asked)
     cache = cache_folder() / loaded.name
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "cache": str(cache)}
@@ -57,6 +59,7 @@ def pack(as_json: bool, **asked: Any) -> None:
 
 @command.command("manifest")
 @_of_suite
+@common.threads_option
 def print_manifest(as_json: bool, **asked: Any) -> None:
     """Print the manifest of a suite: its fingerprint, and each test image's source, mask area and pixels (JSON)."""
     common.print_json(manifest(_sound(**asked)))
@@ -78,8 +81,8 @@ def clean_cache(suite: str, data: str | None, plugins: tuple[str, ...], as_json:
     common.show({"suite": name, "removed_bytes": freed, "folders": found}, "\n".join([*lines, total]), as_json)
 
 
-def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
-    return load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress)[0]
+def _sound(suite: str, data: str | None, plugins: tuple[str, ...], threads: int) -> Suite:
+    return load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress, threads=threads)[0]
 
 
 def _counts(suite: Suite) -> str:

@@ -57,7 +57,7 @@ def command(
     samples = _samples(images)
     progress = common.progress("predict", 2 * len(samples))
     with working_on(where), tempfile.TemporaryDirectory() as scratch, progress as tick:
-        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
+        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick, threads=threads or common.cores())
         if packed.findings:
             raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
         with filling(target, ("heatmaps", "overlays"), digest([facts.identity, packed.fingerprint])):

@@ -61,7 +61,9 @@ def command(
 
     registry = common.load(asked["plugins"])
     _check_name(name, registry)
-    suite, _ = load_sound(registry.suite(asked["suite"]), data=asked["data"], progress=common.progress)
+    suite, _ = load_sound(
+        registry.suite(asked["suite"]), data=asked["data"], progress=common.progress, threads=common.cores()
+    )
     made, folder = declared(suite, protocol, trained_on), Path(predictions)
     sets = one_set(folder, suite, generator, made) if generator else all_sets(folder, suite, made)
     records = {}
@@ -145,7 +147,8 @@ def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, 
 
 def _test_baselines(prepared: Prepared, runs: Path) -> list[Path]:
     """Test what is not tested yet, and return the folders of all."""
-    from deeploc_bench.training.engines import Workplace, run_local
+    from deeploc_bench.training.engines import run_local
+    from deeploc_bench.training.workplace import Workplace
 
     place = Workplace(runs=runs, device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
     for identity, reason in run_local(prepared, place).failed.items():

@@ -12,9 +12,13 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy is kept until it has been read
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Turn uint8 (N, H, W, 3) into float32 in [0, 1], (N, 3, H, W), channels last in memory."""
-    return images.permute(0, 3, 1, 2).float().div_(255)
+def to_float(images: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Turn uint8 (N, H, W, 3) into float32 in [0, 1], (N, 3, H, W), channels last in memory.
+
+    `memory` is float32 of the images' shape that is written over, new where it is None.
+    """
+    floats = images.float() if memory is None else memory.copy_(images)
+    return floats.div_(255).permute(0, 3, 1, 2)
 
 
 def flip(images: Tensor, masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

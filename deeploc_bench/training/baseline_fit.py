@@ -18,7 +18,8 @@ from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import as_packs, evaluation_batches, read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
 from deeploc_bench.plan.plan import Training

@@ -17,9 +17,7 @@ import msgspec
 
 from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
-from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
-from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, TrainingFacts, keeping_added
 from deeploc_bench.plan.job import Prepared
@@ -28,6 +26,7 @@ from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
 from deeploc_bench.training.failures import failing_alone
 from deeploc_bench.training.turns import free_first
+from deeploc_bench.training.workplace import Workplace, tell, tell_done, tell_epoch, tell_reused
 
 if TYPE_CHECKING:
     import torch
@@ -36,25 +35,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Test images of each generator kept as pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Where and how trainings are done: runs folder, device, threads, and how progress and messages are shown."""
-
-    runs: Path
-    device: str = "auto"
-    threads: int = 1
-    is_threads_asked: bool = True
-    """Where it was not asked for a number of threads, the engine may choose it by the GPUs that there are."""
-    per_gpu: int = 1
-    """How many trainings share a GPU, where an engine does several at once."""
-    progress: Progress
-    say: Callable[[str], None]
-    is_terminal: bool = True
-    """Where progress cannot be seen, a line an epoch is said instead."""
-    is_debug: bool = False
-    """Whether the traceback of what failed is said too."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -264,42 +244,6 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
         store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
-def tell_epoch(prepared: Prepared, place: Workplace, training: Training, epoch: Epoch) -> None:
-    """Tell the observers of a finished epoch, and whoever reads a log."""
-    if not place.is_terminal:
-        found = f"loss {epoch.loss:.3f}, validation IoU {epoch.valid_iou:.3f}, {epoch.seconds:.1f} s"
-        place.say(f"{training.title}: epoch {epoch.epoch} of {training.recipe.epochs}, {found}")
-    tell(prepared, place, training, "deeploc_epoch_finished", epoch=epoch)
-
-
-def tell_done(prepared: Prepared, place: Workplace, training: Training, *, is_reused: bool = False) -> None:
-    """Tell the observers of a training that is trained and tested: now, or before."""
-    folder, data = place.runs / training.place, prepared.suite.test_fingerprints
-    hook = "deeploc_training_reused" if is_reused else "deeploc_training_finished"
-    records = {
-        tested.name: found
-        for tested in prepared.plan.tests[training.facts.identity]
-        if (found := store.read_records(folder, tested, data[tested.generator])) is not None
-    }
-    tell(prepared, place, training, hook, records=records)
-
-
-def tell(prepared: Prepared, place: Workplace, training: Training, hook: str, **what: object) -> None:
-    """Call a hook of all observers, with the training's facts and folder; one that raises is a warning."""
-    if ranks.is_leader():
-        told = {"training": training.facts, "folder": place.runs / training.place, **what}
-        for finding in observe(prepared.registry, hook, **told):
-            place.say(f"warning: {finding}")
-
-
-def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> None:
-    """Tell the observers of the trainings that there is nothing to do of."""
-    left = {training.facts.identity for training, _ in remaining}
-    for identity, training in prepared.plan.trainings.items():
-        if identity not in left:
-            tell_done(prepared, place, training, is_reused=True)
-
-
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     """Do every unfinished training here; one that fails does not stop the others, nor does one that another run is at.
 
@@ -307,7 +251,7 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     disk.
     """
     remaining, outcome = to_do(prepared, place)
-    tell_reused(prepared, place, remaining)
+    tell_reused(prepared, place, [training for training, _ in remaining])
     if not remaining:
         return outcome
     device = rehearsed(remaining, place)

@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 from deeploc_bench.contract.errors import TrainingFailed
 from deeploc_bench.contract.files import remove
 from deeploc_bench.contract.isolation import unchanged
+from deeploc_bench.contract.specs import Image, Mask
+from deeploc_bench.data.ahead import ahead
 from deeploc_bench.data.augment import blur_some, flip, moved, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
@@ -120,9 +122,10 @@ class Fit:
         self.loss.train()
         batches = self.batches(epoch)
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches):
+        seeds = [[self.training.seed, epoch, number + 1] for number in range(len(batches))]  # 0 is the order's
+        for number, raw in enumerate(ahead(self._read, zip(batches, seeds, strict=True))):
             lr = self._set_lr((epoch * len(batches) + number) / (self.recipe.epochs * len(batches)))
-            total += self._step(batch, [self.training.seed, epoch, number + 1])  # 0 is the order's
+            total += self._step(raw, seeds[number])
             tick()
         loss = float(self.accelerator.reduce(total, "mean")) / len(batches)
         if not math.isfinite(loss):
@@ -166,9 +169,13 @@ class Fit:
             value = torch.empty_like(parameter).copy_(tensor) if is_shaped else tensor.to(parameter.device)
             self.plain_optimizer.state[parameter][key] = value
 
-    def _step(self, batch: NDArray[np.int64], seed: Sequence[int]) -> Tensor:
-        images, masks = self._augmented(batch, seed)
-        share = len(images) * ranks.processes() / len(batch)  # DDP takes the plain mean over processes
+    def _read(self, drawn: tuple[NDArray[np.int64], Sequence[int]]) -> tuple[Image, Mask]:
+        batch, seed = drawn
+        return training_batch(self.training.train, batch, size=self.recipe.size, fit=self.recipe.fit, seed=seed)
+
+    def _step(self, raw: tuple[Image, Mask], seed: Sequence[int]) -> Tensor:
+        images, masks = self._augmented(raw, seed)
+        share = len(images) * ranks.processes() / len(raw[0])  # DDP takes the plain mean over processes
         with self.accelerator.autocast():
             loss: Tensor = self.loss(images, masks) * share
         self.accelerator.backward(loss)
@@ -176,15 +183,14 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _augmented(self, batch: NDArray[np.int64], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _augmented(self, raw: tuple[Image, Mask], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         own = slice(ranks.rank(), None, ranks.processes())
-        raw = training_batch(self.training.train, batch, size=recipe.size, fit=recipe.fit, seed=seed)
         images = to_float(moved(torch.from_numpy(raw[0][own]), self.device))
         masks = moved(torch.from_numpy(raw[1][own]), self.device).float()[:, None]  # (N, 1, H, W)
         # Drawn for the whole batch, then cut: an image's augmentation does not depend on the number of processes.
         random = np.random.default_rng([*seed, 1])
-        flips, blurs, sigmas = (random.random(len(batch))[own] for _ in range(3))
+        flips, blurs, sigmas = (random.random(len(raw[0]))[own] for _ in range(3))
         if recipe.flip:
             images, masks = flip(images, masks, moved(torch.from_numpy(flips < 0.5), self.device))
         if recipe.blur_probability > 0:

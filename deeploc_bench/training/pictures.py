@@ -11,7 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from deeploc_bench.contract.files import write
 from deeploc_bench.data.batches import evaluation_batches, read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.plan.store import PLACE, seal_place
 from deeploc_bench.training.evaluate import Localizer, heatmaps_of
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F  # noqa: N812
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.data.batches import read_batch
 from deeploc_bench.data.opening import most_pixels
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.scoring.records import Records, merge
 from deeploc_bench.training.arrays import opened_archive, read_member
 from deeploc_bench.training.evaluate import records_of

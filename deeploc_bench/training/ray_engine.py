@@ -16,25 +16,12 @@ from filelock import BaseFileLock
 
 from deeploc_bench.contract.errors import TrainingFailed, UsageError, reason_of
 from deeploc_bench.contract.files import write
-from deeploc_bench.data.packs import Tick
+from deeploc_bench.data.packing import Tick
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import (
-    Outcome,
-    Remaining,
-    Workplace,
-    left_of,
-    record,
-    recording_failures,
-    rehearse_each,
-    tell,
-    tell_done,
-    tell_epoch,
-    tell_reused,
-    to_do,
-)
+from deeploc_bench.training.engines import Outcome, Remaining, left_of, record, recording_failures, rehearse_each, to_do
 from deeploc_bench.training.ray_cluster import (
     LISTENING,
     Share,
@@ -48,6 +35,7 @@ from deeploc_bench.training.ray_cluster import (
 )
 from deeploc_bench.training.ray_parcels import Shipper
 from deeploc_bench.training.ray_worker import Files, Word, do_remotely, files_of
+from deeploc_bench.training.workplace import Workplace, tell, tell_done, tell_epoch, tell_reused
 
 MOST_DEATHS = 3
 """How often a training's worker may die before another epoch is finished."""
@@ -71,7 +59,7 @@ def run_ray(prepared: Prepared, place: Workplace) -> Outcome:
         raise UsageError("--engine ray starts its own processes; start it without torchrun, or use --engine local")
     ray = installed()
     remaining, outcome = to_do(prepared, place)
-    tell_reused(prepared, place, remaining)
+    tell_reused(prepared, place, [training for training, _ in remaining])
     if not remaining:
         return outcome
     rehearse_each(remaining, place)
