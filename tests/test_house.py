@@ -139,7 +139,7 @@ def test_every_public_name_is_told_of_in_the_documents():
 
 def test_every_reference_plugin_is_an_entry_point():
     modules = {point.value for point in entry_points(group="deeploc_bench")}
-    asked_for = {"__init__", "tensorboard"}  # an observer is loaded only where it is asked for
+    asked_for = {"__init__", "makers", "tensorboard"}  # observers and makers are loaded only where they are asked for
     files = {path.stem for path in (ROOT / "plugins").glob("*.py")} - asked_for
     files |= {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     assert {f"deeploc_bench_plugins.{name}" for name in files} <= modules

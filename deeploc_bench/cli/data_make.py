@@ -165,7 +165,6 @@ def _tell(provenance: Provenance, new: int, photographs: Photographs, root: Path
         f"{folder}: {len(samples)} images ({counts}), {new} of them new; {kept}\n"
         f"mean change inside the masks: {change:.1f} levels; look at {folder / 'sheet.png'}\n"
         f"{description}: {', '.join(one.generator for one in generators)}"
-        f"{f'; {len(faint)} images left out, whose edits can hardly be seen' if faint else ''}\n"
-        "\n\nNext:\n\n"
+        f"{f'; {len(faint)} images left out, whose edits can hardly be seen' if faint else ''}\n\nNext:\n\n"
         f"    deeploc-bench data check {description} --data {root}"
     )

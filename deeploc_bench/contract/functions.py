@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -16,7 +16,7 @@ from deeploc_bench.contract.isolation import guarded, streams_kept
 from deeploc_bench.contract.loading import load_file, reason_with_place, refuse_path
 from deeploc_bench.contract.registry import Plugin
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,5 +134,12 @@ def _converted(text: str, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False, dec_hook=lambda kind, value: kind(value))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
-        expected = WORDS.get(kind) or str(error).partition(" - at")[0].removeprefix("Expected ")
-        raise UsageError(f"{where}={text}: expected {expected}") from None
+        raise UsageError(f"{where}={text}: expected {_allowed(kind) or error}") from None
+
+
+def _allowed(kind: Any) -> str:
+    """Say what a type allows, where that is known; None of a union is left out."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    parts = [one for one in get_args(kind) if one is not type(None)]
+    return WORDS.get(kind, "") or " or ".join(filter(None, map(_allowed, parts)))

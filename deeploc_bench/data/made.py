@@ -141,12 +141,13 @@ def is_begun(folder: Path, identity: str) -> bool:
     begun = provenance.identity if provenance else mark.read_text("utf-8", "replace") if mark.is_file() else None
     if begun == identity:
         return True
-    if begun is not None:
+    is_empty = not any((folder / name).exists() for name in ("images", "masks"))
+    if begun is not None and not (is_empty and provenance is None):
         raise StoreError(
             f"{folder} was made by another function, other options or other files; nothing is overwritten. Name this "
             f"generator otherwise, with --name, or delete {folder}."
         )
-    if any((folder / name).exists() for name in ("images", "masks")):
+    if not is_empty:
         raise StoreError(f"{folder} is there already, made by something else; nothing is overwritten. Move it away.")
     return False
 

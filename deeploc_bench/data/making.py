@@ -136,10 +136,10 @@ def _edited(making: Making, seed: int, ids: Sequence[str], images: Any, masks: A
     where = f"{making.maker.function}, {'image' if len(ids) == 1 else 'images'} {', '.join(map(repr, ids))}"
     given = images.copy(), masks.copy(), random_for(seed, "edit", *ids)
     try:
-        with kept_alive(where):
+        with kept_alive("it"):
             returned = making.inpaint(*given)
-    except PluginError:
-        raise
+    except PluginError as error:
+        raise PluginError(f"{where}: {error}") from error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise PluginError(f"{where}: {reason_of(error)} ({Path(frame.filename).name}:{frame.lineno})") from error
