@@ -119,7 +119,7 @@ def _told(error: BaseException) -> tuple[int, str] | None:
         return 2, str(error)
     if isinstance(error, Stopped | click.Abort):
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
-        return 128 + number, "stopped; every finished epoch is saved. Run the same command again to go on."
+        return 128 + number, "stopped; what is finished is saved. Run the same command again to go on."
     if isinstance(error, Exception) or (isinstance(error, SystemExit) and _is_own(error)):
         return None
     return 2, f"code of a plugin would end the program: {reason_of(error)}"

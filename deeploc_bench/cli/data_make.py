@@ -70,7 +70,7 @@ def make_dataset(
     Generators made into one folder share ids, sources, splits and masks. Stopped, the same command goes on.
     """
     common.results_apart()
-    _refuse_flags(masks, drawn=(mask_kind, area), read=(mask_above, inverted_masks))
+    _refuse_flags(masks, is_drawn=bool(mask_kind or area), is_read=mask_above is not None or inverted_masks)
     root = _root(output, images, masks)
     drawing = None if masks else Drawing(kind=mask_kind or "free-form", area=parse_area(area or "0.05:0.35"))
     wish = Wish(
@@ -99,10 +99,10 @@ def make_dataset(
     _tell(outcome.provenance, outcome.new, photographs, root)
 
 
-def _refuse_flags(masks: str | None, *, drawn: tuple[object, ...], read: tuple[object, ...]) -> None:
-    if masks and any(drawn):
+def _refuse_flags(masks: str | None, *, is_drawn: bool, is_read: bool) -> None:
+    if masks and is_drawn:
         raise UsageError("--mask-kind and --area are of masks that are drawn; leave them out, or leave --masks out")
-    if not masks and any(one not in (None, False) for one in read):
+    if is_read and not masks:
         raise UsageError("--mask-above and --inverted-masks are of masks that are read; give --masks DIR")
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def load_function(request: str, flag: str, default: str, arguments: Sequence[str
     named = [one for one, value in vars(module).items() if inspect.isroutine(value) and not one.startswith("_")]
     call = getattr(module, name, None)
     if not callable(call):
-        came = f"{name} is no function; it is {call!r:.80}" if call is not None else unknown("function", name, named)
+        came = f"{name} is no function; it is {call!r:.80}." if call is not None else unknown("function", name, named)
         raise UsageError(f"{flag} {request}: {came} Say {place}:FUNCTION.")
     version = distribution and importlib.metadata.version(distribution)
     plugin = Plugin(name=place, distribution=distribution, version=version, module=module)
@@ -97,6 +98,10 @@ def _module(place: str, flag: str) -> tuple[ModuleType, str | None]:
             raise UsageError(f"{flag} {place}: there is no such file. Give a Python file or an importable module.")
         return load_file(path.absolute()), None
     refuse_path(place, flag)
+    if importlib.util.find_spec(place.partition(".")[0]) is None:
+        raise UsageError(
+            f"{flag} {place}: there is no such module. Give a Python file, FILE.py, or an importable module."
+        )
     owners = importlib.metadata.packages_distributions().get(place.partition(".")[0])
     return importlib.import_module(place), owners[0] if owners else None
 

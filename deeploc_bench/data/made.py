@@ -9,6 +9,7 @@ fake/<generator>/sheet.png          a few images: original, mask, edit
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,13 @@ def share_originals(root: Path, originals: Originals) -> None:
     """Write originals.json where there is none; raises UsageError where the folder holds others, or something else."""
     file = root / "originals.json"
     if file.exists():
-        _refuse_others(file, read_json(file, Originals, "originals", schema=ORIGINALS_SCHEMA), originals)
+        kept = read_json(file, Originals, "originals", schema=ORIGINALS_SCHEMA)
+        if kept == originals:
+            return
+        if any((root / "fake").glob("*/images")):
+            _refuse_others(file, kept, originals)
+        shutil.rmtree(root / "real", ignore_errors=True)  # copies of what nothing was made of
+        write_json(file, originals)
         return
     for taken in (root / "fake", root / "real", root / "suite.toml"):
         if taken.exists():
@@ -119,11 +126,13 @@ def _refuse_others(file: Path, kept: Originals, asked: Originals) -> None:
             raise UsageError(f"{file} and {flags} differ: {told}. {advice}")
     was, now = ({one.id: one for one in both.samples} for both in (kept, asked))
     gone, new = sorted(was.keys() - now.keys()), sorted(now.keys() - was.keys())
-    changed = [id for id in sorted(was.keys() & now.keys()) if was[id] != now[id]]
-    words = (("are lacking", gone), ("are new", new), ("have another image or mask", changed))
+    both = sorted(was.keys() & now.keys())
+    changed = [id for id in both if (was[id].image, was[id].mask) != (now[id].image, now[id].mask)]
+    dealt = [id for id in both if was[id].split != now[id].split and not gone and not new]
+    words = [("are lacking", gone), ("are new", new), ("have another image or mask", changed)]
+    words += [("stand in another split", dealt)]
     told = "; ".join(f"{len(ids)} {what}, such as {ids[0]}" for what, ids in words if ids)
-    if told:
-        raise UsageError(f"the images are not those of {file}: {told}. {advice}")
+    raise UsageError(f"the images are not those of {file}: {told}. {advice}")
 
 
 def _worded(value: object) -> str:

@@ -64,9 +64,7 @@ def make(making: Making, photographs: Photographs, root: Path, progress: Progres
     identity, folder = made.identity_of(making.maker, originals), made.generator_folder(root, making.name)
     with made.locked(root, waits=True):
         sweep(root)
-        made.share_originals(root, originals)
-        made.refuse_edited(root)
-        _write_authentic(photographs, root)
+        _share(photographs, root)
     with made.locked(folder, waits=False):
         if not made.is_begun(folder, identity):
             made.begin(folder, identity)
@@ -74,16 +72,19 @@ def make(making: Making, photographs: Photographs, root: Path, progress: Progres
         provenance = _looked_over(making, identity, photographs, folder, progress)
         made.finish(folder, provenance)
     with made.locked(root, waits=True):
-        made.refuse_edited(root)
+        _share(photographs, root)
         made.describe(root, originals)
     return Outcome(provenance=provenance, new=new)
 
 
-def _write_authentic(photographs: Photographs, root: Path) -> None:
+def _share(photographs: Photographs, root: Path) -> None:
+    """Write what all generators share, unless it is there; raises where what is there is something else."""
+    made.share_originals(root, photographs.originals)
+    made.refuse_edited(root)
     for original in photographs.originals.samples:
         file = root / "real" / "test" / f"{original.id}.png"
         if original.split == "test" and not file.exists():
-            write(file, png(photographs.read(original)[0]))
+            write(file, png(photographs.image(original)))
 
 
 def png(pixels: Image | Mask) -> bytes:
@@ -188,13 +189,14 @@ def _looked_over(
 
 def _looked_at(original: Original, photographs: Photographs, folder: Path, whole: bool) -> tuple[made.Edit, Row]:
     """Return what is written of an image, and its row of the sheet; raises StoreError where a file is damaged."""
-    image, mask = photographs.read(original)
+    image = photographs.image(original)
     file, mask_file = _files(folder, original)
     try:
         decoded = decode(Sample(id=original.id, source=original.source, image=file, mask=mask_file), MaskRule())
     except DataError as error:
         raise StoreError(f"{error}. Delete that file, and the same command makes it again.") from None
-    if decoded.mask is None or not np.array_equal(decoded.mask, mask):
+    mask = decoded.mask
+    if mask is None or pixels_hash(mask) != original.mask:
         raise _damaged(mask_file)
     if not whole and not np.array_equal(decoded.image[~mask], image[~mask]):
         raise _damaged(file)

@@ -20,7 +20,7 @@ from deeploc_bench.contract.specs import Mask
 MaskKind: TypeAlias = Literal["free-form", "box", "ellipse"]
 Random: TypeAlias = np.random.Generator
 Place: TypeAlias = NDArray[np.float64]
-TRIES = 20_000
+TRIES = 3000
 """How often a shape is thrown at an image before it is said that no such mask is found."""
 LARGEST_THROWN = 3.0
 """How many times as large as a mask may be a whole shape may be, of which the border leaves a part.
@@ -68,6 +68,8 @@ def parse_area(text: str) -> tuple[float, float]:
 def draw(drawing: Drawing, shape: tuple[int, int], random: Random) -> Mask | None:
     """Return a mask (H, W) of one piece whose area is in the drawing's range; None where many throws give none."""
     low, high = drawing.area
+    if np.ceil(low * shape[0] * shape[1]) > high * shape[0] * shape[1]:
+        return None
     step = max(1, max(shape) // COARSE)
     for _ in range(TRIES):
         thrown = _thrown(drawing, shape, random)
@@ -91,7 +93,7 @@ def _thrown(drawing: Drawing, shape: tuple[int, int], random: Random) -> _Shape:
 
 
 def _area(shape: _Shape) -> float:
-    places = np.linspace(-shape.reach, shape.reach, 64)
+    places = np.linspace(-shape.reach, shape.reach, 32)
     return float(shape.is_inside(places[:, None], places[None]).mean()) * (2 * shape.reach) ** 2
 
 

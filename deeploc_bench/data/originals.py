@@ -110,9 +110,9 @@ def read_photographs(folders: Folders, wish: Wish, progress: Progress) -> Photog
             except SampleError as error:
                 findings.append(data_finding(error.check, str(error)))
             tick()
-    findings += _equal(found)
     if findings:
         raise DataError("\n  ".join(["some images cannot be used:", *summary(findings)]))
+    _refuse_equal(found)
     shares = None if placed[0][0] else wish.shares or DEFAULT_SHARES
     samples = _dealt(found, shares, wish.seed) if shares else found
     originals = Originals(
@@ -155,8 +155,9 @@ def _placed(folders: Folders, wish: Wish) -> tuple[list[tuple[Split | None, Samp
     splits = {split for split, _ in images.values()}
     if None in splits and len(splits) > 1:
         stray = next(file for split, file in images.values() if split is None)
+        first = next(split for split in SPLITS if split in splits)
         raise DataError(
-            f"--images {folders.images} has a folder {next(filter(None, splits))}/, and images beside it, such as "
+            f"--images {folders.images} has a folder {first}/, and images beside it, such as "
             f"{stray}. Put all images into train/, valid/ and test/, or rename that folder."
         )
     if None not in splits and wish.shares:
@@ -235,8 +236,9 @@ def _original(sample: Sample, split: Split | None, rule: MaskRule, wish: Wish) -
         raise SampleError(f"{sample.image} is {shape[1]} x {shape[0]}", check="small")
     mask = _mask_of(decoded, sample.id, wish.seed, wish.drawing)
     if mask is None:
-        told = "no mask of such an area is found; widen --area" if wish.drawing else "it has no mask"
-        raise SampleError(f"{sample.image}: {told}", check="empty")
+        raise DataError(
+            f"{sample.image}: no mask of such an area is found on its {shape[1]} x {shape[0]} pixels; widen --area"
+        )
     return Original(
         id=sample.id,
         source=sample.source,
@@ -253,14 +255,16 @@ def _mask_of(decoded: Decoded, id: str, seed: int, drawing: Drawing | None) -> M
     return draw(drawing, decoded.image.shape[:2], random_for(seed, "mask", id))
 
 
-def _equal(originals: Sequence[Original]) -> list[Finding]:
-    """Find equal images of different sources, which might be dealt to different splits."""
+def _refuse_equal(originals: Sequence[Original]) -> None:
+    """Raise DataError where images of different sources are equal: they might be dealt to different splits."""
     first: dict[str, Original] = {}
-    return [
-        data_finding("leak", f"{one.id} and {other.id} are the same image; keep one")
-        for one in originals
-        if (other := first.setdefault(one.image, one)).source != one.source
-    ]
+    pairs = [(one, first.setdefault(one.image, one)) for one in originals]
+    equal = [(one.id, other.id) for one, other in pairs if one.source != other.source]
+    if equal:
+        raise DataError(
+            f"{len(equal)} images equal another one's pixels, such as {equal[0][0]} those of {equal[0][1]}; keep one, "
+            "or say by --source that both have one source"
+        )
 
 
 def _dealt(originals: Sequence[Original], shares: tuple[float, float, float], seed: int) -> list[Original]:
