@@ -80,15 +80,24 @@ class Photographs:
     unread: tuple[Path, ...]
     """Files of the folders that are no authentic image and no mask of one."""
 
+    def image(self, original: Original) -> Image:
+        """Return an image (H, W, 3); raises DataError where it is another than it was."""
+        return self._decoded(original).image
+
     def read(self, original: Original) -> tuple[Image, Mask]:
         """Return an image (H, W, 3) and its mask (H, W); raises DataError where they are others than they were."""
-        decoded = decode(self.files[original.id], self.rule)
+        decoded = self._decoded(original)
         mask = _mask_of(decoded, original.id, self.originals.seed, self.originals.drawing)
-        if mask is None or (pixels_hash(decoded.image), pixels_hash(mask)) != (original.image, original.mask):
-            raise DataError(
-                f"{self.files[original.id].image} has changed while it was used; run the same command again"
-            )
+        if mask is None or pixels_hash(mask) != original.mask:
+            raise DataError(f"the mask of {original.id} has changed while it was used; run the same command again")
         return decoded.image, mask
+
+    def _decoded(self, original: Original) -> Decoded:
+        decoded = decode(self.files[original.id], self.rule)
+        if pixels_hash(decoded.image) != original.image:
+            file = self.files[original.id].image
+            raise DataError(f"{file} has changed while it was used; run the same command again")
+        return decoded
 
 
 def pixels_hash(pixels: Image | Mask) -> str:
