@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import environment
 from PIL import Image
-from warm import command
 
 from deeploc_bench.cli import cli
 from deeploc_bench.contract.errors import DeeplocError
@@ -61,19 +57,22 @@ def slow(images, masks, random):
 DEALT = ("--splits", "0.5:0.1:0.4")
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with eight photographs of two sizes, four of which come in pairs, and makers, in which it works."""
+def write_photographs(folder):
+    """Write eight photographs of two sizes, four pairs by name, and the makers."""
     random = np.random.default_rng(0)
-    (tmp_path / "photos" / "more").mkdir(parents=True)
+    (folder / "photos" / "more").mkdir(parents=True)
     for number in range(8):
         coarse = Image.fromarray(random.integers(0, 256, (4, 5, 3)).astype(np.uint8))
-        size = (48, 40) if number % 2 else (44, 36)
-        coarse.resize(size, Image.Resampling.BICUBIC).save(
-            tmp_path / "photos" / ("more" if number > 5 else "") / f"{'abcd'[number // 2]}{number % 2}.png"
-        )
-    (tmp_path / "makers.py").write_text(MAKERS)
-    (tmp_path / "weights.txt").write_text("of no use")
+        picture = coarse.resize((48, 40) if number % 2 else (44, 36), Image.Resampling.BICUBIC)
+        picture.save(folder / "photos" / ("more" if number > 5 else "") / f"{'abcd'[number // 2]}{number % 2}.png")
+    (folder / "makers.py").write_text(MAKERS)
+    (folder / "weights.txt").write_text("of no use")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with photographs and makers, in which the test works."""
+    write_photographs(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
@@ -290,43 +289,3 @@ def test_a_second_process_at_one_generator_is_told_to_wait(folder):
         assert holder.stdout.readline() == b"held\n"
         assert "another process is making set/fake/darker" in make("darker")[1]
         holder.stdin.close()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["unnamed", "full"])
-def test_stopped_at_any_write_a_make_goes_on_to_the_same_bytes(folder, how):
-    from test_kills import STOP
-
-    def run(code, **stop):
-        done = subprocess.run([sys.executable, "-c", code], env=environment(**stop), capture_output=True, text=True)
-        return done.returncode, done.stderr
-
-    flags = ["data", "make", "--with", "makers.py", "--images", "photos", "-o", "set"]
-    assert run(command(*flags, before=STOP), STOP_AT="0", STOP_HOW=how)[0] == 0
-    kept, writes = files_of(folder / "set"), int((folder / "writes").read_text())
-    for number in (2, writes // 2, writes):
-        shutil.rmtree(folder / "set")
-        code, told = run(command(*flags, before=STOP), STOP_AT=str(number), STOP_HOW=how)
-        assert code == (2 if how == "full" else -9) and "Traceback" not in told, told
-        code, told = run(command(*flags))
-        assert code == 0 and files_of(folder / "set") == kept, (number, told)
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_a_make_goes_on_to_the_same_bytes(folder):
-    random = np.random.default_rng(time.time_ns())
-    asked = [sys.executable, "-m", "deeploc_bench", "data", "make", "--with", "makers.py:slow", "--images", "photos"]
-    subprocess.run([*asked, "-o", "whole/set"], cwd=folder, env=environment(), check=True, capture_output=True)
-    kills = 0
-    for _ in range(30):
-        running = subprocess.Popen([*asked, "-o", "set"], cwd=folder, env=environment(), stderr=subprocess.PIPE)
-        while not (folder / "set").exists() and running.poll() is None:
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.2))
-        running.send_signal(signal.SIGKILL)
-        kills += running.wait() == -signal.SIGKILL
-        running.stderr.close()
-        if (folder / "set/fake/slow/maker.json").exists():
-            break
-    subprocess.run([*asked, "-o", "set"], cwd=folder, env=environment(), check=True, capture_output=True)
-    assert kills >= 2 and files_of(folder / "set") == files_of(Path("whole/set"))
