@@ -248,7 +248,7 @@ def test_nothing_in_a_step_is_read_back_from_its_device(trainings, tmp_path, mon
     monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())  # which does not know `meta`
     (training,) = trainings("flip=true", loss=loss)
     run = Fit(training, start_environment(training, tmp_path, CPU, 1), torch.device("meta"))
-    assert run._step(run.batches(0)[0], [0, 0, 1]).is_meta
+    assert run._step(run._read((run.batches(0)[0], [0, 0, 1])), [0, 0, 1]).is_meta
     assert len(run.plain_optimizer.state) == len(run.parameters)
 
 

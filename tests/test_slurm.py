@@ -59,7 +59,7 @@ def test_a_preempted_job_is_requeued_and_ends_in_the_records_of_an_undisturbed_o
         time.sleep(0.02)
     preempted.send_signal(signal.SIGTERM)
     said = preempted.communicate(timeout=60)[1]
-    assert (preempted.returncode, "every finished epoch is saved" in said) == (143, True), said
+    assert (preempted.returncode, "what is finished is saved" in said) == (143, True), said
     assert (tmp_path / "asked").read_text() == "requeue 70_1\n"
     elements = [job(), job()]
     assert [(element.communicate(timeout=200), element.returncode)[1] for element in elements] == [0, 0]

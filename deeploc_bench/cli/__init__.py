@@ -26,7 +26,7 @@ from deeploc_bench.training import ranks
 COMMANDS = {
     "check": "Try models, losses and suites on a few images: do they hold the contract?",
     "compare": "Compare two rows: their difference, its interval, and what could be told.",
-    "data": "Check, pack or list the data of a suite.",
+    "data": "Check, pack, list or make the data of a suite.",
     "leaderboard": "Render the leaderboard page out of its submissions.",
     "list": "List models, losses, suites, protocols, recipes or plugins.",
     "new": "Write a model, a loss or a dataset to start from.",
@@ -70,7 +70,7 @@ USES = {
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What a disk says that takes no more."""
-STOPPED = "stopped; every finished epoch is saved. Run the same command again to go on."
+STOPPED = "stopped; what is finished is saved. Run the same command again to go on."
 
 
 class _LazyGroup(click.Group):

@@ -48,11 +48,16 @@ def device_option(purpose: str) -> Callable[[Any], Any]:
 
 def load(plugins: tuple[str, ...]) -> Registry:
     """Load plugins and tell of each that was left out; from here on only what is `put` goes to stdout."""
+    results_apart()
+    return session.load(plugins)
+
+
+def results_apart() -> None:
+    """Let only what is `put` go to stdout from here on, whatever somebody else's code prints."""
     root = click.get_current_context().find_root()
     if root.obj is None:
         root.obj = root.with_resource(_stdout_apart())
         refuse_exits()  # for good: what a plugin leaves for the end runs after the command
-    return session.load(plugins)
 
 
 def is_debug() -> bool:

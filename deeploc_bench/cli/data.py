@@ -1,4 +1,4 @@
-"""`deeploc-bench data`: check, pack or list the data of a suite, and clean the cache."""
+"""`deeploc-bench data`: check, pack, list or make the data of a suite, and clean the cache."""
 
 import re
 import sys
@@ -10,6 +10,7 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.cli.data_export import export
+from deeploc_bench.cli.data_make import make_dataset
 from deeploc_bench.contract.findings import as_json as findings_json
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.specs import NAME_PATTERN, SPLITS
@@ -21,10 +22,11 @@ from deeploc_bench.data.survey import load_sound, survey
 
 @click.group("data")
 def command() -> None:
-    """Check, pack or list the data of a suite, or clean the cache of what was packed."""
+    """Check, pack, list or make the data of a suite, or clean the cache of what was packed."""
 
 
 command.add_command(export)
+command.add_command(make_dataset)
 
 
 def _of_suite(run: Callable[..., None]) -> Callable[..., None]:
