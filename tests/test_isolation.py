@@ -227,7 +227,6 @@ torch.set_autocast_enabled("cpu", True)
 torch.nn.modules.module.register_module_forward_hook(lambda module, given, out: out * 2)
 builtins.print = sys.exit = lambda *arguments, **options: None
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); signal.alarm(1000)
-sys.path.remove(sys.path[-1])
 torch.manual_seed(7); random.seed(7); np.random.seed(7)
 np.seterr(all="raise")
 warnings.simplefilter("error")
@@ -277,12 +276,13 @@ def changed_settings():
 
 
 def test_every_setting_that_an_import_changes_is_put_back_and_told(tmp_path):
-    (tmp_path / "rude.py").write_text(f"import os, sys\nimport numpy as np\n{SETTINGS}")
+    (tmp_path / "rude.py").write_text(f"import os, sys\nimport numpy as np\n{SETTINGS}\nsys.path.pop(1)")
     before = changed_settings()
     (finding,) = load_plugins([str(tmp_path / "rude.py")]).findings
     assert os.environ.pop("ODD") == "1"  # what is new is the plugin's own
     after = changed_settings()
     assert before.pop("environment").items() <= after.pop("environment").items()
+    assert before.pop("path") < after.pop("path")
     assert after == before
     told = ("the working directory", "signal handlers", "blocked signals", "torch's hooks of all modules", "alarms")
     for name in (*told, "torch's default dtype", "torch's autocast", "Pillow's MAX_IMAGE_PIXELS", "sys.exit", "print"):
