@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from deeploc_bench.contract.errors import TrainingFailed, UsageError, reason_of
+from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, UsageError, reason_of
 from deeploc_bench.contract.files import write
 from deeploc_bench.data.packing import Tick
 from deeploc_bench.plan import store
@@ -66,8 +66,14 @@ def run_ray(prepared: Prepared, place: Workplace) -> Outcome:
     is_own = is_started_here(ray)
     with stops_noted() as stops, joined(ray, stops):
         share = share_of(nodes(ray), place, _cuda_is_available if is_own else lambda: True)
-        with _driver(ray, prepared, place, share, outcome) as driver:
-            driver.run(remaining, stops)
+        try:
+            with _driver(ray, prepared, place, share, outcome) as driver:
+                driver.run(remaining, stops)
+        except ray.exceptions.RayError as error:
+            reason = f"{reason_of(error):.300}"
+            raise DeeplocError(
+                f"Ray is lost: {reason}. Run the same command again; what is finished is kept."
+            ) from error
     return outcome
 
 
@@ -116,7 +122,7 @@ class Driver:
         self.shipper = Shipper(ray, prepared)
         self.flights: dict[Any, Flight] = {}
         # beside the driver, so that no other node's loss loses a word that has arrived
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.post = Queue(KEPT, actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self.task = ray.remote(num_cpus=share.threads, num_gpus=share.gpus, max_retries=0)(do_remotely)
         self.last_fitting = time.monotonic()
@@ -236,11 +242,10 @@ class Driver:
     def end(self) -> None:
         """End the workers that are left, and let other processes have their trainings."""
         with suppress(self.ray.exceptions.RayError):
-            for is_forced in (False, True):
-                for task in self.flights:
-                    self.ray.cancel(task, force=is_forced)
-                if self.flights and not is_forced:  # a worker that is asked removes its files
-                    self.ray.wait(list(self.flights), num_returns=len(self.flights), timeout=GRACE)
+            for task in self.flights:
+                self.ray.cancel(task)  # by force, a worker would leave its files, and may end Ray by a fault of its own
+            if self.flights:
+                self.ray.wait(list(self.flights), num_returns=len(self.flights), timeout=GRACE)
             self.post.shutdown(force=True)
         for flight in self.flights.values():
             _close(flight)

@@ -74,12 +74,9 @@ class Shipper:
         }
         self.keys = {id(pack): key for key, pack in self.packs.items()}
         self.stored: dict[Key | str, Any] = {}
-        self.code = {
-            owned.plugin.name: ray.put(_code_of(owned))
-            for training in prepared.plan.trainings.values()
-            for owned in _owners(training)
-            if owned.plugin.distribution is None
-        }
+        owners = [owned for training in prepared.plan.trainings.values() for owned in _owners(training)]
+        lone = {owned.plugin.name: owned for owned in owners if owned.plugin.distribution is None}
+        self.code = {name: ray.put(_code_of(owned)) for name, owned in lone.items()}
 
     def parcel(self, training: Training) -> Parcel:
         """Return a training as it is shipped."""
@@ -99,7 +96,7 @@ class Shipper:
             train=train,
             valid=valid,
             tests=tests,
-            weights=None if weights in NO_FILE else self._put(weights, np.memmap(weights, np.uint8, mode="r")),
+            weights=None if weights in NO_FILE else self._put(weights, np.fromfile(weights, np.uint8)),
         )
 
     def _cut(self, subset: Subset) -> Cut:
