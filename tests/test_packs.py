@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+<<<<<<< HEAD
 import os
 import shutil
 import signal
@@ -10,6 +11,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+=======
+import shutil
+>>>>>>> faults
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +98,21 @@ def test_a_damaged_pack_is_made_again(tmp_path, name, how):
     again = packed(samples, tmp_path)
     assert (again.images.tobytes(), again.masks.tobytes()) == (before["images"], before["masks"])
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("names", [["images"], ["masks"], ["index.json"], ["images", "masks", "index.json"]])
+def test_a_pack_that_holds_files_of_another_or_lacks_them_is_made_again(tmp_path, names):
+    samples = files(tmp_path)
+    packed(samples, tmp_path)
+    (own,) = (tmp_path / "cache").iterdir()
+    before = {file.name: file.read_bytes() for file in own.iterdir()}
+    packed(samples[:3], tmp_path)
+    (other,) = {*(tmp_path / "cache").iterdir()} - {own}
+    for change in (lambda name: shutil.copy(other / name, own / name), lambda name: (own / name).unlink()):
+        for name in names:
+            change(name)
+        assert packed(samples, tmp_path).images.tobytes() == before["images"]
+        assert {file.name: file.read_bytes() for file in own.iterdir()} == before
 
 
 def test_what_a_killed_packing_left_goes_with_the_next_and_a_living_one_stays(tmp_path):
