@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-<<<<<<< HEAD
 import os
 import shutil
 import signal
@@ -11,9 +10,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-=======
-import shutil
->>>>>>> faults
 from pathlib import Path
 
 import numpy as np

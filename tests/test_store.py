@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-<<<<<<< HEAD
 import re
-=======
 import shutil
->>>>>>> faults
 import signal
 import subprocess
 import sys
