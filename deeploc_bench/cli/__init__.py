@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from deeploc_bench.contract.errors import DeeplocError, reason_of, unknown
+from deeploc_bench.contract.errors import DeeplocError, ProcessFailed, reason_of, unknown
 from deeploc_bench.contract.isolation import STOPS, Stopped
 from deeploc_bench.training import ranks
 
@@ -106,7 +106,7 @@ def main() -> NoReturn:
         sys.exit(0)
     except BaseException as error:
         if told := _told(error):
-            _end(*told, is_debug)
+            _end(*told, is_debug, is_told=ranks.is_leader() or isinstance(error, ProcessFailed))
         raise
     sys.exit(0)
 
@@ -149,12 +149,11 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise Stopped(number)
 
 
-def _end(code: int, message: str, is_debug: bool) -> NoReturn:
+def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
-    if code > 128:  # another signal would interrupt the leaving
-        for stop in STOPS:
-            signal.signal(stop, signal.SIG_IGN)
-    if ranks.is_leader():
+    for stop in STOPS:  # another signal would interrupt the leaving
+        signal.signal(stop, signal.SIG_IGN)
+    if is_told:
         print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     sys.exit(code)

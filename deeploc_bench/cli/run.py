@@ -16,7 +16,8 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared
 from deeploc_bench.plan.recipe import division, label
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Workplace, to_do
+from deeploc_bench.training.engines import to_do
+from deeploc_bench.training.workplace import Workplace
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
 PER_GPU = "Trainings that share a GPU, by --engine ray."

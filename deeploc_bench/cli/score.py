@@ -138,7 +138,8 @@ def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, 
 
 def _test_baselines(prepared: Prepared, runs: Path) -> list[Path]:
     """Test what is not tested yet, and return the folders of all."""
-    from deeploc_bench.training.engines import Workplace, run_local
+    from deeploc_bench.training.engines import run_local
+    from deeploc_bench.training.workplace import Workplace
 
     place = Workplace(runs=runs, device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
     for identity, reason in run_local(prepared, place).failed.items():

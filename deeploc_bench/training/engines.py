@@ -8,24 +8,29 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, StoreError, TrainingFailed, reason_of
+from deeploc_bench.contract.errors import (
+    DeeplocError,
+    PluginError,
+    StoreError,
+    TrainingFailed,
+    reason_of,
+)
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
 from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
-from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, TrainingFacts, keeping_added
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
+from deeploc_bench.training.workplace import Outcome, Remaining, Workplace
 
 if TYPE_CHECKING:
     import torch
@@ -34,38 +39,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Test images of each generator kept as pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Where and how trainings are done: runs folder, device, threads, and how progress and messages are shown."""
-
-    runs: Path
-    device: str = "auto"
-    threads: int = 1
-    is_threads_asked: bool = True
-    """Where it was not asked for a number of threads, the engine may choose it by the GPUs that there are."""
-    per_gpu: int = 1
-    """How many trainings share a GPU, where an engine does several at once."""
-    progress: Progress
-    say: Callable[[str], None]
-    is_terminal: bool = True
-    """Where progress cannot be seen, a line an epoch is said instead."""
-    is_debug: bool = False
-    """Whether the traceback of what failed is said too."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of a plan: trainings done now and before, and the reasons of those that failed; by identity."""
-
-    trained: list[str] = field(default_factory=list)
-    reused: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-Remaining = list[tuple[Training, list[Tested]]]
-"""The trainings that are not finished, each with the test sets that it is yet to be tested on."""
 
 
 def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
@@ -300,6 +273,9 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     tell_reused(prepared, place, remaining)
     if not remaining:
         return outcome
+    for training, _ in remaining:
+        if training.loss:
+            ranks.refuse_too_many(training.title, training.recipe.batch_size, len(training.train))
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
         for training, _ in remaining:

@@ -15,7 +15,7 @@ from typing import Any
 from deeploc_bench.contract.errors import UsageError, reason_of
 from deeploc_bench.contract.isolation import STOPS
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Workplace
+from deeploc_bench.training.workplace import Workplace
 
 REACH = 5.0
 """Seconds in which a cluster's address must take a connection."""

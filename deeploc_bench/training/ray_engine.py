@@ -22,9 +22,6 @@ from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import (
-    Outcome,
-    Remaining,
-    Workplace,
     left_of,
     record,
     recording_failures,
@@ -48,6 +45,7 @@ from deeploc_bench.training.ray_cluster import (
 )
 from deeploc_bench.training.ray_parcels import Shipper
 from deeploc_bench.training.ray_worker import Files, Word, do_remotely, files_of
+from deeploc_bench.training.workplace import Outcome, Remaining, Workplace
 
 MOST_DEATHS = 3
 """How often a training's worker may die before another epoch is finished."""

@@ -19,9 +19,10 @@ from deeploc_bench.contract.files import write
 from deeploc_bench.data.entries import Bytes
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan.facts import Epoch
-from deeploc_bench.training.engines import Workplace, train_and_test
+from deeploc_bench.training.engines import train_and_test
 from deeploc_bench.training.ray_cluster import Share
 from deeploc_bench.training.ray_parcels import Parcel, unpacked
+from deeploc_bench.training.workplace import Workplace
 
 Files: TypeAlias = Mapping[str, Bytes]
 """Files of a training's folder by name: arrays, because Ray ships these without a copy."""
