@@ -30,13 +30,14 @@ LANGUAGES = ("bash", "python", "toml", "text", "csv", "json", "latex")
 MARKS = {
     "fails": "a command that ends with an error, which the page shows",
     "long": "takes hours",
+    "needs-cluster": "takes a Ray cluster",
     "needs-data": "takes a data set that users download, or a path of theirs",
     "needs-gpus": "takes several GPUs",
     "needs-network": "downloads",
     "shown": "a signature, not a program",
 }
 NOT_RUN = set(MARKS) - {"fails"}
-OTHERS = {"pip", "git", "pytest", "python", "tensorboard", ".ci/run"}
+OTHERS = {"pip", "git", "pytest", "python", "ray", "tensorboard", ".ci/run"}
 """Programs that the documents name and that no test here starts."""
 INSTANT = {"new", "list"}
 """Commands that take less than a second."""
