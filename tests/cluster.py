@@ -9,7 +9,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
 workers = [cluster.add_node(num_cpus=1, **small) for _ in range(int(sys.argv[1]))]
 cluster.wait_for_nodes()
 print(cluster.address, flush=True)
-for line in sys.stdin:
+for _ in sys.stdin:
     cluster.remove_node(workers.pop(), allow_graceful=False)
     print("killed", flush=True)
 cluster.shutdown()

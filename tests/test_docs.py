@@ -28,6 +28,7 @@ LANGUAGES = ("bash", "python", "toml", "text", "csv", "json", "latex")
 MARKS = {
     "fails": "a command that ends with an error, which the page shows",
     "long": "takes hours",
+    "needs-cluster": "takes a Ray cluster",
     "needs-data": "takes a data set that users download, or a path of theirs",
     "needs-gpus": "takes several GPUs",
     "needs-docker": "takes Docker",
@@ -36,7 +37,7 @@ MARKS = {
     "shown": "a signature, not a program",
 }
 NOT_RUN = set(MARKS) - {"fails"}
-OTHERS = {"docker", "pip", "git", "pytest", "python", "sbatch", "tensorboard", ".ci/run"}
+OTHERS = {"docker", "pip", "git", "pytest", "python", "ray", "sbatch", "tensorboard", ".ci/run"}
 """Programs that the documents name and that no test here starts."""
 INSTANT = {"new", "list"}
 """Commands that take less than a second."""

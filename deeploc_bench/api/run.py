@@ -12,9 +12,9 @@ from deeploc_bench.contract.registry import Registry
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.results.cells import Cell, planned_cells, read_cells
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, run_local
+from deeploc_bench.training.engines import run_local
 from deeploc_bench.training.ray_engine import run_ray
-from deeploc_bench.training.workplace import Workplace
+from deeploc_bench.training.workplace import Outcome, Workplace
 
 ENGINES: Mapping[str, Callable[[Prepared, Workplace], Outcome]] = {"local": run_local, "ray": run_ray}
 MOST_SEED, MOST_THREADS, MOST_PER_GPU = 2**31 - 1, 1024, 64

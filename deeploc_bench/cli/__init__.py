@@ -17,7 +17,7 @@ from typing import NoReturn, TextIO
 
 import click
 
-from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, reason_of, unknown
+from deeploc_bench.contract.errors import DeeplocError, ProcessFailed, TrainingFailed, reason_of, unknown
 from deeploc_bench.contract.findings import printable
 from deeploc_bench.contract.isolation import Stopped
 from deeploc_bench.contract.settings import STOPS
@@ -119,7 +119,7 @@ def main() -> NoReturn:
         if isinstance(error, OSError) and error.errno in FULL:
             _let_go()  # or what could not be printed would be printed again at the end
         if told := _told(error):
-            _end(*told, is_debug)
+            _end(*told, is_debug, is_told=ranks.is_leader() or isinstance(error, ProcessFailed))
         raise
     sys.exit(0)
 
@@ -182,12 +182,12 @@ def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
     return stop
 
 
-def _end(code: int, message: str, is_debug: bool) -> NoReturn:
+def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
     if code > 128:  # another signal would interrupt the leaving
         for stop in STOPS:
             signal.signal(stop, signal.SIG_IGN)
-    if ranks.is_leader():
+    if is_told:
         print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
     sys.exit(code)

@@ -9,7 +9,8 @@ DeeplocError                 one clear message, no traceback; exit code 2
  ├── SubmissionError         a submission that is refused
  ├── WeightsError            pretrained weights that cannot be had
  ├── DeviceError             a GPU that cannot be used any more
- └── StoreError              a runs folder that cannot be read or written
+ ├── StoreError              a runs folder that cannot be read or written
+ └── ProcessFailed           one of several processes that share a training cannot go on, which ends all
 TrainingFailed               one training that cannot go on; the others do; exit code 1
 """
 
@@ -59,6 +60,10 @@ class DeviceError(DeeplocError):
 
 class StoreError(DeeplocError):
     """A runs folder that cannot be read or written."""
+
+
+class ProcessFailed(DeeplocError):
+    """One of several processes that share a training cannot go on, which ends all; each tells its own reason."""
 
 
 class TrainingFailed(Exception):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,9 @@ from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
 from deeploc_bench.training.failures import failing_alone
+from deeploc_bench.training.telling import tell, tell_done, tell_epoch, tell_reused
 from deeploc_bench.training.turns import free_first
-from deeploc_bench.training.workplace import Workplace, tell, tell_done, tell_epoch, tell_reused
+from deeploc_bench.training.workplace import Outcome, Remaining, Workplace
 
 if TYPE_CHECKING:
     import torch
@@ -35,19 +35,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Test images of each generator kept as pictures."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of a plan: trainings done now and before, and the reasons of those that failed; by identity."""
-
-    trained: list[str] = field(default_factory=list)
-    reused: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-Remaining = list[tuple[Training, list[Tested]]]
-"""The trainings that are not finished, each with the test sets that it is yet to be tested on."""
 
 
 def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
@@ -254,6 +241,9 @@ def run_local(prepared: Prepared, place: Workplace) -> Outcome:
     tell_reused(prepared, place, [training for training, _ in remaining])
     if not remaining:
         return outcome
+    for training, _ in remaining:
+        if training.loss:
+            ranks.refuse_too_many(training.title, training.recipe.batch_size, len(training.train))
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
         for training in free_first([training for training, _ in remaining], place.runs):

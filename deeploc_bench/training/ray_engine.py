@@ -21,7 +21,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, Remaining, left_of, record, recording_failures, rehearse_each, to_do
+from deeploc_bench.training.engines import left_of, record, recording_failures, rehearse_each, to_do
 from deeploc_bench.training.ray_cluster import (
     LISTENING,
     Share,
@@ -35,7 +35,8 @@ from deeploc_bench.training.ray_cluster import (
 )
 from deeploc_bench.training.ray_parcels import Shipper
 from deeploc_bench.training.ray_worker import Files, Word, do_remotely, files_of
-from deeploc_bench.training.workplace import Workplace, tell, tell_done, tell_epoch, tell_reused
+from deeploc_bench.training.telling import tell, tell_done, tell_epoch, tell_reused
+from deeploc_bench.training.workplace import Outcome, Remaining, Workplace
 
 MOST_DEATHS = 3
 """How often a training's worker may die before another epoch is finished."""

@@ -1,16 +1,12 @@
-"""Where trainings are done, and who is told of what becomes of them."""
+"""Where trainings are done and how it is told, what is left to do, and what became of it."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.suites import Progress
-from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Epoch
-from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
-from deeploc_bench.training import ranks
+from deeploc_bench.plan.store import Tested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,37 +28,14 @@ class Workplace:
     """Whether the traceback of what failed is said too."""
 
 
-def tell_epoch(prepared: Prepared, place: Workplace, training: Training, epoch: Epoch) -> None:
-    """Tell the observers of a finished epoch, and whoever reads a log."""
-    if not place.is_terminal:
-        found = f"loss {epoch.loss:.3f}, validation IoU {epoch.valid_iou:.3f}, {epoch.seconds:.1f} s"
-        place.say(f"{training.title}: epoch {epoch.epoch} of {training.recipe.epochs}, {found}")
-    tell(prepared, place, training, "deeploc_epoch_finished", epoch=epoch)
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What became of a plan: trainings done now and before, and the reasons of those that failed; by identity."""
+
+    trained: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def tell_done(prepared: Prepared, place: Workplace, training: Training, *, is_reused: bool = False) -> None:
-    """Tell the observers of a training that is trained and tested: now, or before."""
-    folder, data = place.runs / training.place, prepared.suite.test_fingerprints
-    hook = "deeploc_training_reused" if is_reused else "deeploc_training_finished"
-    records = {
-        tested.name: found
-        for tested in prepared.plan.tests[training.facts.identity]
-        if (found := store.read_records(folder, tested, data[tested.generator])) is not None
-    }
-    tell(prepared, place, training, hook, records=records)
-
-
-def tell(prepared: Prepared, place: Workplace, training: Training, hook: str, **what: object) -> None:
-    """Call a hook of all observers, with the training's facts and folder; one that raises is a warning."""
-    if ranks.is_leader():
-        told = {"training": training.facts, "folder": place.runs / training.place, **what}
-        for finding in observe(prepared.registry, hook, **told):
-            place.say(f"warning: {finding}")
-
-
-def tell_reused(prepared: Prepared, place: Workplace, remaining: Iterable[Training]) -> None:
-    """Tell the observers of the trainings that are not among those that something remains to do of."""
-    left = {training.facts.identity for training in remaining}
-    for identity, training in prepared.plan.trainings.items():
-        if identity not in left:
-            tell_done(prepared, place, training, is_reused=True)
+Remaining = list[tuple[Training, list[Tested]]]
+"""The trainings that are not finished, each with the test sets that it is yet to be tested on."""
