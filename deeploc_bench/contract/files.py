@@ -69,8 +69,9 @@ def open_regular(path: Path) -> BufferedReader:
 def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file; raises OSError, and with errno EFBIG where it is larger than allowed."""
     with open_regular(path) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+        is_larger = os.fstat(file.fileno()).st_size > most_bytes
+        content = b"" if is_larger else file.read(most_bytes + 1)  # it may be growing
+    if is_larger or len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
     return content
 

@@ -28,7 +28,7 @@ EXIF_ORIENTATION = 0x0112
 def most_pixels() -> int:
     """Return how many pixels a picture may have; raises UsageError where the variable is no such number."""
     text = os.environ.get(VARIABLE) or str(MOST_PIXELS)
-    if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text):
         raise UsageError(f"{VARIABLE} is {text!r:.80}; expected a whole number of pixels, such as {MOST_PIXELS}")
     return int(text)
 

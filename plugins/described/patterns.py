@@ -70,7 +70,7 @@ def groups_of(pattern: str, names: Sequence[str], told: str) -> Groups:
     if done.returncode == -signal.SIGPROF:
         raise DataError(
             f"{told!r} takes longer than {seconds} s of the processor's time on {len(names)} names, such as "
-            f"{names[0]!r:.80}. Write it without a repeat inside of a repeat, and with fewer stars"
+            f"{max(names, key=len)!r:.80}. Write it without a repeat inside of a repeat, and with fewer stars"
         )
     if done.returncode:
         raise DataError(f"{told!r} cannot be searched for: {done.stderr.strip()[-200:]}")
