@@ -105,8 +105,9 @@ def _set_environment(before: dict[str, str]) -> None:
     os.environ.update(before)  # what is new is the plugin's, for a library of its own
 
 
-def _set_paths(before: tuple[list[str], list[Any]]) -> None:
-    for kept, now in zip(before, (sys.path, sys.meta_path), strict=True):
+def _set_paths(before: tuple[list[Any], list[Any]]) -> None:
+    lists: tuple[list[Any], list[Any]] = (sys.path, sys.meta_path)
+    for kept, now in zip(before, lists, strict=True):
         now += [one for one in kept if one not in now]  # what is new is the plugin's, for modules of its own
 
 
