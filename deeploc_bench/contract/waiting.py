@@ -8,11 +8,13 @@ measurements.
 import os
 import sys
 
-CHOICES = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-"""What says how long, to libgomp in rounds of waiting and to the other OpenMP libraries in milliseconds."""
+ROUNDS = "10000"
+"""How many rounds libgomp's threads wait awake; the library's own choice is thirty times as many."""
+CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""The variables by which users say how threads wait."""
 
 
 def wait_briefly() -> None:
-    """Set this for the threads to come, unless the user has; an OpenMP library reads it when it is loaded, by torch."""
-    if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", *CHOICES} & os.environ.keys():
-        os.environ.update(CHOICES)
+    """Set this for the threads to come, unless the user has; libgomp reads it when it is loaded, by torch."""
+    if "torch" not in sys.modules and not os.environ.keys() & {*CHOICES}:
+        os.environ["GOMP_SPINCOUNT"] = ROUNDS

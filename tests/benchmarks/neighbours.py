@@ -15,9 +15,9 @@ import time
 WAYS = ["", "OMP_WAIT_POLICY=PASSIVE", *(f"GOMP_SPINCOUNT={count}" for count in (1000, 3000, 10000, 30000))]
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 STEPS, ROUNDS = 10, 5
-# with the whole of an OpenMP library's own defaults: torch is imported first
+# torch is imported first, or the harness would choose
 TRAINING = f"""
-import sys, time, tempfile
+import itertools, os, sys, time, tempfile
 import torch
 from pathlib import Path
 from deeploc_bench.data.suites import silent
@@ -27,10 +27,10 @@ from deeploc_bench.training.fit import Fit
 
 training = next(one for one in prepare(Job(), silent).plan.trainings.values() if one.loss)
 cpu, folder = torch.device("cpu"), Path(tempfile.mkdtemp())
-fit = Fit(training, start_environment(training, folder, cpu, len(__import__("os").sched_getaffinity(0))), cpu)
+fit = Fit(training, start_environment(training, folder, cpu, len(os.sched_getaffinity(0))), cpu)
 fit.loss.train()
 batches = fit.batches(0)[:{STEPS}]
-for line in ["", *sys.stdin]:
+for _ in itertools.chain([""], sys.stdin):
     started = time.perf_counter()
     for number, batch in enumerate(batches):
         fit._step(batch, [0, 0, number + 1])
