@@ -7,9 +7,9 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,12 +201,10 @@ def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
 def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        with tempfile.TemporaryDirectory(prefix=PACKING, dir=target.parent, ignore_cleanup_errors=True) as name:
-            scratch = Path(name)
-            with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-                _hold(images, fcntl.LOCK_EX)
+        with _packing(target.parent) as (scratch, images):  # held until it has its name
+            with (scratch / "masks").open("wb") as masks:
                 index = _pack_into(images, masks, samples, rule, tick)
+            images.flush()
             index = msgspec.structs.replace(index, rule=rule, origins=origins)
             write_json(scratch / "index.json", index, target.name)
             try:
@@ -220,12 +218,41 @@ def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRul
         raise DataError(f"cannot pack data into {target}: {reason}. Set XDG_CACHE_HOME.") from None
 
 
+@contextmanager
+def _packing(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Yield a new folder in a folder, and the file of its images, which is held; what killed ones left is removed."""
+    with ExitStack() as stack:
+        with _alone(folder):  # so that a packing without images is never one that is just beginning
+            _sweep(folder)
+            name = tempfile.TemporaryDirectory(prefix=PACKING, dir=folder, ignore_cleanup_errors=True)
+            scratch = Path(stack.enter_context(name))
+            images = stack.enter_context((scratch / "images").open("wb"))
+            _hold(images, fcntl.LOCK_EX)
+        yield scratch, images
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        _hold(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
+
+
 def _sweep(folder: Path) -> None:
-    """Remove what packings that were killed have left in a folder; a living one holds its images."""
+    """Remove what packings that were killed have left in a folder that is held; a living one holds its images."""
     for left in folder.glob(f"{PACKING}*"):
-        with suppress(OSError), (left / "images").open("rb") as images:
-            fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            with (left / "images").open("rb") as images:
+                fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
             shutil.rmtree(left, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def _open(target: Path) -> Pack | None:
@@ -260,6 +287,6 @@ def _mapped(file: Path) -> Bytes:
         return np.memmap(opened, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
 
 
-def _hold(opened: BinaryIO, kind: int) -> None:
+def _hold(opened: BinaryIO | int, kind: int) -> None:
     with suppress(OSError):  # a file system without locks
         fcntl.flock(opened, kind)
