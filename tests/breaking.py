@@ -41,10 +41,13 @@ def path_of(name, at=-1):
     return os.path.normpath(os.path.join(folder, os.fspath(name)))
 
 def name_of(path):
-    if not path.startswith(here + "/") or os.path.basename(path) in ("log", "seen", ".lock"):
+    path = os.path.abspath(os.fspath(path))
+    name = os.path.basename(path)
+    if not path.startswith(here + "/") or name in ("log", "seen", ".lock"):
         return None
-    name = re.sub(r"(-[^-]*)$", "", path) if ".writing-" in path else path
-    return re.sub(r"\\d+|(?<=[.]packing-).*?(?=/|$)", "", os.path.basename(name)) or "packed"
+    if found := re.match(r"[.](writing|packing)-(.*)-|[.]packing-", name):
+        name = found[2] or "pack"
+    return os.path.splitext(name)[1] if name.endswith((".png", ".svg")) else re.sub(r"\\d+", "", name)
 
 def happen(event, name):
     global is_broken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from breaking import finish
 from warm import command as command_of
-from warm import commands
+from warm import commands, kept
 
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.specs import Sample
@@ -36,8 +35,7 @@ def deeploc_models():
 
 
 def environment(**extra):
-    keep = {key: value for key, value in os.environ.items() if not key.startswith("DEEPLOC_")}
-    return {**keep, "HF_HUB_OFFLINE": "1", **extra}
+    return kept() | extra
 
 
 def run_deeploc(folder, *arguments, **extra):

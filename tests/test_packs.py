@@ -115,6 +115,7 @@ def test_what_a_killed_packing_left_goes_with_the_next_and_a_living_one_stays(tm
     for name in (".packing-dead", ".packing-living"):
         (tmp_path / "cache" / name).mkdir(parents=True)
         (tmp_path / "cache" / name / "images").touch()
+    (tmp_path / "cache/.packing-bare").mkdir()
     with (tmp_path / "cache/.packing-living/images").open("wb") as images:
         fcntl.flock(images, fcntl.LOCK_EX)
         packed(files(tmp_path), tmp_path)

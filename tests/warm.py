@@ -9,7 +9,6 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -98,9 +97,10 @@ class Forks:
             return subprocess.CompletedProcess(code, ended, *(file.read_text() for file in files))
 
 
-def kept() -> Mapping[str, str]:
-    """Return the environment without what is about these tests, or the harness."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "DEEPLOC_"))}
+def kept():
+    """Return the environment without what is about these tests, or the harness; no library goes to a network."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "DEEPLOC_"))}
+    return own | {"HF_HUB_OFFLINE": "1"}
 
 
 @contextmanager

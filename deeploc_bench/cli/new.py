@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.files import digest, filling, write
+from deeploc_bench.contract.files import digest, filling, rewrite
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 from deeploc_bench.data.example import example_files
@@ -64,7 +64,7 @@ def command(kind: str, name: str, package: bool) -> None:
         for path, content in files.items():
             if not folder and os.path.lexists(path):
                 raise UsageError(f"{path} is there already; nothing is overwritten. {OTHER_NAME}.")
-            write(path, content)
+            rewrite(path, content)
     written = f"{name}/" if package else " and ".join(map(str, tops))
     first = [f"pip install -e './{name}[test]' && pytest {name}"] if package else []
     commands = "\n".join(f"    {line}" for line in (*first, *_commands(starter)))
