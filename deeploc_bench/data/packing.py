@@ -66,12 +66,9 @@ class Files:
         self.unwritten.clear()
 
     def resume(self) -> list[Step]:
-        """Return the steps that are whole, and cut all files behind them."""
-        sizes = [file.seek(0, os.SEEK_END) for file in (self.images, self.masks)]
+        """Return the steps that are whole, and cut all files behind them; that pixels are lost, their hashes tell."""
         steps, ends = list[Step](), (0, 0, 0)
         for step, behind in _steps(self.done):
-            if behind[0] > sizes[0] or behind[1] > sizes[1]:
-                break
             steps.append(step)
             ends = behind
         for file, end in zip((self.images, self.masks, self.done), ends, strict=True):
