@@ -67,12 +67,9 @@ class Files:
         self.unwritten.clear()
 
     def resume(self) -> list[Step]:
-        """Return the steps that are whole, and cut all files behind them."""
-        sizes = [file.seek(0, os.SEEK_END) for file in (self.images, self.masks)]
+        """Return the steps that are whole, and cut all files behind them; that pixels are lost, their hashes tell."""
         steps, ends = list[Step](), (0, 0, 0)
         for step, behind in _steps(self.done):
-            if behind[0] > sizes[0] or behind[1] > sizes[1]:
-                break
             if step.finding and step.finding.check == LARGE:  # the limit may be another now
                 break
             steps.append(step)
@@ -142,7 +139,11 @@ def scratch_of(target: Path) -> Iterator[Path]:
     scratch = target.with_name(PACKING + target.name)
     while True:
         scratch.mkdir(parents=True, exist_ok=True)
-        with (scratch / "images").open("ab") as images:
+        try:
+            held = (scratch / "images").open("ab")
+        except FileNotFoundError:  # another packing has swept the folder meanwhile
+            continue
+        with held as images:
             if not _hold_alone(images, scratch / "images"):
                 break
             if _is_still(images, scratch / "images"):  # else whoever held it has renamed or removed it
@@ -173,7 +174,12 @@ def _is_still(opened: BinaryIO, file: Path) -> bool:
 def sweep(folder: Path, kept: Path) -> None:
     """Remove what packings that were killed have left in a folder, all but one; a living one holds its images."""
     for left in folder.glob(f"{PACKING}*"):
-        if left != kept:
-            with suppress(OSError), (left / "images").open("rb") as images:
+        if left == kept:
+            continue
+        with suppress(OSError):
+            if not (left / "images").exists():
+                left.rmdir()  # killed before it held anything
+                continue
+            with (left / "images").open("rb") as images:
                 fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
