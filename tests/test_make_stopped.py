@@ -11,9 +11,36 @@ import time
 import numpy as np
 import pytest
 from conftest import environment
-from test_kills import STOP
 from test_make import files_of, write_photographs
 from warm import command
+
+# counts the files that a command writes, and stops it at one: before, in its middle, before it is named; or as if full
+STOP = """
+import os, pathlib
+from deeploc_bench.contract import files
+
+stop_at, how, count = int(os.environ["STOP_AT"]), os.environ["STOP_HOW"], 0
+
+def stopping(module, name, place):
+    real = getattr(module, name)
+
+    def call(*arguments, **options):
+        global count
+        if place == "before":
+            count += 1
+            pathlib.Path("writes").write_text(str(count))
+        if count == stop_at and how == place:
+            os.kill(os.getpid(), 9)
+        if count == stop_at and how == "full" and place == "unsynced":
+            raise OSError(28, "No space left on device")
+        return real(*arguments, **options)
+
+    setattr(module, name, call)
+
+stopping(files.tempfile, "mkstemp", "before")
+stopping(files.os, "fsync", "unsynced")
+stopping(files.os, "replace", "unnamed")
+"""
 
 
 @pytest.fixture

@@ -92,7 +92,8 @@ def test_each_link_beside_the_issue_forms_is_complete():
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_a_document_names_no_path_of_a_machine(path):
-    assert MACHINE_PATH.findall(path.read_text("utf-8")) == []
+    allowed = {"/dev"} | ({"/cache", "/data"} if path.name == "docker.md" else set())  # of any machine, and in an image
+    assert set(MACHINE_PATH.findall(path.read_text("utf-8"))) <= allowed
 
 
 def test_links_of_the_changelog_lead_to_files():

@@ -41,19 +41,30 @@ def check_size(pixels: int, named: str = "it") -> None:
 
 
 @contextmanager
+def limits_of_pillow() -> Iterator[None]:
+    """Let Pillow refuse what has more than the pixels that are read, in its headers already, and warn of nothing."""
+    before = Pillow.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Pillow.MAX_IMAGE_PIXELS = (most_pixels() + 1) // 2  # where it warns; it refuses twice as many
+        try:
+            yield
+        finally:
+            Pillow.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
 def opened(file: Path) -> Iterator[ImageFile.ImageFile]:
     """Open a picture of one of `TYPES`; its header has been read, its pixels have not.
 
     Raises OSError where it is no regular file or no picture, SampleError where it is too large; Pillow raises whatever
     it likes of a broken one. Within, what Pillow warns of is left out: it is refused, or read all the same.
     """
-    before, most = Pillow.MAX_IMAGE_PIXELS, most_pixels()
-    with open_regular(file) as content, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    most = most_pixels()
+    with open_regular(file) as content, limits_of_pillow():
         if (size := os.fstat(content.fileno()).st_size) > most * BYTES_A_PIXEL:
             reason = f"{file} has {size} bytes, more than {most} pixels take"
             raise SampleError(f"{reason}. Where that is meant, set {VARIABLE}", check=LARGE)
-        Pillow.MAX_IMAGE_PIXELS = (most + 1) // 2  # where it warns; it refuses twice as many
         try:
             with Pillow.open(content, formats=TYPES) as stored:
                 check_size(stored.width * stored.height, str(file))
@@ -63,8 +74,6 @@ def opened(file: Path) -> Iterator[ImageFile.ImageFile]:
             raise
         except UnidentifiedImageError:
             raise OSError("cannot identify it as a picture") from None
-        finally:
-            Pillow.MAX_IMAGE_PIXELS = before
 
 
 def upright(stored: ImageFile.ImageFile) -> tuple[Pillow.Image, int]:

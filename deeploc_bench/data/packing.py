@@ -1,11 +1,11 @@
 """Writes decoded samples into the files of a pack, in order, whatever the threads; one that was killed goes on."""
 
 import fcntl
+import json
 import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.ahead import ahead
 from deeploc_bench.data.decoding import MaskRule
 from deeploc_bench.data.entries import Bytes, Entry, decode_entry
-from deeploc_bench.data.opening import LARGE
+from deeploc_bench.data.opening import LARGE, limits_of_pillow
 
 PACKING = ".packing-"
 """How the name of a folder starts in which a pack is being made."""
@@ -54,7 +54,8 @@ class Files:
         """Add a sample behind the others."""
         self.images.write(image.data)
         self.masks.write(bits.data)
-        self.unwritten.append(msgspec.json.encode(step) + b"\n")
+        # of names that are no UTF-8, too, which msgspec does not write
+        self.unwritten.append(json.dumps(msgspec.to_builtins(step)).encode() + b"\n")
         if len(self.unwritten) == WRITTEN:
             self.flush()
 
@@ -116,8 +117,7 @@ def _decoded(samples: Sequence[Sample], rule: MaskRule, threads: int) -> Iterato
     if not threads:
         yield from map(decode, samples)
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the whole process: threads that each set and reset it would meet
+    with limits_of_pillow():  # of the whole process: threads that each set and reset them would meet
         yield from ahead(decode, samples, threads)
 
 
