@@ -11,7 +11,7 @@ from deeploc_bench.contract.errors import DataError, RecipeError, UsageError
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
 from deeploc_bench.data.survey import load_sound
-from deeploc_bench.plan.job import Job, portable, prepare, prepare_baselines
+from deeploc_bench.plan.job import Job, prepare, prepare_baselines
 from deeploc_bench.plan.protocols import Pair
 
 TINY = Path(__file__).parent / "tiny.py"
@@ -182,14 +182,3 @@ def test_baselines_of_a_score_are_fitted_on_what_is_declared_or_on_all_but_the_t
         for one in baselines(tiny_registry, "dark", trained_on).plan.trainings.values()
     }
     assert found["all-manipulated"] == () and found["local-noise"] == found["position-prior"] == fitted
-
-
-def test_a_job_for_workers_elsewhere_has_absolute_paths_and_keeps_its_names(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings = ["weights=w.safetensors", "lr=1e-3"]
-    found = portable(Job(suite="s.toml", data="images", recipe="r.toml", plugins=["p.py", "module"], settings=settings))
-    assert (found.suite, found.data, found.recipe) == tuple(f"{tmp_path}/{n}" for n in ("s.toml", "images", "r.toml"))
-    assert found.plugins == [f"{tmp_path}/p.py", "module"]
-    assert found.settings == [f"weights={tmp_path}/w.safetensors", "lr=1e-3"]
-    same = Job(suite="photos", recipe="quick", settings=["weights=none"])
-    assert portable(same) == Job(suite="photos", recipe="quick", settings=["weights=none"], plugins=[])

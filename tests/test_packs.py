@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -12,11 +14,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from conftest import Stopped
+from msgspec.structs import replace
 from PIL import Image
 
+from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.batches import read_batch
 from deeploc_bench.data.packs import pack
@@ -116,6 +121,7 @@ def test_what_a_killed_packing_left_goes_with_the_next_and_a_living_one_stays(tm
         (tmp_path / "cache" / name).mkdir(parents=True)
         (tmp_path / "cache" / name / "images").touch()
     (tmp_path / "cache/.packing-bare").mkdir()
+    os.utime(tmp_path / "cache/.packing-bare", (0, 0))
     with (tmp_path / "cache/.packing-living/images").open("wb") as images:
         fcntl.flock(images, fcntl.LOCK_EX)
         packed(files(tmp_path), tmp_path)
@@ -255,3 +261,30 @@ def test_a_bad_file_is_named_and_the_others_are_packed(tmp_path, check):
     found = packed(samples, tmp_path)
     assert (len(found), [finding.check for finding in found.findings]) == (4, [check])
     assert "3-mask.png" in str(found.findings[0])
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "Permission denied"), MemoryError()])
+def test_what_the_machine_cannot_read_now_is_no_finding_that_stays(tmp_path, monkeypatch, error):
+    samples = files(tmp_path)
+
+    def refuse(file):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="the machine's fault"):
+        patch.setattr("deeploc_bench.data.opening.open_regular", refuse)
+        packed(samples, tmp_path)
+    assert not packed(samples, tmp_path).findings
+
+
+def test_a_packing_that_was_killed_and_then_damaged_is_made_anew(tmp_path):
+    samples, cache = files(tmp_path), tmp_path / "cache"
+    entries = packed(samples, tmp_path).entries  # and no pack, which would hold its files
+    (made,) = cache.iterdir()
+    index = (made / "index.json").read_bytes()
+    line = json.dumps({"entry": msgspec.to_builtins(replace(entries[0], mask_area=1))}).encode()
+    scratch = made.with_name(".packing-" + made.name)
+    made.rename(scratch)
+    (scratch / "index.json").unlink()
+    (scratch / "done").write_bytes(b"0" * 32 + b" " + line + b"\n")
+    assert packed(samples, tmp_path).entries == entries
+    assert (made / "index.json").read_bytes() == index

@@ -66,7 +66,9 @@ def options_of(function: Function, arguments: Sequence[str], given: Sequence[str
     `given` are texts `KEY=VALUE`, converted to what a parameter is annotated with, or else to the type of its default;
     the others have their defaults. Raises UsageError.
     """
-    parameters = {one.name: one for one in _parameters(function.call)[len(arguments) :] if one.kind not in _REST}
+    named = [one for one in _parameters(function.call) if one.kind not in _REST]
+    taken = [one for one in named if one.kind is not one.KEYWORD_ONLY][: len(arguments)]
+    parameters = {one.name: one for one in named if one not in taken}
     texts: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -131,7 +133,11 @@ def _kinds(function: Function, parameters: Mapping[str, inspect.Parameter]) -> d
         hints = inspect.get_annotations(function.call, eval_str=True)
     except Exception as error:
         raise PluginError(f"the annotations of {function.title} cannot be read: {error}") from None
-    defaults = {name: one.default for name, one in parameters.items() if one.default not in (one.empty, None)}
+    defaults = {
+        name: one.default
+        for name, one in parameters.items()
+        if one.default is not one.empty and one.default is not None
+    }
     return {name: hints.get(name, type(defaults.get(name, ""))) for name in parameters}
 
 

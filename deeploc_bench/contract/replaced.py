@@ -72,7 +72,7 @@ def _put_back(before: Originals) -> list[str]:
     found = []
     for owner, kept in before.items():
         now = vars(owner)
-        if now == kept:  # which looks at what is the same object in no time
+        if len(now) == len(kept) and all(now.get(name, MISSING) is one for name, one in kept.items()):
             continue
         for name in {**kept, **now}:
             if _is_replaced(owner, name, kept, now):

@@ -1,5 +1,6 @@
 """Decodes a sample: its image as uint8 RGB, its mask as bool; what Pillow cannot give exactly is refused."""
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from deeploc_bench.contract.errors import SampleError
+from deeploc_bench.contract.errors import DataError, SampleError
 from deeploc_bench.contract.isolation import kept_alive
 from deeploc_bench.contract.specs import Image, Mask, Sample
 from deeploc_bench.data.opening import most_pixels, opened, upright
@@ -19,6 +20,8 @@ MOST_GRAY = 0.1
 MOST_LEVELS = 8
 """The most levels of a mask file for which `mask_above` is stated, before they are told."""
 ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
+PASSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+"""Errors that say nothing of a file: a pack that kept them would tell of them when they have gone."""
 STRIP = 2**22
 """The pixels that are converted at a time: of a large picture, nothing is held twice."""
 
@@ -137,8 +140,14 @@ def _read(file: Path, mode: str) -> _Picture:
     except FileNotFoundError:
         raise SampleError(str(file), check="missing") from None
     except Exception as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise SampleError(f"{file}: {' '.join(reason.split())}", check="unreadable") from None
+        reason = " ".join(
+            ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__).split()
+        )
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in PASSING):
+            raise DataError(
+                f"{file}: {reason}. It is the machine's fault, not the file's: mend it and run again"
+            ) from None
+        raise SampleError(f"{file}: {reason}", check="unreadable") from None
 
 
 def _strips(picture: Pillow.Image) -> Iterator[tuple[slice, Pillow.Image]]:

@@ -89,12 +89,16 @@ def locked(folder: Path, *, waits: bool) -> Iterator[None]:
     """Hold a folder's lock, whose dead holder frees it; raises StoreError where another process holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=-1 if waits else 0):
-            yield
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=-1 if waits else 0)
     except Timeout:
         raise StoreError(f"another process is making {folder}; wait for it, or stop it") from None
     except OSError as error:
         raise unwritable(folder, error) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def share_originals(root: Path, originals: Originals) -> None:

@@ -196,8 +196,14 @@ def _listed(folder: Path) -> tuple[dict[str, tuple[Split | None, Path]], list[Pa
     others = []
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder")
+    walked = set[tuple[int, int]]()  # links may lead back
     for place, names, files in os.walk(folder, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith("."))
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in walked:
+            names.clear()
+            continue
+        walked.add((state.st_dev, state.st_ino))
         for file in (Path(place, name) for name in sorted(files) if not name.startswith(".")):
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 first, *rest = file.relative_to(folder).with_suffix("").parts

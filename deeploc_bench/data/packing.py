@@ -19,6 +19,7 @@ import numpy as np
 
 from deeploc_bench.contract.errors import SampleError
 from deeploc_bench.contract.findings import Finding, data_finding
+from deeploc_bench.contract.seals import checksum
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.ahead import ahead
 from deeploc_bench.data.decoding import MaskRule
@@ -29,6 +30,8 @@ PACKING = ".packing-"
 """How the name of a folder starts in which a pack is being made."""
 WRITTEN = 64
 """After how many samples is written down how far a packing is."""
+JUST_MADE = 60.0
+"""Seconds in which a folder without files is a packing that begins."""
 WAIT = 0.1
 """Seconds between two looks at what another process packs."""
 Tick = Callable[[], object]
@@ -55,7 +58,8 @@ class Files:
         self.images.write(image.data)
         self.masks.write(bits.data)
         # of names that are no UTF-8, too, which msgspec does not write
-        self.unwritten.append(json.dumps(msgspec.to_builtins(step)).encode() + b"\n")
+        line = json.dumps(msgspec.to_builtins(step)).encode()
+        self.unwritten.append(b"%s %s\n" % (checksum(line).encode(), line))
         if len(self.unwritten) == WRITTEN:
             self.flush()
 
@@ -85,8 +89,11 @@ def _steps(done: BinaryIO) -> Iterator[tuple[Step, tuple[int, int, int]]]:
     """Yield each step that is written down, and where it ends in the images, the masks and the steps themselves."""
     images, masks, lines = 0, 0, done.seek(0)
     for line in done:
+        seal, _, written = line.removesuffix(b"\n").partition(b" ")
+        if checksum(written).encode() != seal:
+            return
         try:
-            step = msgspec.json.decode(line if line.endswith(b"\n") else b"", type=Step)
+            step = msgspec.json.decode(written, type=Step)
         except msgspec.MsgspecError:
             return
         if step.entry:
@@ -168,7 +175,10 @@ def _hold_alone(opened: BinaryIO, file: Path) -> bool:
 
 
 def _is_still(opened: BinaryIO, file: Path) -> bool:
-    return file.exists() and os.path.samestat(file.stat(), os.fstat(opened.fileno()))
+    try:
+        return os.path.samestat(file.stat(), os.fstat(opened.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def sweep(folder: Path, kept: Path) -> None:
@@ -178,7 +188,8 @@ def sweep(folder: Path, kept: Path) -> None:
             continue
         with suppress(OSError):
             if not (left / "images").exists():
-                left.rmdir()  # killed before it held anything
+                if time.time() - left.stat().st_mtime > JUST_MADE:
+                    left.rmdir()  # killed before it held anything
                 continue
             with (left / "images").open("rb") as images:
                 fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)

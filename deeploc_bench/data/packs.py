@@ -208,7 +208,8 @@ def _write(
             try:
                 if _open(target) is None:  # else another process has made it meanwhile
                     _fill(scratch, samples, origins, rule, target, threads=threads, tick=tick)
-                    _put(scratch, target)
+                    if _put(scratch, target):
+                        return
             except (OSError, StoreError):
                 shutil.rmtree(scratch, ignore_errors=True)  # a full disk is not left full
                 raise
@@ -238,15 +239,17 @@ def _fill(
     write_json(scratch / "index.json", index, target.name)
 
 
-def _put(scratch: Path, target: Path) -> None:
-    """Rename a folder that is filled."""
+def _put(scratch: Path, target: Path) -> bool:
+    """Rename a folder that is filled, unless the pack is there; returns whether it was: its old name is free then."""
     try:
         scratch.rename(target)
     except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
-        if _open(target) is None:
-            shutil.rmtree(target, ignore_errors=True)
-            scratch.rename(target)
+        if _open(target) is not None:
+            return False
+        shutil.rmtree(target, ignore_errors=True)
+        scratch.rename(target)
     (target / "done").unlink(missing_ok=True)
+    return True
 
 
 def _open(target: Path) -> Pack | None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 
 from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
 from deeploc_bench.contract.findings import summary
@@ -87,26 +86,6 @@ def prepare_baselines(job: Job, registry: Registry, suite: Suite, pairs: Iterabl
     ]
     request = _request(replace(job, models=registry.baselines or job.models), registry, registry.suite(job.suite))
     return Prepared(job=job, registry=registry, suite=suite, plan=make_test_plan(suite, request, fitted))
-
-
-def portable(job: Job) -> Job:
-    """Return the job with absolute paths, for workers that run in another folder."""
-
-    def absolute(name: str, suffix: str) -> str:
-        return str(Path(name).resolve()) if name.endswith(suffix) else name
-
-    settings = [setting.partition("=") for setting in job.settings]
-    return replace(
-        job,
-        suite=absolute(job.suite, ".toml"),
-        data=job.data and absolute(job.data, ""),
-        recipe=job.recipe and absolute(job.recipe, ".toml"),
-        plugins=[absolute(name, ".py") for name in job.plugins],
-        settings=[
-            f"{key}={Path(value).resolve()}" if key == "weights" and value not in NO_FILE else f"{key}{equals}{value}"
-            for key, equals, value in settings
-        ],
-    )
 
 
 def _request(job: Job, registry: Registry, datasets: Sequence[Owned[GeneratorDataset]]) -> Request:

@@ -41,7 +41,8 @@ class Stops:
     def obey(self) -> None:
         """Do what the first signal asked for, if one came."""
         if self.came:
-            self.before[signal.Signals(self.came[0])](self.came[0], None)
+            number, self.came[:] = self.came[0], []
+            self.before[signal.Signals(number)](number, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.came.append(number)

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import BaseFileLock
 
 from deeploc_bench.contract.errors import DeeplocError, TrainingFailed, UsageError, reason_of
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import remove, write
 from deeploc_bench.data.packing import Tick
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Prepared
@@ -211,7 +211,7 @@ class Driver:
 
     def _land(self, task: Any) -> bool:
         """Take up a task that has ended; returns whether its training has, which else is sent again."""
-        flight = self.flights.pop(task)
+        flight = self.flights[task]  # which is closed at the end, should what follows end the run
         is_again = False
         with recording_failures(self.outcome, flight.training, self.place):
             try:
@@ -227,7 +227,8 @@ class Driver:
                 tell_done(self.prepared, self.place, flight.training)
         if is_again:
             self._send(flight)
-        else:
+        del self.flights[task]
+        if not is_again:
             _close(flight)
         return not is_again
 
@@ -259,6 +260,9 @@ def _close(flight: Flight) -> None:
 
 def receive(folder: Path, files: Files) -> None:
     """Write files that a worker sent, in the order in which the local engine does; the lock is held."""
+    for name in files:
+        if name.startswith("test-") and name.endswith(".csv"):
+            remove(folder / name)  # an old table must not stand beside new histograms
     for name in sorted(files, key=_turn):
         write(folder / name, files[name].data)
     store.sweep(folder)

@@ -55,6 +55,8 @@ def inpaint(
         ).images
         if made.shape != given.shape:
             raise PluginError(f"{model} made {made.shape} of an image of {given.shape}; give images that it takes")
+        if not np.isfinite(made).all():
+            raise PluginError(f"{model} made NaN; half precision may be too short for it: leave out half=true")
         filled.append(np.rint(made[: image.shape[0], : image.shape[1]] * 255).astype(np.uint8))
     return np.stack(filled)
 
@@ -66,6 +68,8 @@ def _loaded(model: Path, device: str, half: bool) -> Any:
         raise PluginError(f"option model={model}: that is no folder of a diffusers pipeline (model_index.json)")
     index = diffusers.DiffusionPipeline.load_config(model, local_files_only=True)
     unchecked = {"safety_checker": None, "requires_safety_checker": False} if "safety_checker" in index else {}
-    pipeline = diffusers.AutoPipelineForInpainting.from_pretrained(model, local_files_only=True, **unchecked)
+    pipeline = diffusers.AutoPipelineForInpainting.from_pretrained(
+        model, local_files_only=True, use_safetensors=True, **unchecked
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device=device, dtype=torch.float16 if half else torch.float32)

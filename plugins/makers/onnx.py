@@ -73,9 +73,14 @@ def _session(model: Path, device: str) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     providers = ["CUDAExecutionProvider"] * (device == "cuda") + ["CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(model), options, providers=providers)
     except Exception as error:
         raise PluginError(f"option model={model}: {' '.join(str(error).split())}") from None
+    if session.get_providers()[0] != providers[0]:
+        raise PluginError(
+            "option device=cuda: this onnxruntime runs on no GPU; install onnxruntime-gpu, or leave it out"
+        )
+    return session
 
 
 def _inputs(session: Any, model: Path) -> dict[str, Any]:
