@@ -7,6 +7,7 @@ part, and going over the same steps again so that both parts agree, are RePaint'
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from deeploc_bench_plugins.photos.making.networks import Denoiser
@@ -15,7 +16,7 @@ from torch import Tensor
 TIMES = 200
 START = 0.75  # of TIMES: what is missing starts as noise on a guess, so that its colours suit the surroundings
 STEPS = 30
-REPEATS = 2  # of each step but the last ones
+LAST = 5  # steps that are gone over once; the ones before, twice
 RESTLESSNESS = 0.8  # 1: each step adds the noise of the diffusion's own, 0: none
 
 
@@ -31,39 +32,42 @@ def noised(values: Tensor, share: Tensor, generator: torch.Generator) -> tuple[T
 
 
 @torch.inference_mode()
-def sample(
-    denoiser: Denoiser, known: Tensor, holes: Tensor, guess: Tensor, *, limit: float, generator: torch.Generator
-) -> Tensor:
-    """Known values with holes filled, (N, C, H, W); `limit` bounds what clean values can be."""
+def sample(denoiser: Denoiser, known: Tensor, holes: Tensor, *, limit: float, generator: torch.Generator) -> Tensor:
+    """Known values with their holes filled, (N, C, H, W); `limit` bounds what clean values can be.
+
+    What stands in the holes of `known` is the guess that is begun with.
+    """
+    walk = Walk(denoiser=denoiser, known=known, holes=holes, limit=limit, generator=generator)
     times = torch.linspace(START * TIMES, 0, STEPS + 1).round()
-    values, _ = noised(guess, signal(times[0]), generator)
-    for step, (time, following) in enumerate(zip(times, times[1:], strict=False)):
-        for repeat in range(REPEATS if step < STEPS - 5 else 1):
-            if repeat:  # back up again
-                share = signal(time) / signal(following)
-                values, _ = noised(values, share, generator)
-            values = stepped(denoiser, values, known, holes, time, following, limit, generator)
-            around, _ = noised(known, signal(following) if following else torch.tensor(1.0), generator)
-            values = torch.where(holes > 0, values, around)
+    shares = [*signal(times[:-1]), torch.tensor(1.0)]
+    values, _ = noised(known, shares[0], generator)
+    for step, time in enumerate(times[:-1]):
+        before, after = shares[step : step + 2]
+        values = walk.step(values, time, before, after)
+        if step < STEPS - LAST:
+            values, _ = noised(values, before / after, generator)  # back, to go over it once more
+            values = walk.step(values, time, before, after)
     return values
 
 
-def stepped(
-    denoiser: Denoiser,
-    values: Tensor,
-    known: Tensor,
-    holes: Tensor,
-    time: Tensor,
-    following: Tensor,
-    limit: float,
-    generator: torch.Generator,
-) -> Tensor:
-    """Values of one time step, taken to the following one."""
-    before, after = signal(time), signal(following) if following else torch.tensor(1.0)
-    with torch.autocast("cpu", torch.bfloat16):
-        noise = denoiser(values, time.expand(len(values)), known, holes).float()
-    clean = ((values - (1 - before).sqrt() * noise) / before.sqrt()).clamp(-limit, limit)
-    noise = (values - before.sqrt() * clean) / (1 - before).sqrt()
-    fresh = RESTLESSNESS * ((1 - after) / (1 - before) * (1 - before / after)).clamp(min=0).sqrt()
-    kept = (1 - after - fresh**2).clamp(min=0).sqrt()
-    return after.sqrt() * clean + kept * noise + fresh * torch.randn(values.shape, generator=generator)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """A way from noise to what is missing."""
+
+    denoiser: Denoiser
+    known: Tensor
+    holes: Tensor
+    limit: float
+    generator: torch.Generator
+
+    def step(self, values: Tensor, time: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Values of one time step taken to the next, given both shares of signal; the known part is put back."""
+        with torch.autocast("cpu", torch.bfloat16):
+            noise = self.denoiser(values, time.expand(len(values)), self.known, self.holes).float()
+        clean = ((values - (1 - before).sqrt() * noise) / before.sqrt()).clamp(-self.limit, self.limit)
+        noise = (values - before.sqrt() * clean) / (1 - before).sqrt()
+        fresh = RESTLESSNESS * ((1 - after) / (1 - before) * (1 - before / after)).sqrt()
+        made = after.sqrt() * clean + (1 - after - fresh**2).sqrt() * noise
+        made = made + fresh * torch.randn(values.shape, generator=self.generator)
+        around, _ = noised(self.known, after, self.generator)
+        return torch.where(self.holes > 0, made, around)

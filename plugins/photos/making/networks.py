@@ -122,6 +122,10 @@ class Autoencoder(nn.Module):
         mean, log_variance = self.encoder(images).chunk(2, 1)
         return mean, log_variance.clamp(-12, 4)
 
+    def scaled(self, images: Tensor) -> Tensor:
+        """The mean latents of images, each channel with a variance of about 1."""
+        return (self.encode(images)[0] - self.mean) / self.deviation
+
     def decode(self, latents: Tensor) -> Tensor:
         """Images of latents."""
         return self.decoder(latents)

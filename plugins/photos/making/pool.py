@@ -38,9 +38,8 @@ def shown(image: Image.Image, side: int, gamma: float, mirrored: bool) -> Tensor
 
 @torch.inference_mode()
 def encoded(images: list[Tensor], autoencoder: Autoencoder) -> list[Tensor]:
-    """The latents of every image, (LATENT, side / 4, side / 4), scaled to a variance of 1 in each channel."""
-    latents = [autoencoder.encode(image[None])[0][0] for image in images]
-    return [(latent - autoencoder.mean) / autoencoder.deviation for latent in latents]
+    """The latents of every image, (LATENT, side / 4, side / 4)."""
+    return [autoencoder.scaled(image[None])[0] for image in images]
 
 
 def masks(random: np.random.Generator, fold: int) -> Tensor:
