@@ -1,12 +1,13 @@
-"""How the suite `photos` was made: masks, membranes, and generators that anybody can call."""
+"""How the suite `photos` was made: masks, guesses, and generators that anybody can call."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from deeploc_bench_plugins.photos.making import generators
 from deeploc_bench_plugins.photos.making.masks import AREA, draw_mask
-from deeploc_bench_plugins.photos.making.membrane import membrane
+from deeploc_bench_plugins.photos.making.networks import guessed
 from scipy import ndimage
 
 NETWORKS = [generators.gan_fill, generators.latent, generators.ddpm]
@@ -29,12 +30,13 @@ def test_masks_are_in_one_piece_of_the_stated_area_and_follow_the_seed():
     assert all(np.array_equal(mask, draw_mask(again)) for mask in masks)
 
 
-def test_a_membrane_over_a_slope_is_the_slope():
-    slope = np.stack([row + 2 * column for row, column in [np.indices((24, 32)).astype(float)]], -1)
-    hole = np.zeros((24, 32), bool)
-    hole[5:15, 8:30] = True
-    torn = np.where(hole[..., None], 0, slope)
-    assert np.allclose(membrane(torn, hole), slope) and not torn[hole].any()
+def test_a_guess_is_smooth_leaves_the_rest_alone_and_looks_at_nothing_in_the_hole():
+    slope = torch.linspace(-1, 1, 32).expand(1, 3, 24, 32)
+    hole = torch.zeros(1, 1, 24, 32)
+    hole[..., 5:15, 8:24] = 1
+    guess = guessed(torch.where(hole > 0, 99.0, slope), hole)
+    assert torch.equal(guess[hole.expand_as(guess) == 0], slope[hole.expand_as(slope) == 0])
+    assert (guess - slope).abs().max() < 0.3
 
 
 @pytest.mark.parametrize("inpaint", NETWORKS, ids=lambda inpaint: inpaint.__name__)

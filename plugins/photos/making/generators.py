@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from deeploc_bench_plugins.photos.making.diffusion import sample
-from deeploc_bench_plugins.photos.making.membrane import membrane
-from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Denoiser, Filler
+from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Denoiser, Filler, guessed
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -44,15 +43,15 @@ def latent(images: Pixels, masks: Masks, random: Random) -> Pixels:
     coder = autoencoder()
     with torch.inference_mode():
         holes = F.max_pool2d(as_holes(masks), 4)
-        seen, guessed = (coder.scaled(as_values(pixels)) for pixels in (images, smoothed(images, masks)))
-        known = torch.where(holes > 0, guessed, seen)
+        known = guessed(coder.scaled(as_values(images)), holes)
         filled = sample(denoiser("latents", LATENT, 1), known, holes, limit=4.0, generator=torch_random(random))
         return as_pixels(coder.decode(filled * coder.deviation + coder.mean))
 
 
 def ddpm(images: Pixels, masks: Masks, random: Random) -> Pixels:
     """Pixels of holes made by diffusion with RePaint's conditioning (arXiv 2201.09865)."""
-    known, holes = as_values(smoothed(images, masks)), as_holes(masks)
+    holes = as_holes(masks)
+    known = guessed(as_values(images), holes)
     return as_pixels(sample(denoiser("pixels", 3, 2), known, holes, limit=1.0, generator=torch_random(random)))
 
 
@@ -65,11 +64,6 @@ def patchmatch(images: Pixels, masks: Masks, random: Random) -> Pixels:
         patch_match.set_random_seed(int(random.integers(2**31)))
         made.append(patch_match.inpaint(image.copy(), np.where(mask, 255, 0).astype(np.uint8), patch_size=3))
     return np.stack(made)
-
-
-def smoothed(images: Pixels, masks: Masks) -> NDArray[np.float64]:
-    """Images with a membrane over each hole: what diffusion begins with, so that its colours suit the surroundings."""
-    return np.stack([membrane(image, mask) for image, mask in zip(images, masks, strict=True)])
 
 
 @cache
@@ -101,7 +95,7 @@ def torch_random(random: Random) -> torch.Generator:
     return torch.Generator().manual_seed(int(random.integers(2**63)))
 
 
-def as_values(images: Pixels | NDArray[np.float64]) -> Tensor:
+def as_values(images: Pixels) -> Tensor:
     """Levels as floats in [-1, 1], channels first; raises ValueError where 8 does not divide the sides."""
     height, width = images.shape[1:3]
     if height % 8 or width % 8:

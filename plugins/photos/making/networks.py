@@ -14,6 +14,17 @@ from torch.nn import functional as F  # noqa: N812
 LATENT = 4  # channels
 
 
+def guessed(values: Tensor, holes: Tensor) -> Tensor:
+    """Values, (N, C, H, W), with something smooth in their holes: means of what is near, of ever coarser copies."""
+    weights = 1 - holes
+    if values.shape[-2] % 2 or values.shape[-1] % 2:
+        mean = (values * weights).sum((2, 3), keepdim=True) / weights.sum((2, 3), keepdim=True).clamp(min=1)
+        return torch.where(holes > 0, mean, values)
+    near = F.avg_pool2d(weights, 2)
+    coarse = guessed(F.avg_pool2d(values * weights, 2) / near.clamp(min=0.25), (near == 0).float())
+    return torch.where(holes > 0, F.interpolate(coarse, scale_factor=2, mode="bilinear"), values)
+
+
 class Block(nn.Module):
     """Two convolutions beside the identity."""
 
@@ -66,11 +77,12 @@ class Filler(nn.Module):
 
     def forward(self, images: Tensor, holes: Tensor, noise: Tensor) -> Tensor:
         """Whole images, noise (N, 1, H, W); what the images show in the holes is not looked at."""
-        stem = self.stem(torch.cat([images * (1 - holes), holes, noise], 1))
+        start = guessed(images, holes)
+        stem = self.stem(torch.cat([start, holes, noise], 1))
         middle = self.to_middle(stem)
         up = F.relu(self.from_far(self.body(self.to_far(middle))))
         up = F.relu(self.from_middle(torch.cat([up, middle], 1)))
-        return torch.tanh(self.head(torch.cat([up, stem, noise], 1)))
+        return start + self.head(torch.cat([up, stem, noise], 1))
 
 
 class Critic(nn.Module):
@@ -172,8 +184,8 @@ class Denoiser(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, near), nn.SiLU(), nn.Conv2d(near, channels * fold**2, 3, padding=1))
 
     def forward(self, noisy: Tensor, times: Tensor, known: Tensor, holes: Tensor) -> Tensor:
-        """The noise, (N, C, H, W); `known` is what surrounds the holes, times are (N,)."""
-        features = torch.cat([noisy, known * (1 - holes), holes], 1)
+        """The noise, (N, C, H, W); `known` is what surrounds the holes, with a guess in them, times are (N,)."""
+        features = torch.cat([noisy, known, holes], 1)
         features, embedded = self.stem(F.pixel_unshuffle(features, self.fold)), self.embed(waves(times, self.TIMES))
         for block in self.before:
             features = block(features, embedded)

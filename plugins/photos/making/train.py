@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from deeploc_bench_plugins.photos.making.diffusion import TIMES, noised, signal
-from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Critic, Denoiser, Filler
+from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Critic, Denoiser, Filler, guessed
 from deeploc_bench_plugins.photos.making.pool import batch, encoded, masks, photographs
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -143,7 +143,7 @@ def denoise(learner: Learner, given: Batch) -> dict[str, Tensor]:
     times = torch.randint(1, TIMES + 1, (len(given.values),), generator=given.generator)
     noisy, noise = noised(given.values, signal(times)[:, None, None, None], given.generator)
     with torch.autocast("cpu", torch.bfloat16):
-        told = learner.network(noisy, times, given.values, given.holes).float()
+        told = learner.network(noisy, times, guessed(given.values, given.holes), given.holes).float()
     error = (told - noise) ** 2
     loss = mean_inside(error, given.holes) + 0.1 * error.mean()
     learner.descend(loss)
@@ -162,10 +162,10 @@ def steepness(made: Tensor, real: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "filler": lambda: Task(network=Filler(), step=fill, steps=3500, sizes=(8, 64)),
+    "filler": lambda: Task(network=Filler(), step=fill, steps=2200, sizes=(8, 64)),
     "autoencoder": lambda: Task(network=Autoencoder(), step=reconstruct, steps=2500, sizes=(8, 64)),
-    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=4000, sizes=(16, 24)),
-    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=3500, sizes=(8, 64)),
+    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=3000, sizes=(16, 24)),
+    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=2500, sizes=(8, 64)),
 }
 
 
