@@ -15,7 +15,7 @@ from torch import Tensor
 
 TIMES = 200
 START = 0.75  # of TIMES: what is missing starts as noise on a guess, so that its colours suit the surroundings
-STEPS = 30
+STEPS = 20
 LAST = 5  # steps that are gone over once; the ones before, twice
 RESTLESSNESS = 0.8  # 1: each step adds the noise of the diffusion's own, 0: none
 

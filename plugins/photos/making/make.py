@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,7 @@ class Edited:
 
 def main(photos: Path, work: Path, sheets: Path) -> None:
     """Write every sheet, once all crops are made."""
-    chosen = choose(edited(crop, work) for crop in tqdm(list(crops(photos)), unit="crop"))
+    chosen = choose(tqdm(list(crops(photos)), unit="crop"), work)
     sheets.mkdir(exist_ok=True, parents=True)
     for split in PHOTOS:
         tiles = [one for one in chosen if one.crop.split == split]
@@ -69,12 +69,12 @@ def main(photos: Path, work: Path, sheets: Path) -> None:
             write_sheet(sheets / "authentic-test.png", [one.crop.authentic for one in tiles])
 
 
-def choose(candidates: Iterator[Edited]) -> list[Edited]:
+def choose(candidates: Iterable[Crop], work: Path) -> list[Edited]:
     """As many crops of each photograph as its split has, in reading order, out of those whose every edit is seen."""
     found: dict[str, list[Edited]] = defaultdict(list)
-    for one in candidates:
-        if one.is_seen and len(found[one.crop.source]) < CROPS[one.crop.split]:
-            found[one.crop.source].append(one)
+    for crop in candidates:
+        if len(found[crop.source]) < CROPS[crop.split] and (one := edited(crop, work)).is_seen:
+            found[crop.source].append(one)
     short = [f"{name}.png" for split, names in PHOTOS.items() for name in names if len(found[name]) < CROPS[split]]
     if short:
         raise SystemExit(f"too few crops have edits that are all seen in {', '.join(short)}: draw more masks (SPARE)")

@@ -162,10 +162,10 @@ def steepness(made: Tensor, real: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "filler": lambda: Task(network=Filler(), step=fill, steps=2200, sizes=(8, 64)),
+    "filler": lambda: Task(network=Filler(), step=fill, steps=1600, sizes=(8, 64)),
     "autoencoder": lambda: Task(network=Autoencoder(), step=reconstruct, steps=2500, sizes=(8, 64)),
-    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=3000, sizes=(16, 24)),
-    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=2500, sizes=(8, 64)),
+    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=2400, sizes=(16, 24)),
+    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=1800, sizes=(8, 64)),
 }
 
 
@@ -176,7 +176,7 @@ def train(name: str, folder: Path) -> None:
     learner, resume = Learner(task.network, task.lr), WEIGHTS / f"{name}.resume"
     images, holes = photographs(folder), masks(np.random.default_rng(SEED), 4 if name == "latents" else 1)
     if name == "latents":
-        images = encoded(images, read_autoencoder())
+        images = encoded(images[::3], read_autoencoder())
     start = read_state(learner, resume)
     began = time.monotonic()
     for step in range(start, task.steps):
