@@ -14,9 +14,9 @@ from deeploc_bench_plugins.photos.making.networks import Denoiser
 from torch import Tensor
 
 TIMES = 200
-START = 0.75  # of TIMES: what is missing starts as noise on a guess, so that its colours suit the surroundings
-STEPS = 20
-LAST = 5  # steps that are gone over once; the ones before, twice
+START = 0.5  # of TIMES: what is missing starts as noise on a guess, so that its colours suit the surroundings
+STEPS = 16
+LAST = 4  # steps that are gone over once; the ones before, twice
 RESTLESSNESS = 0.8  # 1: each step adds the noise of the diffusion's own, 0: none
 
 

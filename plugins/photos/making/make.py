@@ -36,7 +36,7 @@ class Way:
 
 WAYS = {
     "gan-fill": Way(inpaint=generators.gan_fill, sees=128),
-    "latent": Way(inpaint=generators.latent, sees=128, whole=True),
+    "latent": Way(inpaint=generators.latent, sees=96, whole=True),
     "ddpm": Way(inpaint=generators.ddpm, sees=SIZE),
     "patchmatch": Way(inpaint=generators.patchmatch, sees=128),
 }

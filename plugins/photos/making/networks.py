@@ -63,26 +63,31 @@ class Filler(nn.Module):
     def __init__(self, widths: tuple[int, int, int] = (32, 64, 80)) -> None:
         super().__init__()
         near, middle, far = widths
-        self.stem = nn.Sequential(nn.Conv2d(5, near, 5, padding=2), nn.ReLU())
-        self.to_middle = nn.Sequential(nn.Conv2d(near, middle, 4, 2, 1), nn.ReLU())
-        self.to_far = nn.Sequential(nn.Conv2d(middle, far, 4, 2, 1), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(5, near, 5, padding=2), nn.SiLU())
+        self.to_middle = nn.Sequential(nn.Conv2d(near, middle, 4, 2, 1), nn.SiLU())
+        self.to_far = nn.Sequential(nn.Conv2d(middle, far, 4, 2, 1), nn.SiLU())
         self.body = nn.Sequential(
             Block(far), Block(far, 2), FourierBlock(far), Block(far, 4), FourierBlock(far), Block(far)
         )
-        self.from_far = nn.ConvTranspose2d(far, middle, 4, 2, 1)
-        self.from_middle = nn.ConvTranspose2d(2 * middle, near, 4, 2, 1)
+        self.from_far, self.from_middle = grown(far, middle), grown(2 * middle, near)
         self.head = nn.Sequential(
-            nn.Conv2d(2 * near + 1, near, 3, padding=1), nn.ReLU(), nn.Conv2d(near, 3, 3, padding=1)
+            nn.Conv2d(2 * near + 1, near, 3, padding=1), nn.SiLU(), nn.Conv2d(near, 3, 3, padding=1)
         )
+        nn.init.zeros_(self.head[-1].weight)  # the guess, first
 
     def forward(self, images: Tensor, holes: Tensor, noise: Tensor) -> Tensor:
         """Whole images, noise (N, 1, H, W); what the images show in the holes is not looked at."""
         start = guessed(images, holes)
         stem = self.stem(torch.cat([start, holes, noise], 1))
         middle = self.to_middle(stem)
-        up = F.relu(self.from_far(self.body(self.to_far(middle))))
-        up = F.relu(self.from_middle(torch.cat([up, middle], 1)))
+        up = F.silu(self.from_far(self.body(self.to_far(middle))))
+        up = F.silu(self.from_middle(torch.cat([up, middle], 1)))
         return start + self.head(torch.cat([up, stem, noise], 1))
+
+
+def grown(inputs: int, outputs: int) -> nn.Module:
+    """Twice the sides; a transposed convolution would leave a chequered trace."""
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1))
 
 
 class Critic(nn.Module):

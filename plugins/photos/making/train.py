@@ -116,7 +116,7 @@ def fill(learner: Learner, given: Batch) -> dict[str, Tensor]:
     with torch.autocast("cpu", torch.bfloat16):
         scores = learner.critic(whole).float()
     praise = mean_inside(scores, F.interpolate(given.holes, scores.shape[-2:], mode="area"))
-    learner.descend(likeness - 0.25 * praise)
+    learner.descend(likeness - min(0.15, 0.4 * given.done) * praise)
     return {"likeness": likeness, "praise": praise, "critic": learner.judge(given.values, whole, given.holes)}
 
 
@@ -162,10 +162,10 @@ def steepness(made: Tensor, real: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "filler": lambda: Task(network=Filler(), step=fill, steps=1600, sizes=(8, 64)),
+    "filler": lambda: Task(network=Filler(), step=fill, steps=1300, sizes=(8, 64)),
     "autoencoder": lambda: Task(network=Autoencoder(), step=reconstruct, steps=2500, sizes=(8, 64)),
-    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=2400, sizes=(16, 24)),
-    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=1800, sizes=(8, 64)),
+    "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=1500, sizes=(16, 24)),
+    "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=1600, sizes=(8, 64)),
 }
 
 
