@@ -7,13 +7,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from deeploc_bench.contract.waiting import wait_briefly
+
 if TYPE_CHECKING:
     from deeploc_bench.api.check import check
     from deeploc_bench.api.compare import compare
     from deeploc_bench.api.results import results
     from deeploc_bench.api.run import run
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
-    from deeploc_bench.contract.files import read_toml
+    from deeploc_bench.contract.files import read_bytes, read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
     from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Sample
     from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
@@ -34,6 +36,7 @@ __all__ = [
     "distinct_samples",
     "hookimpl",
     "paired_samples",
+    "read_bytes",
     "read_toml",
     "results",
     "run",
@@ -55,6 +58,7 @@ _HOMES = {
     "distinct_samples": "data.folders",
     "hookimpl": "contract.hookspecs",
     "paired_samples": "data.folders",
+    "read_bytes": "contract.files",
     "read_toml": "contract.files",
     "results": "api.results",
     "run": "api.run",
@@ -88,3 +92,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+wait_briefly()  # here, since torch is imported later, in whatever way a program begins

@@ -13,7 +13,7 @@ import deeploc_bench
 from deeploc_bench.cli import COMMANDS, cli
 from deeploc_bench.contract import hookspecs, specs
 
-HELPERS = ("paired_samples", "sample_of", "distinct_samples", "read_toml")
+HELPERS = ("paired_samples", "sample_of", "distinct_samples", "read_toml", "read_bytes")
 DOCS = Path(__file__).parents[1] / "docs"
 INTRO = """# Commands
 

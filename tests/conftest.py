@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from functools import partial
@@ -11,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from breaking import finish
+from warm import command as command_of
+from warm import commands, kept
 
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.specs import Sample
@@ -18,6 +20,7 @@ from deeploc_bench.data.packs import pack
 
 pytest_plugins = ["deeploc_bench.testing"]
 
+IMPORTED = ("HF_", "PYTHON", "TORCH", "OMP_")
 TWO_LAYER = '''"""A two-layer baseline."""
 from deeploc_bench import Model, hookimpl
 
@@ -32,14 +35,18 @@ def deeploc_models():
 
 
 def environment(**extra):
-    keep = {key: value for key, value in os.environ.items() if not key.startswith("DEEPLOC_")}
-    return {**keep, "HF_HUB_OFFLINE": "1", **extra}
+    return kept() | extra
 
 
 def run_deeploc(folder, *arguments, **extra):
-    """Run the real command in a folder; returns the finished process."""
-    command = [sys.executable, "-m", "deeploc_bench", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment(**extra), capture_output=True, text=True, timeout=200)
+    """Run the real command in a folder, in a process that starts at once; returns the finished process.
+
+    One whose environment says what libraries read when they are imported starts as any does.
+    """
+    if any(key.startswith(IMPORTED) for key in extra):
+        command = [sys.executable, "-m", "deeploc_bench", *map(str, arguments)]
+        return subprocess.run(command, cwd=folder, env=environment(**extra), capture_output=True, text=True)
+    return commands().completed(folder, command_of(*arguments), environment(**extra))
 
 
 @pytest.fixture
@@ -88,8 +95,8 @@ class Stopped(Exception):
     """Ends a fit after an epoch."""
 
 
-def fit_until(training, folder, stop_after=None):
-    """Fit on the CPU, to the end or until an epoch is finished, when Stopped is raised."""
+def fit_until(training, folder, stop_after=None, device="cpu"):
+    """Fit on a device, to the end or until an epoch is finished, when Stopped is raised."""
     import torch
 
     from deeploc_bench.data.suites import silent
@@ -99,7 +106,7 @@ def fit_until(training, folder, stop_after=None):
         if epoch.epoch == stop_after:
             raise Stopped
 
-    fit(training, folder, device=torch.device("cpu"), threads=1, progress=silent, on_epoch=on_epoch)
+    fit(training, folder, device=torch.device(device), threads=1, progress=silent, on_epoch=on_epoch)
 
 
 def records_of(runs):
@@ -110,3 +117,31 @@ def records_of(runs):
 def printed_json(process):
     assert process.returncode in (0, 1), process.stderr
     return json.loads(process.stdout)
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """Return a function that runs Python code in a process of its own, which starts at once."""
+    return commands()
+
+
+@pytest.fixture(scope="session")
+def finished_runs(forked, tmp_path_factory):
+    """Return a folder with finished trainings, a board with a submission, images, and a suite of files; copy it."""
+    return finish(forked, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture
+def tried(record_property):
+    """Return a function by which a test tells how many faults of a kind it tried on what, and that nothing was lost."""
+    return lambda kind, what, count: record_property("tried", [kind, what, count])
+
+
+def pytest_terminal_summary(terminalreporter):
+    told = {}
+    for report in terminalreporter.getreports("passed"):
+        for kind, what, count in (value for key, value in report.user_properties if key == "tried"):
+            told.setdefault(kind, []).append((what, count))
+    for kind, counts in told.items():
+        each = ", ".join(f"{what} {count}" for what, count in counts)
+        terminalreporter.write_line(f"{kind}: {sum(count for _, count in counts)} tried, 0 lost ({each})")

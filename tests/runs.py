@@ -126,7 +126,8 @@ def edit(file, change):
     if file.suffix == ".json":
         first = FIRST_KEY.decode()
         plain = change(text[0] + text[1 + len(first) :])
-        write_sealed(file, f"{plain[0]}{first}{plain[1:]}".encode())
+        place = "" if file.name == "training.json" else store.seal_place(file)
+        write_sealed(file, f"{plain[0]}{first}{plain[1:]}".encode(), place)
         return
     file.write_text(change(text))
     histograms = file.with_suffix(".hist.safetensors")

@@ -11,6 +11,9 @@ import pytest
 from conftest import environment, printed_json, run_deeploc
 from runs import facts_of, records_of, write_training
 
+from deeploc_bench.cli import _told
+from deeploc_bench.contract.errors import TrainingFailed
+
 MISTAKES = {
     "unknown suite": (["--suite", "photo"], "unknown suite 'photo'. Did you mean 'photos'?"),
     "unknown model": (["--model", "residual-unit"], "unknown model 'residual-unit'. Did you mean 'residual-unet'?"),
@@ -43,6 +46,10 @@ def test_a_mistake_gets_one_message_and_exit_code_2(deeploc, tmp_path, arguments
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_cannot_be_computed_ends_a_command_by_its_reason():
+    assert _told(TrainingFailed("the memory of cuda is too small")) == (1, "the memory of cuda is too small")
 
 
 def test_cuda_without_a_gpu_is_refused_before_anything_is_written(deeploc, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,21 +13,27 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from deeploc_bench.contract.errors import StoreError, UsageError
+from deeploc_bench.contract.errors import DeviceError, StoreError, TrainingFailed, UsageError
+from deeploc_bench.contract.isolation import put_back, read_settings
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, FitState
 from deeploc_bench.plan.job import Job, prepare
 from deeploc_bench.training.device import (
+    faults_told,
+    make_accelerator,
+    memory_told,
     peak_bytes,
     resolve_device,
     resolve_precision,
     set_arithmetic,
     start_environment,
 )
+from deeploc_bench.training.engines import rehearsed
+from deeploc_bench.training.workplace import Workplace
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +41,9 @@ def one_process(monkeypatch):
     """Keep what torchrun would set and what a training settles for the whole process to the test."""
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    threads = torch.get_num_threads()
+    before = read_settings()
     yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
+    put_back(before)
 
 
 @pytest.fixture
@@ -68,8 +74,9 @@ def test_the_device_is_the_one_asked_for_or_the_best(gpus, count, asked, found):
     [
         (0, "cuda", "--device cuda: this machine has no CUDA device that torch can use. Use --device cpu."),
         (0, "cuda:0", "--device cuda:0: this machine has no CUDA device that torch can use. Use --device cpu."),
-        (1, "cuda:1", "--device cuda:1: this machine has 1 CUDA devices. Use cuda:0."),
+        (1, "cuda:1", "--device cuda:1: this machine has 1 CUDA device. Use cuda:0."),
         (4, "cuda:7", "--device cuda:7: this machine has 4 CUDA devices. Use cuda:0 to cuda:3."),
+        (4, "cuda:9999999999", "--device cuda:9999999999: this machine has 4 CUDA devices. Use cuda:0 to cuda:3."),
     ],
 )
 def test_a_device_that_is_not_there_is_told_with_those_that_are(gpus, count, asked, told):
@@ -87,6 +94,20 @@ def test_each_of_several_processes_has_its_own_device(gpus, monkeypatch):
     assert resolve_device("cuda") == resolve_device("auto") == torch.device("cuda:1")
     with pytest.raises(UsageError, match="--device cuda:0: each of 2 processes has its own. Use --device cuda."):
         resolve_device("cuda:0")
+
+
+def test_more_processes_than_gpus_are_told_how_many_to_start(gpus, monkeypatch):
+    gpus(1)
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as caught:
+        resolve_device("auto")
+    assert str(caught.value) == "2 processes on a machine with 1 CUDA device. Start 1 (--nproc-per-node 1)."
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -115,9 +136,66 @@ def test_a_gpu_computes_in_bf16_where_its_hardware_does(gpus, bf16, precision):
     assert resolve_precision("auto", torch.device("cuda")) == precision
 
 
-def test_threads_and_deterministic_kernels_are_settled_for_the_process():
-    set_arithmetic(1)
-    assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()
+@pytest.mark.parametrize(
+    ("device", "asked", "settled"), [(CPU, True, True), (CPU, False, True), (GPU, True, True), (GPU, False, False)]
+)
+def test_threads_and_kernels_are_settled_and_only_a_gpu_has_kernels_that_are_not_deterministic(device, asked, settled):
+    set_arithmetic(1, device, is_deterministic=asked)
+    cudnn = torch.backends.cudnn
+    assert torch.get_num_threads() == 1 and not cudnn.allow_tf32
+    found = (torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark)
+    assert found == (settled, settled, not settled)
+
+
+def test_cublas_is_told_to_be_deterministic_where_the_user_has_told_it_nothing(monkeypatch):
+    for told in (None, ":16:8"):
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        if told:
+            monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", told)
+        set_arithmetic(1, GPU)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (told or ":4096:8")
+
+
+def test_each_training_has_the_device_that_it_asks_for_whatever_the_one_before_had(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
+    found = [make_accelerator(torch.device(name), "fp32").device.type for name in ("cpu", "meta", "cpu")]
+    assert found == ["cpu", "meta", "cpu"] and os.environ["ACCELERATE_TORCH_DEVICE"] == "meta"
+
+
+CUDA_SAYS = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.00 GiB is "
+    "free. Including non-PyTorch memory, this process has 78.10 GiB memory in use."
+)
+
+
+def test_memory_that_is_too_small_fails_a_training_with_what_to_do():
+    told = r"the memory of cpu is too small \(.*\d+ bytes.*\): lower the batch size"
+    with pytest.raises(TrainingFailed, match=told), memory_told(CPU, "lower the batch size"):
+        torch.empty(2**60)
+    told = r"the memory of cuda is too small \(CUDA out .* is free\.\): use another$"
+    with pytest.raises(TrainingFailed, match=told), memory_told(GPU, "use another"):
+        raise torch.OutOfMemoryError(CUDA_SAYS)
+
+
+def test_where_others_wait_memory_that_is_too_small_ends_them_all(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError), memory_told(CPU, "lower the batch size"):
+        torch.empty(2**60)
+
+
+def test_an_error_that_has_nothing_to_do_with_memory_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shape"), memory_told(CPU, "lower the batch size"):
+        torch.ones(2).view(3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine's GPU answers")
+def test_a_gpu_that_does_not_answer_is_one_message():
+    with pytest.raises(DeviceError) as caught, faults_told(GPU):
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later.")
+    assert str(caught.value).startswith(
+        "cuda does not answer any more (RuntimeError: CUDA error: unspecified launch failure). What is finished is kept"
+    )
 
 
 def test_the_peak_of_memory_holds_what_this_process_has_in_use():
@@ -181,6 +259,26 @@ def test_a_half_done_training_whose_environment_is_lost_does_not_go_on(training,
         begin(training, tmp_path)
     assert f"environment {file}" in str(caught.value)
     assert f"What the arithmetic of {tmp_path} was is lost; delete it and run again." in str(caught.value)
+
+
+def test_a_training_goes_on_only_on_the_kind_of_device_that_it_was_begun_on(training, tmp_path):
+    made = begin(training, tmp_path)
+    store.write_environment(tmp_path, msgspec.structs.replace(made, torch_device="cuda:1", device="Abacus 2000"))
+    finish_an_epoch(tmp_path)
+    told = r"was begun on cuda \(Abacus 2000\), and goes on only there \(--device cuda\)\. Or delete that folder"
+    with pytest.raises(UsageError, match=told):
+        begin(training, tmp_path)
+
+
+def test_fp16_is_trained_on_a_gpu_only(training, tmp_path):
+    halved = with_precision(training, "fp16")
+    for attempt in (lambda: begin(halved, tmp_path), lambda: rehearsed([(halved, [])], place_in(tmp_path))):
+        with pytest.raises(UsageError, match=r"fp16 trains on a GPU only. On a CPU use --precision bf16, fp32 or auto"):
+            attempt()
+
+
+def place_in(folder):
+    return Workplace(runs=folder, device="cpu", progress=silent, say=print)
 
 
 def test_a_training_goes_on_with_as_many_processes_as_it_was_begun_by(training, tmp_path, monkeypatch):

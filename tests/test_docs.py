@@ -6,8 +6,6 @@ import ast
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tomllib
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 from command_reference import hooks_page
-from conftest import environment
+from conftest import environment, run_deeploc
 from deeploc_bench_plugins.described import deeploc_find_suite
 
 import deeploc_bench
@@ -30,13 +28,16 @@ LANGUAGES = ("bash", "python", "toml", "text", "csv", "json", "latex")
 MARKS = {
     "fails": "a command that ends with an error, which the page shows",
     "long": "takes hours",
+    "needs-cluster": "takes a Ray cluster",
     "needs-data": "takes a data set that users download, or a path of theirs",
     "needs-gpus": "takes several GPUs",
+    "needs-docker": "takes Docker",
     "needs-network": "downloads",
+    "needs-slurm": "takes a cluster with Slurm",
     "shown": "a signature, not a program",
 }
 NOT_RUN = set(MARKS) - {"fails"}
-OTHERS = {"pip", "git", "pytest", "python", "tensorboard", ".ci/run"}
+OTHERS = {"docker", "pip", "git", "pytest", "python", "ray", "sbatch", "tensorboard", ".ci/run"}
 """Programs that the documents name and that no test here starts."""
 INSTANT = {"new", "list"}
 """Commands that take less than a second."""
@@ -133,7 +134,7 @@ def test_a_command_of_a_document_has_only_flags_and_values_that_there_are(block)
     for program, *words in commands:
         if program == "deeploc-bench":
             parsed(words)
-        else:
+        elif not block.file:  # which is a script, with the words of a shell
             assert program in OTHERS
             if "deeploc_bench" in words:
                 parsed(words[words.index("deeploc_bench") + 1 :])
@@ -191,8 +192,8 @@ def test_every_flag_of_a_command_stands_in_its_section(name):
 def walk(page, folder, only=None):
     """Do what a page says, in its order, in a folder that is like a clone, and look for the output that it shows.
 
-    `only` names the commands that are run; a block with others is passed over. A training takes one epoch. Python that
-    is no file is one program, as in a notebook, and runs at the end. Returns how many shell blocks were run.
+    `only` names the commands that are run; a block with others is passed over. A training takes one epoch and one seed.
+    Python that is no file is one program, as in a notebook, and runs at the end. Returns how many shell blocks ran.
     """
     shutil.copytree(ROOT / "leaderboard", folder / "leaderboard")
     blocks = blocks_of(page)
@@ -210,20 +211,22 @@ def walk(page, folder, only=None):
                 assert lines_of(shown) <= lines_of(printed), following.where
                 count += 1
     if program and only is None:
-        done = run_python(folder, "-c", program)
+        done = commands().completed(folder, program, environment())
         assert done.returncode == 0, done.stderr
     return count
 
 
 def output_of(words, folder, fails):
-    short = ["--set", "epochs=1", "--threads", "1"] if words[0] == "run" else []
-    done = run_python(folder, "-m", "deeploc_bench", *words, *short)
+    done = run_deeploc(folder, *(shortened(words) if words[0] == "run" else words))
     assert (done.returncode != 0) == fails, f"{words}: {done.stderr}"
     return (done.stdout + done.stderr).replace(", epochs=1", "")
 
 
-def run_python(folder, *arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=folder, env=environment(), capture_output=True, text=True)
+def shortened(words):
+    """Return the words of a run that takes one epoch, and one seed where it takes several."""
+    seeds = [place for place, word in enumerate(words) if word == "--seed"][1:]
+    kept = [word for place, word in enumerate(words) if place not in seeds and place - 1 not in seeds]
+    return [*kept, "--set", "epochs=1", "--threads", "1"]
 
 
 def lines_of(text):

@@ -1,88 +1,37 @@
-"""Trainings fanned out over Ray, and one training over several processes."""
+"""Trainings done here, and one training over several processes."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import environment, printed_json, records_of
 from msgspec.structs import replace
 from runs import facts_of, write_training
+from test_resume import wait_for
 
+from deeploc_bench.contract.errors import (
+    DataError,
+    DeeplocError,
+    PluginError,
+    StoreError,
+    TrainingFailed,
+    UsageError,
+    WeightsError,
+)
+from deeploc_bench.contract.isolation import Stopped
 from deeploc_bench.training import ranks
 from deeploc_bench.training.engines import current_facts
+from deeploc_bench.training.failures import failing_alone
 
-
-@pytest.mark.slow
-def test_ray_ends_in_the_same_records_as_a_local_run_and_tells_of_failures(deeploc, tiny, tmp_path):
-    pytest.importorskip("ray")
-    (tmp_path / "nan_loss.py").write_text(
-        "from deeploc_bench import Loss, hookimpl\n"
-        "def build():\n    return lambda logits, masks: (logits * float('nan')).mean()\n"
-        "@hookimpl\ndef deeploc_losses():\n    return [Loss(name='nan-loss', build=build)]\n"
-    )
-    flags = ["--plugin", "nan_loss.py", "--loss", "jaccard", "--set", "epochs=2"]
-    here = deeploc("run", *tiny, *flags, "--runs", "here")
-    there = deeploc("run", *tiny, *flags, "--runs", "there", "--engine", "ray")
-    assert there.stdout.replace("there", "here") == here.stdout, there.stderr
-    assert records_of(tmp_path / "there") == records_of(tmp_path / "here")
-    fits = [sorted((tmp_path / runs / "tiny/local-noise").rglob("model.safetensors")) for runs in ("here", "there")]
-    assert len(fits[0]) == 2 and [one.read_bytes() for one in fits[0]] == [one.read_bytes() for one in fits[1]]
-    failing = deeploc("run", *tiny, *flags, "--loss", "nan-loss", "--runs", "there", "--engine", "ray")
-    assert failing.returncode == 1
-    assert failing.stderr.count("the loss is nan in epoch 1") == 2
-
-
-HEARER = """
-from deeploc_bench import hookimpl
-
-def hear(what, training, folder, more=""):
-    assert (folder / "training.json").exists() or what == "started"
-    print("HEARD", what, training.what, training.train_generators, folder, more)
-
-@hookimpl
-def deeploc_training_started(training, folder):
-    hear("started", training, folder)
-
-@hookimpl
-def deeploc_epoch_finished(training, folder, epoch):
-    print("HEARD epoch", training.what, training.train_generators, folder, epoch.epoch, epoch.valid_iou)
-
-@hookimpl
-def deeploc_training_finished(training, folder, records):
-    hear("finished", training, folder, {name: found.tp.sum() for name, found in records.items()})
-
-@hookimpl
-def deeploc_training_reused(training, folder, records):
-    hear("reused", training, folder, {name: found.tp.sum() for name, found in records.items()})
-"""
-
-
-def heard(done):
-    assert done.returncode == 0, done.stderr
-    return sorted(line for line in done.stderr.splitlines() if line.startswith("HEARD"))
-
-
-@pytest.mark.slow
-def test_observers_and_logs_hear_the_same_of_ray_as_of_a_local_run(deeploc, tiny, tmp_path):
-    pytest.importorskip("ray")
-    (tmp_path / "hearer.py").write_text(HEARER)
-    flags = ["run", *tiny, "--plugin", "hearer.py", "--set", "epochs=2", "--runs", "runs"]
-    runs = []
-    for engine in ("local", "ray"):
-        runs.append([deeploc(*flags, "--engine", engine) for _ in range(2)])
-        shutil.rmtree(tmp_path / "runs")
-    for here, there in zip(*runs, strict=True):
-        assert heard(here) == heard(there) != []
-        assert here.stderr.count(": epoch 2 of 2, loss") == there.stderr.count(": epoch 2 of 2, loss")
-    assert runs[1][0].stderr.count(": epoch 2 of 2, loss") == 2
-
-
+TESTS = Path(__file__).parent
 FOREIGN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "2", "LOCAL_WORLD_SIZE": "4", "SLURM_NTASKS": "4"}
 FOREIGN |= {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "PMI_SIZE": "4", "PMI_RANK": "3"}
 
@@ -128,12 +77,16 @@ def test_what_failed_is_told_at_once_and_no_table_is_shown_where_all_failed(deep
     assert both.returncode == 1 and "residual-unet + jaccard" in both.stdout
 
 
-def torchrun(tmp_path, processes, *arguments):
+def begin_torchrun(tmp_path, processes, *arguments, **options):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
     command += ["-m", "deeploc_bench", "run", *arguments]
-    return subprocess.run(
-        list(map(str, command)), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
-    )
+    return subprocess.Popen(list(map(str, command)), cwd=tmp_path, env=environment(), text=True, **options)
+
+
+def torchrun(tmp_path, processes, *arguments):
+    with begin_torchrun(tmp_path, processes, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 @pytest.mark.slow
@@ -170,6 +123,64 @@ def test_a_training_of_two_processes_goes_on_with_two_and_not_with_one(deeploc, 
     assert records_of(tmp_path / "runs") == records_of(tmp_path / "whole")
 
 
+def children_of(process):
+    """Return the process ids of what torchrun has started, by rank."""
+    listed = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True).stdout
+    pairs = [map(int, line.split()) for line in listed.splitlines()[1:]]
+    environments = {one: Path(f"/proc/{one}/environ").read_text() for one, parent in pairs if parent == process.pid}
+    ranks = {one: re.search(r"\0RANK=(\d+)", text) for one, text in environments.items()}
+    return {int(found[1]): one for one, found in ranks.items() if found}
+
+
+@pytest.mark.slow
+def test_signals_end_several_processes_without_a_traceback_and_they_go_on(tmp_path, monkeypatch):
+    plugins = [word for name in ("easy", "held") for word in ("--plugin", TESTS / f"{name}.py")]
+    flags = ["--suite", "easy", "--model", "small", "--loss", "held", "--protocol", "same", "--recipe", "quick"]
+    flags += [*plugins, "--plugin", "no:baselines", "--threads", "1", "--set", "batch_size=4", "--set", "size=32"]
+    flags += ["--set", "epochs=30"]
+    assert torchrun(tmp_path, 2, *flags, "--runs", "whole").returncode == 0
+    monkeypatch.setenv("HOLD", str(tmp_path / "hold"))
+    (tmp_path / "hold").touch()
+
+    def stopped(stop):
+        said, before = tmp_path / "said", {*tmp_path.glob("runs/**/resume.safetensors")}
+        finished = max((path.stat().st_mtime_ns for path in before), default=0)
+        with said.open("w") as log:
+            process = begin_torchrun(tmp_path, 2, *flags, stdout=log, stderr=log, start_new_session=True)
+        states = lambda: [path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/resume.safetensors")]  # noqa: E731
+        wait_for(lambda: max(states(), default=0) > finished, process)
+        stop(process)
+        process.wait(timeout=100)
+        return said.read_text()
+
+    one = stopped(lambda process: os.kill(children_of(process)[1], signal.SIGTERM))
+    assert "143 (pid: " in one and "/deeploc_bench/" not in one, one  # where a traceback would name our files
+    both = stopped(lambda process: os.killpg(process.pid, signal.SIGINT))  # as Ctrl-C on a terminal
+    assert "every finished epoch is saved. Run the same command" in both and "/deeploc_bench/" not in both, both
+    (tmp_path / "hold").unlink()
+    again = torchrun(tmp_path, 2, *flags)
+    assert again.returncode == 0 and "epoch 1 of 30" not in again.stderr, again.stderr
+    assert records_of(tmp_path / "runs") == records_of(tmp_path / "whole") != {}
+
+
+def test_more_processes_than_a_batch_or_a_training_set_can_be_dealt_to_are_refused(monkeypatch):
+    ranks.refuse_too_many("net", 1, 1)
+    for key, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "RANK": "0"}.items():
+        monkeypatch.setenv(key, value)
+    ranks.refuse_too_many("net", 4, 8)
+    with pytest.raises(UsageError, match=r"batch_size=3 of net .* 4 processes.* Start at most 3 .*--set batch_size=4"):
+        ranks.refuse_too_many("net", 3, 100)
+    with pytest.raises(UsageError, match=r"the 7 training images of net .* needs two. Start at most 3"):
+        ranks.refuse_too_many("net", 16, 7)
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_too_small_is_refused_before_anything_is_trained(tmp_path, tiny):
+    done = torchrun(tmp_path, 2, *tiny, "--set", "batch_size=1")
+    assert done.stderr.count("error: batch_size=1 of residual-unet + jaccard on ") == 1, done.stderr
+    assert not list(tmp_path.glob("runs/*/residual-unet*")) and "/deeploc_bench/" not in done.stderr
+
+
 def test_what_is_known_of_a_suite_today_replaces_what_was_recorded_when_a_training_was_made(tmp_path):
     recorded = facts_of(("b",), extra=("x",))
     today = replace(recorded, fingerprint="0" * 32, methods={"x": "b"})
@@ -177,6 +188,19 @@ def test_what_is_known_of_a_suite_today_replaces_what_was_recorded_when_a_traini
     assert current_facts(SimpleNamespace(facts=today), folder) == today
 
 
-def test_ray_under_torchrun_is_refused(deeploc):
-    done = deeploc("run", "--engine", "ray", TORCHELASTIC_RUN_ID="none", WORLD_SIZE="2", RANK="0")
-    assert (done.returncode, "without torchrun" in done.stderr) == (2, True)
+@pytest.mark.parametrize("error", [PluginError, WeightsError, DataError, DeeplocError, MemoryError])
+def test_what_only_one_training_meets_fails_it_alone(error):
+    with pytest.raises(TrainingFailed, match="no room"), failing_alone():
+        raise error("no room")
+
+
+@pytest.mark.parametrize("error", [StoreError, UsageError, ValueError, Stopped])
+def test_what_all_trainings_meet_stops_them_all(error):
+    with pytest.raises(error, match="no room"), failing_alone():
+        raise error("no room")
+
+
+def test_one_of_several_processes_never_goes_on_alone(monkeypatch):
+    monkeypatch.setattr(ranks, "processes", lambda: 2)
+    with pytest.raises(MemoryError), failing_alone():
+        raise MemoryError

@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "precision": "bf16",
     "weights": "default",
     "input_size": 64,
+    "deterministic": False,
 }
 
 
@@ -187,6 +188,13 @@ def test_a_training_without_parameters_keeps_its_identity_and_its_file():
     assert b"parameters" not in to_json(TRAINED)
 
 
+def test_a_recipe_that_does_not_say_whether_it_is_deterministic_is_and_keeps_its_experiment():
+    values = msgspec.to_builtins(QUICK)
+    assert values.pop("deterministic") is True
+    assert msgspec.convert(values, Recipe) == QUICK
+    assert TRAINED.experiment == "e4754ece91b3542e"
+
+
 SET = identified(replace(TRAINED, loss=(replace(TERM, parameters={"gamma": 3.0, "width": 5}),)))
 
 
@@ -226,7 +234,7 @@ COMPUTING = (
     "training/fit.py",
 )
 """The files that a training's records come out of."""
-HELD = (2, "5a9feb01b14743f1")
+HELD = (2, "2782c298ecd7bd0a")
 """ARITHMETIC, and the digest of those files that it stands for."""
 
 

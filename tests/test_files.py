@@ -129,7 +129,7 @@ def test_a_file_larger_than_allowed_is_refused(tmp_path, most, is_read):
     if is_read:
         assert read_json(file, Whole, "thing", StoreError, most_bytes=most).title == "x"
     else:
-        with pytest.raises(StoreError, match=f"^thing {file} is larger than {most} bytes$") as caught:
+        with pytest.raises(StoreError, match=f"^thing {file}: it is larger than {most} bytes$") as caught:
             read_json(file, Whole, "thing", StoreError, most_bytes=most)
         assert caught.value.check == "size"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,7 @@ from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import Job, prepare
-from deeploc_bench.training.device import set_arithmetic, start_environment
+from deeploc_bench.training.device import make_accelerator, set_arithmetic, start_environment
 from deeploc_bench.training.fit import Fit, fit, one_cycle
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ SETTINGS += ["blur_probability=0.5", "blur_sigma=1.0"]
 @pytest.fixture(autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
-    set_arithmetic(1)
+    set_arithmetic(1, CPU)
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
@@ -238,6 +239,56 @@ def test_the_scale_of_a_loss_scaler_goes_on(trainings, tmp_path):
     assert other.accelerator.scaler.get_scale() != 8.0
     other.resume(tmp_path)
     assert other.accelerator.scaler.state_dict() == first.accelerator.scaler.state_dict()
+
+
+@pytest.mark.parametrize("loss", ["jaccard+dice+focal+bce+tversky", "lovasz"])
+def test_nothing_in_a_step_is_read_back_from_its_device(trainings, tmp_path, monkeypatch, loss):
+    """On the device `meta` there is nothing to read; on a GPU, reading is waiting."""
+    monkeypatch.setattr("deeploc_bench.training.fit._optimizer", lambda recipe, own: torch.optim.Adam(own))  # not fused
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())  # which does not know `meta`
+    (training,) = trainings("flip=true", loss=loss)
+    run = Fit(training, start_environment(training, tmp_path, CPU, 1), torch.device("meta"))
+    assert run._step(run._read((run.batches(0)[0], [0, 0, 1])), [0, 0, 1]).is_meta
+    assert len(run.plain_optimizer.state) == len(run.parameters)
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """Let fits on the CPU scale their loss, as those in fp16 on a GPU do."""
+
+    def make(device, precision):
+        accelerator = make_accelerator(device, precision)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3)
+        return accelerator
+
+    monkeypatch.setattr("deeploc_bench.training.fit.make_accelerator", make)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_first_step_that_overflows_leaves_no_trace_but_half_the_scale(trainings, tmp_path, scaled, optimizer):
+    run = begun(trainings(f"optimizer={optimizer}", "batch_size=16")[0], tmp_path)
+    before = [parameter.detach().clone() for parameter in run.parameters]
+    hook = run.parameters[0].register_hook(lambda gradient: gradient * math.inf)
+    run.epoch(0, lambda: None)
+    hook.remove()
+    assert all(map(torch.equal, run.parameters, before)) and run.accelerator.scaler.get_scale() == 32.0
+    states = [value for state in run.plain_optimizer.state.values() for value in state.values() if value is not None]
+    assert states and not any(value.any() for value in states)
+    run.epoch(1, lambda: None)
+    assert all(parameter.isfinite().all() for parameter in run.parameters)
+    assert not torch.equal(run.parameters[0], before[0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_fit_with_a_scaled_loss_that_was_stopped_ends_in_the_same_files(trainings, tmp_path, scaled, optimizer):
+    training = trainings("lr=1.0", f"optimizer={optimizer}")[0]
+    fit_until(training, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        fit_until(training, tmp_path / "stopped", stop_after=2)
+    assert store.read_state(tmp_path / "stopped").scaler["scale"] == 256.0  # doubled in the steps 3 and 6 of 8
+    fit_until(training, tmp_path / "stopped")
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert files[0] == files[1]
 
 
 def test_a_loss_that_is_nan_fails_the_training_with_what_to_do(trainings, tmp_path):

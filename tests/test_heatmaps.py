@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -47,6 +49,29 @@ def raw(content, name="a.npy"):
         return folder / name
 
     return save
+
+
+def header(shape, kind="<f4", data=b"", version=b"\1\0"):
+    """Return a .npy file whose header says what it likes."""
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + version + len(text).to_bytes(2 if version == b"\1\0" else 4, "little") + text + data
+
+
+def zipped(content, kind=zipfile.ZIP_DEFLATED, names=("heatmap.npy",)):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", kind) as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that is there twice
+        for name in names:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def flagged(content, flag, method=None):
+    """Return an archive whose directory says of its member that it has a flag, or another method."""
+    changed, start = bytearray(content), content.index(b"PK\1\2")
+    changed[start + 8] |= flag
+    changed[start + 10] = changed[start + 10] if method is None else method
+    return bytes(changed)
 
 
 def bytes_of(array):
@@ -116,6 +141,36 @@ REFUSED = {
     "a truncated NPY": (raw(bytes_of(RAMP)[:-8]), "it ends before its array does"),
     "an NPY that ends in its header": (raw(bytes_of(RAMP)[:40]), "it ends before its array does"),
     "an NPY that promises too much": (raw(bytes_of(RAMP).replace(b"(3, 4)", b"(3,4000000)")), "it ends before"),
+    "an NPY of more pixels than are read": (
+        raw(header("(20000, 20000)", data=b"x")),
+        "it has 400000000 pixels; at most",
+    ),
+    "an NPY of more than can be counted": (raw(header(f"({10**30}, {10**30})")), "pixels; at most 100000000 are read"),
+    "a shape below nothing": (raw(header("(-4, -4)", data=bytes(64))), "its header is damaged: shape (-4, -4)"),
+    "a nested header": (raw(b"\x93NUMPY\1\0\x88\x13" + b"(" * 5000), "it ends before its array does"),
+    "a header of minus signs": (raw(header("-" * 3900 + "1")), "or is damaged"),
+    "a header longer than any": (raw(header("(3, 4)" + " " * 10**6, version=b"\2\0")), "it ends before its array does"),
+    "a version to come": (raw(b"\x93NUMPY\x09\0"), "it ends before its array does, or is damaged"),
+    "letters": (npy(np.full((3, 4), "x")), "an array of <U1; expected numbers"),
+    "a structure": (npy(np.zeros((3, 4), "f4,f4")), "expected numbers"),
+    "days": (npy(np.zeros((3, 4), "M8[D]")), "expected numbers"),
+    "text called NPY": (raw(b"hello"), "it is no array that np.save wrote"),
+    "an NPZ that unpacks to more than is read": (
+        raw(zipped(header("(20000, 20000)", "|b1", bytes(10**6))), "a.npz"),
+        "it has 400000000 pixels; at most 100000000 are read",
+    ),
+    "an encrypted NPZ": (raw(flagged(zipped(bytes_of(RAMP)), 1), "a.npz"), "it is encrypted"),
+    "an NPZ of another method": (
+        raw(zipped(bytes_of(RAMP), zipfile.ZIP_LZMA), "a.npz"),
+        "np.savez_compressed does not",
+    ),
+    "an NPZ of an unknown method": (
+        raw(flagged(zipped(bytes_of(RAMP)), 0, 99), "a.npz"),
+        "np.savez_compressed does not",
+    ),
+    "two of one name": (raw(zipped(bytes_of(RAMP), names=["a.npy", "a.npy"]), "a.npz"), "it holds 2 arrays (a)"),
+    "no array in an NPZ": (raw(zipped(b"hello"), "a.npz"), "it is no array that np.save wrote"),
+    "nothing in an NPZ": (raw(zipped(b""), "a.npz"), "it is no array that np.save wrote"),
     "a truncated NPZ": (raw(b"PK\x03\x04 and no more", "a.npz"), "only the beginning of one"),
     "several arrays": (npz(logits=RAMP, heatmap=RAMP), "it holds 2 arrays (logits, heatmap); expected one"),
     "no array": (npz(), "it holds 0 arrays"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from PIL import Image, ImageFile
 from deeploc_bench.contract import isolation
 from deeploc_bench.contract.errors import PluginError
 from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.replaced import originals
+from deeploc_bench.training import evaluate  # noqa: F401
 
 # each place where code of a plugin runs does what the environment says of it
 PLUGIN = """
@@ -137,6 +142,66 @@ def test_an_exit_in_the_midst_of_a_training_fails_that_training(odd, code):
     assert EXITS[code] in json.loads(done.stdout)["failed"][0]["reason"]
 
 
+LATE = """
+import atexit, os, sys
+from deeploc_bench import Model, PluginError, hookimpl
+
+atexit.register(os._exit, 0)
+atexit.register(print, "chatter at the end")
+LATE = {
+    "memory": "raise MemoryError",
+    "plugin-error": "raise PluginError('this image is too dark')",
+    "shape": "logits = logits[:, :, :-1]",
+    "dtype": "logits = logits.detach() > 0",
+    "nan": "logits = logits * float('nan')",
+    "patch": "torch.sigmoid = torch.tanh",
+    "exit": "os._exit(0)",
+    "sound": "pass",
+}
+
+def build(name):
+    import torch
+    class Net(torch.nn.Conv2d):
+        seen = 0
+        def forward(self, images):
+            logits = super().forward(images)
+            self.seen += self.training and len(images) > 4
+            code = {"os": os, "torch": torch, "PluginError": PluginError, "logits": logits}
+            if self.seen == 3:  # the first step of the second epoch
+                exec(LATE[name], code)
+            return code["logits"]
+    return Net(3, 1, 3, padding=1)
+
+@hookimpl
+def deeploc_models():
+    about = {"reference": None, "pretraining": "none"}
+    return [Model(name=name, build=lambda name=name: build(name), **about) for name in LATE]
+"""
+REASONS = {
+    "memory": "MemoryError",
+    "plugin-error": "this image is too dark",
+    "shape": "model 'shape' (plugin 'late') returned logits of shape (8, 1, 63, 64)",
+    "dtype": "model 'dtype' (plugin 'late') returned torch.bool logits; expected torch.float32",
+    "nan": "the loss is nan in epoch 2",
+    "patch": "code of its model or loss replaces torch.sigmoid, which",
+    "exit": "its code would end the program: SystemExit: os._exit(0)",
+}
+
+
+@pytest.mark.slow
+def test_what_breaks_in_the_midst_of_one_training_fails_that_training_alone(deeploc, tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    plugins = ["--plugin", Path(__file__).parent / "tiny.py", "--plugin", "late.py"]
+    models = [word for name in (*REASONS, "sound") for word in ("--model", name)]
+    flags = ["--suite", "tiny", "--protocol", "cross", "--recipe", "quick", "--set", "epochs=2", "--threads", "1"]
+    done = deeploc("run", *plugins, *models, *flags, "--set", "batch_size=8", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["trained"]) == (1, 2), done.stderr
+    reasons = {failure["model"]: failure["reason"] for failure in found["failed"]}
+    assert {name: reason[: len(REASONS[name])] for name, reason in reasons.items()} == REASONS
+    assert "chatter at the end" in done.stderr and done.stderr.count("Traceback") == 1  # of the exit that was refused
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("code", EXITS)
 def test_an_observer_that_would_end_the_program_is_a_warning(odd, code):
@@ -146,7 +211,7 @@ def test_an_observer_that_would_end_the_program_is_a_warning(odd, code):
 
 
 SETTINGS = """
-import random, signal, warnings
+import builtins, random, signal, warnings
 import torch
 from PIL import Image, ImageFile
 torch.set_default_dtype(torch.float64)
@@ -156,6 +221,11 @@ torch.set_grad_enabled(False)
 torch.set_float32_matmul_precision("medium")
 torch.use_deterministic_algorithms(True)
 torch.backends.cudnn.benchmark = True
+torch.backends.mkldnn.enabled = False
+torch.set_autocast_enabled("cpu", True)
+torch.nn.modules.module.register_module_forward_hook(lambda module, given, out: out * 2)
+builtins.print = sys.exit = lambda *arguments, **options: None
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); signal.alarm(1000)
 torch.manual_seed(7); random.seed(7); np.random.seed(7)
 np.seterr(all="raise")
 warnings.simplefilter("error")
@@ -186,6 +256,12 @@ def changed_settings():
         "precision": torch.get_float32_matmul_precision(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cudnn": torch.backends.cudnn.benchmark,
+        "mkldnn": torch.backends.mkldnn.enabled,
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "hooks": len(torch.nn.modules.module._global_forward_hooks),
+        "functions": (print, sys.exit),
+        "signals": (signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getitimer(signal.ITIMER_REAL)),
+        "path": set(sys.path) - {""},
         "torch stream": torch.initial_seed(),
         "stream": random.getstate(),
         "numpy stream": np.random.get_state()[1].tolist(),
@@ -199,14 +275,16 @@ def changed_settings():
 
 
 def test_every_setting_that_an_import_changes_is_put_back_and_told(tmp_path):
-    (tmp_path / "rude.py").write_text(f"import os\nimport numpy as np\n{SETTINGS}")
+    (tmp_path / "rude.py").write_text(f"import os, sys\nimport numpy as np\n{SETTINGS}\nsys.path.pop(1)")
     before = changed_settings()
     (finding,) = load_plugins([str(tmp_path / "rude.py")]).findings
     assert os.environ.pop("ODD") == "1"  # what is new is the plugin's own
     after = changed_settings()
     assert before.pop("environment").items() <= after.pop("environment").items()
+    assert before.pop("path") < after.pop("path")
     assert after == before
-    for name in ("the working directory", "signal handlers", "torch's default dtype", "Pillow's MAX_IMAGE_PIXELS"):
+    told = ("the working directory", "signal handlers", "blocked signals", "torch's hooks of all modules", "alarms")
+    for name in (*told, "torch's default dtype", "torch's autocast", "Pillow's MAX_IMAGE_PIXELS", "sys.exit", "print"):
         assert name in finding.message
     assert finding.where == f"plugin {tmp_path / 'rude.py'}"
 
@@ -220,6 +298,80 @@ def test_a_forward_that_changes_what_results_depend_on_is_refused_and_put_back(c
     assert changed_settings() == before
 
 
+REPLACED = {
+    "torch.sigmoid = lambda logits: logits": "torch.sigmoid",
+    "torch.sigmoid = torch.tanh": "torch.sigmoid",
+    "del torch.where": "torch.where",
+    "torch.nn.functional.interpolate = functools.partial(torch.nn.functional.interpolate, antialias=True)": (
+        "torch.nn.functional.interpolate"
+    ),
+    "torch.Tensor.sum = lambda tensor, *_, **__: tensor": "torch.Tensor.sum",
+    "torch.Tensor.__gt__ = lambda tensor, other: tensor": "torch.Tensor.__gt__",
+    "torch.nn.Conv2d = torch.nn.Conv1d": "torch.nn.Conv2d",
+    "torch.nn.Conv2d.forward = lambda layer, images: images": "torch.nn.modules.conv.Conv2d.forward",
+    "torch.nn.ReLU.__call__ = lambda layer, images: images": "torch.nn.modules.activation.ReLU.__call__",
+    "torch.nn.modules.batchnorm._BatchNorm.forward = None": "torch.nn.modules.batchnorm._BatchNorm.forward",
+    "torch.optim.Adam.step = lambda adam: None": "torch.optim.adam.Adam.step",
+    "np.random.default_rng = lambda seed: None": "numpy.random.default_rng",
+    "Image.Image.resize = None": "PIL.Image.Image.resize",
+    "evaluate.count_batch = None": "deeploc_bench.training.evaluate.count_batch",
+}
+
+
+@pytest.mark.parametrize("code", REPLACED)
+@pytest.mark.parametrize("context", [isolation.guarded, isolation.unchanged], ids=["guarded", "unchanged"])
+def test_a_function_that_a_plugin_replaces_for_everybody_is_named_and_put_back(code, context):
+    before = originals()
+    told = re.escape(f"model 'net' replaces {REPLACED[code]}, which other plugins and the harness compute with")
+    with pytest.raises(PluginError, match=told), context("model 'net'"):
+        exec(code)
+    assert originals() == before
+
+
+FIRST = """
+from deeploc_bench.contract.isolation import guarded
+try:
+    with guarded("it"):
+        import numpy as np
+        np.where = np.random.default_rng = print
+except Exception as error:
+    print(error)
+print(np.where.__name__, np.random.default_rng.__name__)
+"""
+
+
+def test_one_that_is_replaced_where_its_library_is_first_imported_is_put_back_too():
+    said = subprocess.run([sys.executable, "-c", FIRST], env=environment(), capture_output=True, text=True).stdout
+    assert said.startswith("it replaces numpy.random.default_rng, numpy.where, ")
+    assert said.endswith("\nwhere default_rng\n")
+
+
+OWN = """
+class Net(torch.nn.Conv2d):
+    def forward(self, images):
+        return super().forward(images) * 2
+net = Net(3, 1, 1)
+net.register_forward_hook(lambda module, given, out: out + 1)
+net.forward = functools.partial(net.forward)
+torch.optim.LBFGS(net.parameters())
+torch.nn.functional.mine, torch.load = print, torch.load
+with torch.autocast("cpu"), torch.no_grad():
+    net(torch.zeros(1, 3, 8, 8))
+"""
+
+
+def test_layers_hooks_and_names_of_a_plugin_s_own_disturb_nobody():
+    with isolation.unchanged("model 'net'"):
+        exec(OWN, {"torch": torch, "functools": functools})
+    del torch.nn.functional.mine
+
+
+@pytest.mark.slow
+def test_what_torch_wraps_itself_where_it_compiles_is_no_replacement():
+    with isolation.unchanged("model 'net'"):
+        import torch._dynamo  # noqa: F401
+
+
 def test_a_module_imports_no_library_to_look_at_its_settings():
     code = "import sys; from deeploc_bench.contract.isolation import guarded\n"
     code += "with guarded('x'): pass\nassert not {'torch', 'numpy', 'PIL'} & {*sys.modules}"
@@ -231,6 +383,51 @@ def test_a_stop_from_outside_is_no_exit_of_a_plugin():
         raise isolation.Stopped(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), isolation.guarded("hook"):  # Python's own handler is set here
         raise KeyboardInterrupt
+
+
+CLOSED = """
+import os, sys
+from deeploc_bench.contract.isolation import guarded
+with guarded("it"):
+    {code}
+print("out")
+print("error", file=sys.stderr)
+assert open("file", "w").fileno() > 2
+"""
+
+
+@pytest.mark.parametrize("code", ["os.close(1); os.close(2)", "sys.stdout.close()", "sys.stdout = sys.stderr = None"])
+def test_streams_that_a_plugin_closes_are_open_again(code, tmp_path):
+    command = [sys.executable, "-c", CLOSED.format(code=code)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "out\n", "error\n")
+
+
+@pytest.mark.parametrize("end", ["", "raise SystemExit(0)", "1 / 0"])
+def test_a_forked_process_that_comes_back_is_ended(end, capfd):
+    own = os.getpid()
+    with isolation.guarded("it"):
+        child = os.fork()
+        exec(end if os.getpid() != own else "")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert "a process that a plugin's code has forked came back" in capfd.readouterr().err
+
+
+UNSEEN = """
+import os, posix, sys
+from deeploc_bench.contract.isolation import guarded
+try:
+    with guarded("it"):
+        {call}
+except Exception as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("call", ["os._exit(0)", "posix._exit(0)", "os.abort()", "os.execlp('true', 'true')"])
+def test_no_call_ends_the_program_unseen(call):
+    done = subprocess.run([sys.executable, "-c", UNSEEN.format(call=call)], env=environment(), capture_output=True)
+    assert done.stdout.startswith(b"it would end the program: SystemExit: os.")
 
 
 def test_a_forked_process_may_end_itself():

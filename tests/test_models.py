@@ -24,8 +24,9 @@ from deeploc_bench.results.cells import planned_cells, read_cells
 from deeploc_bench.results.tables import score_tables
 from deeploc_bench.testing import assert_conforms
 from deeploc_bench.training.build import TrainingLoss, build_loss
-from deeploc_bench.training.engines import Workplace, run_local
+from deeploc_bench.training.engines import run_local
 from deeploc_bench.training.rehearsal import rehearse
+from deeploc_bench.training.workplace import Workplace
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs/models.md").read_text("utf-8")

@@ -151,8 +151,8 @@ MUTANTS = {
     ),
     "one half is manipulated": (
         "training/evaluate.py",
-        "(heatmaps * 256).ceil_().sub_(1)",
-        "(heatmaps * 256).floor_()",
+        "(heatmaps * 256).ceil_().to(torch.int16).sub_(1)",
+        "(heatmaps * 256).to(torch.int16)",
         "test_evaluate.py",
     ),
     "tp and fp change places": (

@@ -17,7 +17,7 @@ from conftest import environment
 from PIL import Image
 
 from deeploc_bench.cli import cli
-from deeploc_bench.contract.errors import PluginError, UsageError
+from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError
 from deeploc_bench.data.example import example_files
 
 KINDS = ("model", "loss", "dataset")
@@ -106,7 +106,7 @@ def test_a_name_that_is_taken_or_not_allowed_writes_nothing(here, kind, name, er
 def test_nothing_is_overwritten(here, kind, flags):
     there = "mine" if flags else "mine_data"
     (here / there).write_text("mine")
-    with pytest.raises(UsageError, match=f"{there} is there already, and nothing is overwritten"):
+    with pytest.raises(DeeplocError, match=f"{there} is there already; nothing is overwritten. Choose another name"):
         invoke("new", kind, "mine", *flags)
     assert [(path.name, path.read_text()) for path in here.iterdir()] == [(there, "mine")]
 

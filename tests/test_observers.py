@@ -12,7 +12,8 @@ from deeploc_bench.contract.errors import PluginError
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.data.suites import silent
 from deeploc_bench.plan.job import Job, prepare
-from deeploc_bench.training.engines import Workplace, run_local
+from deeploc_bench.training.engines import run_local
+from deeploc_bench.training.workplace import Workplace
 
 TINY = Path(__file__).parent / "tiny.py"
 DOCUMENT = Path(__file__).parents[1] / "docs/observers.md"

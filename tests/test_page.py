@@ -13,6 +13,7 @@ from boards import entry_of, improved, scored, submission, untrained, with_claim
 from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import SubmissionError
+from deeploc_bench.leaderboard.claims import shown_of
 from deeploc_bench.leaderboard.page import command, figures, render, standings_of
 from deeploc_bench.leaderboard.submission import parse
 from deeploc_bench.results.published import Publication, Published, PublishedRow, published
@@ -350,3 +351,10 @@ NOT_SHOWN = ("contact", "license", "reference")
 @pytest.mark.parametrize("field", NOT_SHOWN)
 def test_what_is_only_for_the_file_is_not_on_the_page(field):
     assert "planted-text" not in page_of([about(entry(), **{field: "planted-text"})])
+
+
+def test_what_a_board_keeps_of_an_entry_gives_the_same_page_and_is_no_more_than_that_needs():
+    whole = [entry("one"), entry("two", seed=1), entry_of(untrained(submission("trivial", seed=2)))]
+    kept = [shown_of(one) for one in whole]
+    assert page_of(kept) == page_of(whole) and figures(standings_of(kept)) == figures(standings_of(whole))
+    assert all(set(one.rows) == {"loo", "same"} and not one.rows["same"].pairs for one in kept)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -168,6 +171,36 @@ def test_what_is_beside_the_predictions_is_told_of_and_changes_nothing(tmp_path)
         "1 left out, not called by the id of a test image: train-00",
         "2 left out, not a prediction: log.txt, masks/",
     ]
+
+
+@pytest.mark.parametrize("name", ["all.npz", "p"])
+def test_a_fifo_or_a_device_is_refused_and_not_waited_for(tmp_path, name):
+    write(tmp_path / "p", eight)
+    if name == "p":
+        (tmp_path / "p" / f"{IDS[0]}.png").unlink()
+    os.mkfifo(tmp_path / ("all.npz" if name == "all.npz" else f"p/{IDS[0]}.npy"))
+    assert "it is a FIFO; expected a regular file" in refusal(tmp_path / name, packed(tmp_path))
+
+
+def test_an_archive_of_nothing_is_an_answer_and_no_end(tmp_path):
+    (tmp_path / "all.npz").write_bytes(b"")
+    assert "all.npz is neither; expected a folder" in refusal(tmp_path / "all.npz", packed(tmp_path))
+    (tmp_path / "p").mkdir()
+    for id in IDS:
+        (tmp_path / f"p/{id}.npy").write_bytes(b"")
+    assert "12 unreadable:\n    photo-00: the file is empty" in refusal(tmp_path / "p", packed(tmp_path))
+
+
+def test_an_array_in_fortran_s_order_is_scored_like_any(tmp_path):
+    folder = write(tmp_path / "p", lambda mask: np.asfortranarray(mask.astype(np.float32)), name="{}.npy")
+    assert iou(score(folder, packed(tmp_path))[0]) == 1
+
+
+def test_a_name_that_an_archive_holds_twice_is_refused(tmp_path):
+    np.savez(tmp_path / "all.npz", **{id: truth(place, (48, 48)) for place, id in enumerate(IDS)})
+    with zipfile.ZipFile(tmp_path / "all.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(f"{IDS[3]}.npy", b"")
+    assert "1 there twice, keep one: photo-03.npy in the archive" in refusal(tmp_path / "all.npz", packed(tmp_path))
 
 
 def test_an_archive_is_read_by_id_and_a_broken_one_refused(tmp_path):

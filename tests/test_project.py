@@ -92,7 +92,9 @@ def test_each_link_beside_the_issue_forms_is_complete():
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_a_document_names_no_path_of_a_machine(path):
-    assert MACHINE_PATH.findall(path.read_text("utf-8")) == []
+    in_an_image = {"/cache", "/data", "/work"} if path.name == "docker.md" else set()
+    allowed = {"/dev"} | in_an_image  # as on any machine
+    assert set(MACHINE_PATH.findall(path.read_text("utf-8"))) <= allowed
 
 
 def test_links_of_the_changelog_lead_to_files():

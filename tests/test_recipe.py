@@ -84,6 +84,7 @@ def test_a_setting_is_a_number_a_truth_or_else_plain_text(setting, value):
         ("epochs=1.5", "key 'epochs' is 1.5; expected a whole number"),
         ("size=16", "key 'size' is 16; expected a whole number >= 32"),
         ("flip=1", "key 'flip' is 1; expected true or false"),
+        ("deterministic=no", "key 'deterministic' is 'no'; expected true or false"),
         ("fit=stretch", "key 'fit' is 'stretch'; expected one of crop, resize"),
         ("blur_probability=2", "key 'blur_probability' is 2; expected a number <= 1.0"),
         ("weights=nowhere.safetensors", "weights='nowhere.safetensors': there is no such file. Allowed: default, none"),
@@ -152,10 +153,16 @@ def test_a_recipe_file_that_lacks_a_key_says_which(tmp_path):
         (["epochs=3", "lr=1e-3"], "poster, epochs=3, lr=0.001"),
         (["lr=1e-3", "epochs=3"], "poster, epochs=3, lr=0.001"),
         (["weights=none"], "poster, weights=none"),
+        (["deterministic=false"], "poster, deterministic=false"),
     ],
 )
 def test_a_label_is_the_recipes_name_and_all_in_which_it_was_changed(settings, words):
     assert label(resolved(*settings)) == words
+
+
+def test_what_a_label_says_can_be_set():
+    changed = resolved("flip=true", "deterministic=false", "lr=1e-3")
+    assert resolved(*label(changed).split(", ")[1:]) == changed
 
 
 def test_weights_of_a_file_are_a_change():
@@ -186,9 +193,12 @@ def test_a_division_is_decided_by_recipe_and_pretraining_alone(recipe, pretraini
     assert division(recipe, pretraining) == found
 
 
-@pytest.mark.parametrize("key", ["epochs", "schedule", "size", "fit", "flip", "blur_probability", "blur_sigma"])
+OTHER = {"epochs": 2, "schedule": "one-cycle", "size": 64, "fit": "resize", "flip": True, "deterministic": False}
+
+
+@pytest.mark.parametrize("key", [*OTHER, "blur_probability", "blur_sigma"])
 def test_every_other_change_opens_the_division(key):
-    other = {"epochs": 2, "schedule": "one-cycle", "size": 64, "fit": "resize", "flip": True}.get(key, 0.25)
+    other = OTHER.get(key, 0.25)
     assert division(replace(POSTER, **{key: other}), "imagenet") == "open"
 
 

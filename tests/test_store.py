@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from safetensors.numpy import save
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import Epoch, FitState
+from deeploc_bench.plan.facts import Epoch, FitState, identified
 from deeploc_bench.plan.store import Tested
 
 TRAINS = {"trained": ("b", "c", "d"), "fitted": ("b", "c", "d"), "tested": (), "scored": ("b", "c", "d")}
@@ -52,7 +54,7 @@ DAMAGE = {
     "longer": (lambda content: content + b"\n", OTHER),
     "zeros": (lambda content: bytes(len(content)), "is damaged (it has no checksum)"),
     "another value": (lambda content: content.replace(b'"lr": 0.003', b'"lr": 0.004'), OTHER),
-    "another checksum": (lambda content: flipped(content, content.index(b"blake2b:") + 9), OTHER),
+    "another checksum": (lambda content: re.sub(rb"(?<=blake2b:)\w+", lambda found: found[0][::-1], content), OTHER),
     "a flipped bit": (lambda content: flipped(content, content.index(b'"valid": "') + 12), OTHER),
 }
 EDITS = {
@@ -212,11 +214,11 @@ def test_a_damaged_state_is_one_message_and_not_no_state(tmp_path, content):
         store.finished_epochs(tmp_path)
 
 
-def write_all(folder):
+def write_all(folder, facts=TRAINED):
     """Write each artifact that has a reader here, and return the readers by the artifacts' names."""
+    store.write_facts(folder, identified(facts))
     table = store.write_epochs(folder, [Epoch(epoch=1, loss=0.5, valid_iou=0.5, lr=1e-3, seconds=1.5)])
     store.write_environment(folder, msgspec.structs.replace(ENVIRONMENT, epochs=table))
-    store.write_facts(folder, TRAINED)
     store.write_records(folder, LAMA, RECORDS, DATA)
     write_state(folder)
     return {
@@ -249,6 +251,35 @@ def test_any_flipped_bit_and_any_cut_is_one_message_with_its_file(tmp_path, name
         assert str(file) in said and "elete" in said and "again" in said and "\n" not in said, how
     file.write_bytes(content)
     read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["environment.json", "resume.safetensors", "test-lama.csv", "test-lama.hist.safetensors"]
+)
+def test_an_artifact_of_another_training_is_one_message_with_its_file(tmp_path, name):
+    read = write_all(tmp_path / "one")[name]
+    write_all(tmp_path / "other", msgspec.structs.replace(TRAINED, seed=1))
+    for kind in (name, "test-lama.csv", "test-lama.hist.safetensors") if name.startswith("test") else (name,):
+        shutil.copy(tmp_path / "other" / kind, tmp_path / "one" / kind)
+    with pytest.raises(
+        StoreError, match="is damaged .its content is not that of its checksum, or it belongs elsewhere"
+    ):
+        read(tmp_path / "one")
+
+
+def test_records_of_another_test_set_are_one_message(tmp_path):
+    write_all(tmp_path)
+    for suffix in (".csv", ".hist.safetensors"):
+        shutil.copy(tmp_path / f"test-lama{suffix}", tmp_path / f"test-ldm{suffix}")
+    with pytest.raises(StoreError, match=r"test-ldm.hist.safetensors is damaged .*, or it belongs elsewhere"):
+        store.read_records(tmp_path, Tested(generator="ldm"), DATA)
+
+
+def test_facts_in_the_folder_of_another_training_are_one_message(tmp_path):
+    folder = tmp_path / "seed0-01234567"
+    store.write_facts(folder, TRAINED)
+    with pytest.raises(StoreError, match=f"is of another training, {TRAINED.identity[:8]}. Delete .* run its command"):
+        store.read_facts(folder)
 
 
 def test_the_same_tensors_are_the_same_bytes_each_time(tmp_path):

@@ -12,11 +12,12 @@ from deeploc_bench.contract.registry import Registry
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared, prepare
 from deeploc_bench.results.cells import Cell, planned_cells, read_cells
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Outcome, Workplace, run_local
+from deeploc_bench.training.engines import run_local
 from deeploc_bench.training.ray_engine import run_ray
+from deeploc_bench.training.workplace import Outcome, Workplace
 
 ENGINES: Mapping[str, Callable[[Prepared, Workplace], Outcome]] = {"local": run_local, "ray": run_ray}
-MOST_SEED, MOST_THREADS = 2**31 - 1, 1024
+MOST_SEED, MOST_THREADS, MOST_PER_GPU = 2**31 - 1, 1024, 64
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     device: str = "auto",
     threads: int | None = None,
     engine: str = "local",
+    per_gpu: int = 1,
     runs: str | Path = "runs",
 ) -> Results:
     """Train and test by some protocols, and return the cells, as `deeploc-bench run` prints them.
@@ -45,10 +47,9 @@ def run(
     goes to stderr. A training that fails stops no other, and stands in `failed` with its reason. Raises UsageError,
     PluginError or DataError before anything is trained.
     """
-    if engine not in ENGINES:
-        raise UsageError(unknown("engine", engine, ENGINES))
     session.device_named(device)
-    threads = session.cores() if threads is None else _whole("threads", threads, 1, MOST_THREADS)
+    threads = None if threads is None else _whole("threads", threads, 1, MOST_THREADS)
+    check_engine(engine, _whole("per_gpu", per_gpu, 1, MOST_PER_GPU))
     job = Job(
         suite=str(suite),
         data=str(data) if data else None,
@@ -63,21 +64,42 @@ def run(
         plugins=session.requested([str(plugin) for plugin in _several(plugins)]),
     )
     with session.quiet():
-        prepared, place = begun(job, session.load(job.plugins), runs=Path(runs), device=device, threads=threads)
+        registry = session.load(job.plugins)
+        prepared, place = begun(job, registry, runs=Path(runs), device=device, threads=threads, per_gpu=per_gpu)
         return results_of(prepared, place.runs, ENGINES[engine](prepared, place))
 
 
+def check_engine(engine: str, per_gpu: int) -> None:
+    """Raise UsageError where there is no such engine, or it does one training at a time and several are asked for."""
+    if engine not in ENGINES:
+        raise UsageError(unknown("engine", engine, ENGINES))
+    if per_gpu > 1 and engine != "ray":
+        raise UsageError(
+            f"--per-gpu {per_gpu}: the engine {engine!r} does one training at a time. Add --engine ray, or leave "
+            "it out."
+        )
+
+
 def begun(
-    job: Job, registry: Registry, *, runs: Path, device: str, threads: int, is_debug: bool = False
+    job: Job,
+    registry: Registry,
+    *,
+    runs: Path,
+    device: str,
+    threads: int | None,
+    per_gpu: int = 1,
+    is_debug: bool = False,
 ) -> tuple[Prepared, Workplace]:
-    """Return a job as prepared, what to warn of told, and the place where it is done."""
-    prepared = prepare(job, session.progress, registry)
+    """Return a job as prepared, what to warn of told, and the place where it is done; no `threads` are all cores."""
+    prepared = prepare(job, session.progress, registry, threads=threads or ranks.cores())
     for line in prepared.warnings:
         session.say(line)
     place = Workplace(
         runs=runs,
         device=device,
-        threads=threads,
+        threads=threads or ranks.cores(),
+        is_threads_asked=threads is not None,
+        per_gpu=per_gpu,
         progress=session.progress,
         say=session.say,
         is_terminal=sys.stderr.isatty(),

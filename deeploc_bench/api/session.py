@@ -1,4 +1,4 @@
-"""What commands and notebooks do alike: find cores, device and plugins, and tell of warnings and progress on stderr."""
+"""What commands and notebooks do alike: find device and plugins, and tell of warnings and progress on stderr."""
 
 import os
 import re
@@ -8,16 +8,11 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from deeploc_bench.contract.errors import UsageError
+from deeploc_bench.contract.findings import printable
 from deeploc_bench.contract.isolation import exits_raised
 from deeploc_bench.contract.loading import load_plugins
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.training import ranks
-
-
-def cores() -> int:
-    """Return how many processors this process may use; the processes that torchrun starts share them."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, usable // ranks.processes_here())
 
 
 def device_named(device: str) -> str:
@@ -44,7 +39,7 @@ def load(plugins: Sequence[str]) -> Registry:
 def say(message: str) -> None:
     """Write a line on stderr; of several processes that share a training, only the leader does."""
     if ranks.is_leader() and sys.stderr:  # which may be closed
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
 
 def say_left_out(files: Sequence[Path]) -> None:
@@ -66,5 +61,6 @@ def progress(title: str, total: int) -> Iterator[Callable[[], object]]:
     """Show a progress bar on stderr, from the second second on and only on a terminal."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=title, delay=2, disable=None if ranks.is_leader() else True, leave=False) as bar:
+    title, is_off = printable(title), None if ranks.is_leader() else True
+    with tqdm(total=total, desc=title, delay=2, disable=is_off, leave=False) as bar:
         yield bar.update

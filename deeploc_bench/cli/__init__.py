@@ -1,26 +1,32 @@
 """The command line: one file a command, loaded when it is asked for; the only room that prints or reads argv."""
 
+import errno
 import os
 import re
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
+from itertools import count
+from os import _exit as leave  # the real one, wherever a plugin's is refused
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
-from deeploc_bench.contract.errors import DeeplocError, reason_of, unknown
-from deeploc_bench.contract.isolation import STOPS, Stopped
+from deeploc_bench.contract.errors import DeeplocError, ProcessFailed, TrainingFailed, reason_of, unknown
+from deeploc_bench.contract.findings import printable
+from deeploc_bench.contract.isolation import Stopped
+from deeploc_bench.contract.settings import STOPS
 from deeploc_bench.training import ranks
 
 COMMANDS = {
     "check": "Try models, losses and suites on a few images: do they hold the contract?",
     "compare": "Compare two rows: their difference, its interval, and what could be told.",
-    "data": "Check, pack or list the data of a suite.",
+    "data": "Check, pack, list or make the data of a suite.",
     "leaderboard": "Render the leaderboard page out of its submissions.",
     "list": "List models, losses, suites, protocols, recipes or plugins.",
     "new": "Write a model, a loss or a dataset to start from.",
@@ -62,9 +68,14 @@ USES = {
 """Commands that people bring from elsewhere, and what they are called here."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a disk says that takes no more."""
+STOPPED = "stopped; what is finished is saved. Run the same command again to go on."
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -74,7 +85,7 @@ class _LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -88,8 +99,9 @@ def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
+    handler = _stopper()
     for stop in STOPS:
-        signal.signal(stop, _stop)
+        signal.signal(stop, handler)
     try:
         with cli.make_context("deeploc-bench", ["--debug"] * is_debug + arguments) as context:
             try:
@@ -101,12 +113,13 @@ def main() -> NoReturn:
             error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever reads has seen enough
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _let_go(sys.stderr)
         sys.exit(0)
     except BaseException as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            _let_go()  # or what could not be printed would be printed again at the end
         if told := _told(error):
-            _end(*told, is_debug)
+            _end(*told, is_debug, is_told=ranks.is_leader() or isinstance(error, ProcessFailed))
         raise
     sys.exit(0)
 
@@ -117,12 +130,23 @@ def _told(error: BaseException) -> tuple[int, str] | None:
         return 2, _translated(error) or error.format_message()
     if isinstance(error, DeeplocError):
         return 2, str(error)
+    if isinstance(error, TrainingFailed):
+        return 1, str(error)
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f"write {error.filename}" if error.filename else "print all results"
+        return 2, f"cannot {where}: {error.strerror}. Free the space and run the same command again."
     if isinstance(error, Stopped | click.Abort):
         number = error.args[0] if isinstance(error, Stopped) else signal.SIGINT
-        return 128 + number, "stopped; every finished epoch is saved. Run the same command again to go on."
+        return 128 + number, STOPPED
     if isinstance(error, Exception) or (isinstance(error, SystemExit) and _is_own(error)):
         return None
     return 2, f"code of a plugin would end the program: {reason_of(error)}"
+
+
+def _let_go(*others: TextIO | None) -> None:
+    """Print no more, neither on stdout nor on other streams."""
+    for stream in filter(None, (sys.stdout, *others)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _translated(error: click.ClickException) -> str | None:
@@ -145,13 +169,25 @@ def _is_own(error: SystemExit) -> bool:
     return Path(frames[-1].filename).parent == Path(__file__).parent
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise Stopped(number)
+def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
+    """Return a handler of signals: the first one stops the command, another one ends it at once."""
+    came = count()
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if next(came):
+            os.write(2, f"{STOPPED}\n".encode())  # whatever was being printed or put in order
+            leave(128 + number)
+        raise Stopped(number)
+
+    return stop
 
 
-def _end(code: int, message: str, is_debug: bool) -> NoReturn:
+def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
-    if ranks.is_leader():
-        print(f"error: {message}" if code == 2 else message, file=sys.stderr)
+    if code > 128:  # another signal would interrupt the leaving
+        for stop in STOPS:
+            signal.signal(stop, signal.SIG_IGN)
+    if is_told:
+        print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
     sys.exit(code)

@@ -11,9 +11,11 @@ import click
 import msgspec
 
 from deeploc_bench.api import session
-from deeploc_bench.api.session import cores, device_named, progress, requested, say, say_left_out
-from deeploc_bench.contract.isolation import exits_raised
+from deeploc_bench.api.session import device_named, progress, requested, say, say_left_out
+from deeploc_bench.contract.findings import escaped, printable
+from deeploc_bench.contract.isolation import refuse_exits
 from deeploc_bench.contract.registry import Registry
+from deeploc_bench.training.ranks import cores
 
 __all__ = ["cores", "load", "progress", "say", "say_left_out"]
 
@@ -46,11 +48,16 @@ def device_option(purpose: str) -> Callable[[Any], Any]:
 
 def load(plugins: tuple[str, ...]) -> Registry:
     """Load plugins and tell of each that was left out; from here on only what is `put` goes to stdout."""
+    results_apart()
+    return session.load(plugins)
+
+
+def results_apart() -> None:
+    """Let only what is `put` go to stdout from here on, whatever somebody else's code prints."""
     root = click.get_current_context().find_root()
     if root.obj is None:
         root.obj = root.with_resource(_stdout_apart())
-        root.with_resource(exits_raised())
-    return session.load(plugins)
+        refuse_exits()  # for good: what a plugin leaves for the end runs after the command
 
 
 def is_debug() -> bool:
@@ -60,7 +67,10 @@ def is_debug() -> bool:
 
 @contextmanager
 def _stdout_apart() -> Iterator[TextIO]:
-    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results."""
+    """Send what plugins print, from Python or from C, to stderr; yields the stream of the results.
+
+    The descriptor stays where it leads then: plugins may print at the exit, too.
+    """
     kept = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # where it is closed, nobody reads
     try:
         descriptor, errors = kept.fileno(), sys.stderr.fileno()
@@ -78,19 +88,19 @@ def _stdout_apart() -> Iterator[TextIO]:
         ):
             yield results
     finally:
-        os.dup2(own, descriptor)
         os.close(own)
 
 
 def put(text: str) -> None:
     """Print a result on stdout; a sign that its encoding has not becomes `?`."""
-    stream = _results()
+    stream, text = _results(), printable(text)
     print(text.encode(stream.encoding, "replace").decode(stream.encoding), file=stream)
 
 
 def print_json(value: Any) -> None:
     """Print JSON; NaN becomes null."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    text = escaped(text, lambda sign: json.dumps(sign)[1:-1])
     try:
         text.encode(_results().encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`deeploc-bench data`: check, pack or list the data of a suite, and clean the cache."""
+"""`deeploc-bench data`: check, pack, list or make the data of a suite, and clean the cache."""
 
 import re
 import sys
@@ -10,6 +10,7 @@ import click
 
 from deeploc_bench.cli import common
 from deeploc_bench.cli.data_export import export
+from deeploc_bench.cli.data_make import make_dataset
 from deeploc_bench.contract.findings import as_json as findings_json
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.specs import NAME_PATTERN, SPLITS
@@ -21,10 +22,11 @@ from deeploc_bench.data.survey import load_sound, survey
 
 @click.group("data")
 def command() -> None:
-    """Check, pack or list the data of a suite, or clean the cache of what was packed."""
+    """Check, pack, list or make the data of a suite, or clean the cache of what was packed."""
 
 
 command.add_command(export)
+command.add_command(make_dataset)
 
 
 def _of_suite(run: Callable[..., None]) -> Callable[..., None]:
@@ -34,9 +36,10 @@ def _of_suite(run: Callable[..., None]) -> Callable[..., None]:
 
 @command.command("check")
 @_of_suite
-def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
+@common.threads_option
+def check(suite: str, data: str | None, plugins: tuple[str, ...], threads: int, as_json: bool) -> None:
     """Read every sample and say all that is found; exit code 0 only when nothing is wrong."""
-    loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress)
+    loaded = load_suite(common.load(plugins).suite(suite), data=data, progress=common.progress, threads=threads)
     findings = survey(loaded)
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "findings": findings_json(findings)}
     is_clean = all(finding.is_note for finding in findings)
@@ -46,8 +49,9 @@ def check(suite: str, data: str | None, plugins: tuple[str, ...], as_json: bool)
 
 @command.command("pack")
 @_of_suite
+@common.threads_option
 def pack(as_json: bool, **asked: Any) -> None:
-    """Decode a suite once; samples read from files are kept in the cache."""
+    """Decode a suite once; samples read from files are kept in the cache. What was stopped goes on where it was."""
     loaded = _sound(**asked)
     cache = cache_folder() / loaded.name
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "cache": str(cache)}
@@ -57,6 +61,7 @@ def pack(as_json: bool, **asked: Any) -> None:
 
 @command.command("manifest")
 @_of_suite
+@common.threads_option
 def print_manifest(as_json: bool, **asked: Any) -> None:
     """Print the manifest of a suite: its fingerprint, and each test image's source, mask area and pixels (JSON)."""
     common.print_json(manifest(_sound(**asked)))
@@ -78,8 +83,8 @@ def clean_cache(suite: str, data: str | None, plugins: tuple[str, ...], as_json:
     common.show({"suite": name, "removed_bytes": freed, "folders": found}, "\n".join([*lines, total]), as_json)
 
 
-def _sound(suite: str, data: str | None, plugins: tuple[str, ...]) -> Suite:
-    return load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress)[0]
+def _sound(suite: str, data: str | None, plugins: tuple[str, ...], threads: int) -> Suite:
+    return load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress, threads=threads)[0]
 
 
 def _counts(suite: Suite) -> str:

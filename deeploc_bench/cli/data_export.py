@@ -35,7 +35,8 @@ def export(
     """Write the images of a suite as PNG files called by their ids, pixel by pixel as they are tested."""
     if split not in SPLITS:
         raise UsageError(f"--split: {unknown('split', split, SPLITS)}")
-    loaded, _ = load_sound(common.load(plugins).suite(suite), data=data, progress=common.progress)
+    datasets = common.load(plugins).suite(suite)
+    loaded, _ = load_sound(datasets, data=data, progress=common.progress, threads=common.cores())
     packs = _packs(loaded, split, chosen)
     folder = Path(output)
     names = [one for name in packs for one in (name, f"{MASKS}/{name}")]

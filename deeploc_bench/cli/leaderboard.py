@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.files import sweep, write
+from deeploc_bench.contract.files import remove, sweep, write
 from deeploc_bench.contract.findings import shown
 from deeploc_bench.leaderboard.folder import strangers
 from deeploc_bench.leaderboard.page import board_files, stale_files
@@ -18,6 +18,8 @@ from deeploc_bench.leaderboard.page import board_files, stale_files
 def command(folder: str, check: bool) -> None:
     """Render README.md and figures/ of a leaderboard folder; the same bytes on any machine."""
     root = Path(folder)
+    if not check:
+        sweep(root)
     files = board_files(root, common.progress)
     stale = stale_files(root, files)
     kept = len(set(files) - set(stale))
@@ -29,10 +31,9 @@ def command(folder: str, check: bool) -> None:
         for name in stale:
             common.say(f"stale: {root / shown(name)}; run: deeploc-bench leaderboard {folder}")
         sys.exit(1 if stale or strange else 0)
-    sweep(root)
     for name in stale:
         if name in files:
             write(root / name, files[name].encode())
         else:
-            (root / name).unlink()
+            remove(root / name)
     common.put(f"changed: {len(stale)}, as they were: {kept}, in {root}")

@@ -1,10 +1,11 @@
 """`deeploc-bench new`: writes a plugin to start from, which passes `check` as it is written."""
 
 import keyword
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -14,12 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import digest, filling, rewrite
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 from deeploc_bench.data.example import example_files
 from deeploc_bench.plan.job import DEFAULT_LOSS, DEFAULT_MODEL, DEFAULT_SUITE
 
+OTHER_NAME = "Choose another name, or move it"
 HOME = "https://github.com/deeploc-bench/deeploc-bench"
 
 
@@ -55,12 +57,15 @@ def command(kind: str, name: str, package: bool) -> None:
     _refuse_taken(kind, name, registry)
     starter = _starter(kind, name, package, registry)
     files = dict(_package_files(starter) if package else _single_files(starter))
-    for path in (Path(path.parts[0]) for path in files):
-        if path.exists() or path.is_symlink():
-            raise UsageError(f"{path} is there already, and nothing is overwritten. Choose another name, or move it.")
-    for path, content in files.items():
-        write(path, content)
-    written = f"{name}/" if package else " and ".join(dict.fromkeys(path.parts[0] for path in files))
+    tops = [Path(name) for name in dict.fromkeys(path.parts[0] for path in files)]
+    folder = next((top for top in tops if top not in files), None)
+    names, what = [str(top.absolute()) for top in tops], digest(map(repr, files.items()))
+    with filling(folder, names, what, OTHER_NAME) if folder else nullcontext():
+        for path, content in files.items():
+            if not folder and os.path.lexists(path):
+                raise UsageError(f"{path} is there already; nothing is overwritten. {OTHER_NAME}.")
+            rewrite(path, content)
+    written = f"{name}/" if package else " and ".join(map(str, tops))
     first = [f"pip install -e './{name}[test]' && pytest {name}"] if package else []
     commands = "\n".join(f"    {line}" for line in (*first, *_commands(starter)))
     common.put(f"wrote {written}\n\nNext:\n\n{commands}")

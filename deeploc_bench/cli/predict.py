@@ -30,7 +30,7 @@ def command(
     *, training: str, images: tuple[str, ...], output: str, plugins: tuple[str, ...], device: str, threads: int | None
 ) -> None:
     """Predict images (files, or folders of them) by a finished training, a folder below the runs folder."""
-    from deeploc_bench.training.device import resolve_device, set_arithmetic
+    from deeploc_bench.training.device import resolve_device, set_arithmetic, working_on
     from deeploc_bench.training.evaluate import open_localizer
     from deeploc_bench.training.pictures import write_predictions
 
@@ -50,15 +50,14 @@ def command(
         )
     if not store.is_ready(folder, facts):
         raise UsageError(f"{training} is not finished; run its command again first")
-    environment = store.read_environment(folder)
-    set_arithmetic(threads or environment.threads)
+    environment, where = store.read_environment(folder), resolve_device(device)
+    set_arithmetic(threads or environment.threads, where)
     weights = folder / "model.safetensors" if facts.is_learned else None
-    localizer = open_localizer(
-        owned, settings, weights=weights, device=resolve_device(device), precision=environment.precision
-    )
+    localizer = open_localizer(owned, settings, weights=weights, device=where, precision=environment.precision)
     samples = _samples(images)
-    with tempfile.TemporaryDirectory() as scratch, common.progress("predict", 2 * len(samples)) as tick:
-        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick)
+    progress = common.progress("predict", 2 * len(samples))
+    with working_on(where), tempfile.TemporaryDirectory() as scratch, progress as tick:
+        packed = pack(samples, inverted=False, folder=Path(scratch), tick=tick, threads=threads or common.cores())
         if packed.findings:
             raise DataError("\n  ".join(["some images cannot be predicted:", *summary(packed.findings)]))
         with filling(target, ("heatmaps", "overlays"), digest([facts.identity, packed.fingerprint])):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from deeploc_bench.cli import common
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import rewrite
 from deeploc_bench.results.cells import read_cells
 
 
@@ -17,5 +17,5 @@ def command(runs: str, output: str) -> None:
     from deeploc_bench.results.report import render_report
 
     content = render_report(read_cells(Path(runs))).encode()
-    write(Path(output), content)
+    rewrite(Path(output), content)
     common.put(f"wrote {output} ({len(content) / 2**20:.1f} MiB)")

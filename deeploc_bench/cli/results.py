@@ -9,7 +9,7 @@ import click
 from deeploc_bench.api.results import Results, dialects_of, publication_of, results
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.files import write
+from deeploc_bench.contract.files import rewrite
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.export import cell_json
 from deeploc_bench.results.published import Publication, published_of
@@ -94,5 +94,5 @@ def _draw(suites: Mapping[str, Sequence[Cell]], folder: Path) -> None:
             names = (suite, first.protocol, first.budget, first.facts.what.replace(" + ", "-"), first.recipe)
             stem = "-".join((*names, first.facts.experiment[:8])).replace("*", "x").replace(", ", "-")
             for suffix, content in validation_curves(title(first), curves_of(group)).items():
-                write(folder / f"{stem}.{suffix}", content)
+                rewrite(folder / f"{stem}.{suffix}", content)
                 common.say(f"drew {folder / stem}.{suffix}")

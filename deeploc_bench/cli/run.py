@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from deeploc_bench.api.results import Results
-from deeploc_bench.api.run import ENGINES, begun, results_of
+from deeploc_bench.api.run import ENGINES, MOST_PER_GPU, begun, check_engine, results_of
 from deeploc_bench.cli import common
-from deeploc_bench.contract.errors import UsageError, unknown
+from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.plan import store
 from deeploc_bench.plan.job import DEFAULT_SUITE, Job, Prepared
 from deeploc_bench.plan.recipe import division, label
 from deeploc_bench.training import ranks
-from deeploc_bench.training.engines import Workplace, to_do
+from deeploc_bench.training.engines import to_do
+from deeploc_bench.training.workplace import Workplace
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
+PER_GPU = "Trainings that share a GPU, by --engine ray."
 
 
 @click.command("run")
@@ -36,6 +39,7 @@ PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5
 @click.option("--precision", metavar="auto|fp32|bf16|fp16", help="Short for --set precision=...")
 @common.threads_option
 @click.option("--engine", default="local", metavar="local|ray", show_default=True, help="What runs the trainings.")
+@click.option("--per-gpu", type=click.IntRange(1, MOST_PER_GPU), default=1, metavar="N", help=PER_GPU)
 @common.runs_option
 @click.option("--dry-run", is_flag=True, help="Print the trainings and tests, and what is already done.")
 @common.json_option
@@ -46,6 +50,7 @@ def command(
     precision: str | None,
     threads: int,
     engine: str,
+    per_gpu: int,
     runs: str,
     dry_run: bool,
     as_json: bool,
@@ -55,14 +60,21 @@ def command(
 
     Trainings that are finished are never repeated; one that was stopped goes on after its last finished epoch.
     """
-    if engine not in ENGINES:
-        raise UsageError(unknown("engine", engine, ENGINES))
+    check_engine(engine, per_gpu)
     if dry_run and as_json:
         raise UsageError("--dry-run prints text; leave --json out")
     settings = (*settings, f"precision={precision}") if precision else settings
     job, registry = Job(settings=settings, **asked), common.load(asked["plugins"])
-    is_debug = common.is_debug()
-    prepared, place = begun(job, registry, runs=Path(runs), device=device, threads=threads, is_debug=is_debug)
+    is_asked = click.get_current_context().get_parameter_source("threads") is not ParameterSource.DEFAULT
+    prepared, place = begun(
+        job,
+        registry,
+        runs=Path(runs),
+        device=device,
+        threads=threads if is_asked else None,
+        per_gpu=per_gpu,
+        is_debug=common.is_debug(),
+    )
     if dry_run:
         common.put(_plan_text(prepared, place))
         return

@@ -61,7 +61,9 @@ def command(
 
     registry = common.load(asked["plugins"])
     _check_name(name, registry)
-    suite, _ = load_sound(registry.suite(asked["suite"]), data=asked["data"], progress=common.progress)
+    suite, _ = load_sound(
+        registry.suite(asked["suite"]), data=asked["data"], progress=common.progress, threads=common.cores()
+    )
     made, folder = declared(suite, protocol, trained_on), Path(predictions)
     sets = one_set(folder, suite, generator, made) if generator else all_sets(folder, suite, made)
     records = {}
@@ -103,10 +105,16 @@ def _facts(suite: Suite, name: str, train: tuple[str, ...], seed: int) -> Traini
 
 def _keep_all(runs: Path, facts: Mapping[Pair, TrainingFacts], records: Mapping[Pair, Records]) -> None:
     """Keep all records, or none where others are there."""
-    for keep in (_refuse_others, _refuse_copies, _keep):
+    for keep in (_restore, _refuse_others, _refuse_copies, _keep):
         for pair, own in facts.items():
             data = own.test_data[pair.test_generator]
             keep(runs / store.place_of(own), own, Tested(generator=pair.test_generator), records[pair], data)
+
+
+def _restore(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
+    """Write the facts of a folder that has lost them, since its records can be read beside them alone."""
+    if store.tested_in(folder) and not (folder / "training.json").exists():
+        store.write_facts(folder, facts)
 
 
 def _refuse_others(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
@@ -129,6 +137,7 @@ def _refuse_copies(folder: Path, facts: TrainingFacts, tested: Tested, records: 
 
 def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, data: str) -> None:
     with store.locked(folder):
+        store.sweep(folder)
         _refuse_others(folder, facts, tested, records, data)
         if (folder / "training.json").exists():
             facts = keeping_added(facts, store.read_facts(folder))
@@ -138,7 +147,8 @@ def _keep(folder: Path, facts: TrainingFacts, tested: Tested, records: Records, 
 
 def _test_baselines(prepared: Prepared, runs: Path) -> list[Path]:
     """Test what is not tested yet, and return the folders of all."""
-    from deeploc_bench.training.engines import Workplace, run_local
+    from deeploc_bench.training.engines import run_local
+    from deeploc_bench.training.workplace import Workplace
 
     place = Workplace(runs=runs, device="cpu", threads=common.cores(), progress=common.progress, say=common.say)
     for identity, reason in run_local(prepared, place).failed.items():

@@ -8,7 +8,9 @@ DeeplocError                 one clear message, no traceback; exit code 2
  │    └── SampleError        a sample that cannot be used
  ├── SubmissionError         a submission that is refused
  ├── WeightsError            pretrained weights that cannot be had
- └── StoreError              a runs folder that cannot be read or written
+ ├── DeviceError             a GPU that cannot be used any more
+ ├── StoreError              a runs folder that cannot be read or written
+ └── ProcessFailed           one of several processes that share a training cannot go on, which ends all
 TrainingFailed               one training that cannot go on; the others do; exit code 1
 """
 
@@ -52,8 +54,16 @@ class WeightsError(DeeplocError):
     """Pretrained weights that cannot be had."""
 
 
+class DeviceError(DeeplocError):
+    """A GPU that cannot be used any more."""
+
+
 class StoreError(DeeplocError):
     """A runs folder that cannot be read or written."""
+
+
+class ProcessFailed(DeeplocError):
+    """One of several processes that share a training cannot go on, which ends all; each tells its own reason."""
 
 
 class TrainingFailed(Exception):

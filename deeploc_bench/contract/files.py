@@ -1,16 +1,20 @@
 """The one place that reads TOML and JSON strictly into types, and writes files whole or not at all."""
 
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import math
 import os
 import re
+import stat
 import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -23,10 +27,15 @@ T = TypeVar("T")
 Error: TypeAlias = type[DeeplocError]
 MOST_BYTES = 64 * 2**20
 """The largest file that is read whole: 30 trainings of 10,000 test images make a submission of about 40 MiB."""
+MOST_TOML = 2**20
+"""The largest TOML file, which a person writes and pure Python reads."""
+MOST_DOTS = 1000
+"""The most dots in a line of TOML: a key of many parts takes time as their square."""
 MOST_NESTED = 10**6
 """The most lists and tables in a JSON file, which take far more memory than the bytes that they are read from."""
 WRITING = ".writing-"
 """How the name of a file starts that is being written."""
+KINDS = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "nothing"}
 WORDS |= {"array": "a list", "object": "a table of keys"}
 
@@ -34,7 +43,7 @@ WORDS |= {"array": "a list", "object": "a table of keys"}
 def read_toml(path: Path, kind: type[T], what: str, error: Error, **named: str) -> T:
     """Read a TOML file into a type; `named` are values that it lacks, such as its name; raises `error` as `convert`."""
     where = f"{what} {path}"
-    return convert(named | parse_toml(_content(path, what, error), where, error), kind, where, error)
+    return convert(named | parse_toml(_content(path, what, error, MOST_TOML), where, error), kind, where, error)
 
 
 def read_json(
@@ -44,11 +53,36 @@ def read_json(
     return parse_json(_content(path, what, error, most_bytes), kind, f"{what} {path}", error, schema=schema)
 
 
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading; raises OSError for any other: a FIFO or a device may never come to an end."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        raise OSError(errno.EINVAL, "it holds a character that no name of a file can") from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {KINDS[stat.S_IFMT(mode)]}; expected a regular file")
+    return path.open("rb")
+
+
+def read_bytes(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file; raises OSError, and with errno EFBIG where it is larger than allowed."""
+    with open_regular(path) as file:
+        is_larger = os.fstat(file.fileno()).st_size > most_bytes
+        content = b"" if is_larger else file.read(most_bytes + 1)  # it may be growing
+    if is_larger or len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes} bytes")
+    return content
+
+
 def parse_toml(content: bytes, where: str, error: Error) -> dict[str, Any]:
     """Return the values of TOML; raises `error`."""
+    if any(line.count(b".") > MOST_DOTS for line in content.splitlines()):
+        raise error(f"{where} has more than {MOST_DOTS} dots in a line", check="nesting")
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+    except ValueError as reason:  # a whole number of too many digits is one, too
         raise error(f"{where} is not TOML: {reason}", check="toml") from None
     except RecursionError:
         raise error(f"{where} is nested too deeply", check="nesting") from None
@@ -102,6 +136,8 @@ def convert(values: Any, kind: type[T], where: str, error: Error) -> T:
 def to_json(value: Any) -> bytes:
     """Return a value as the content of a JSON file: indented, one line per innermost list, no NaN."""
     text = json.dumps(msgspec.to_builtins(value), indent=1, allow_nan=False, ensure_ascii=False)
+    if not text.isascii():  # a name of a file that is no UTF-8 holds lone surrogates, which no JSON does
+        text = re.sub("[\ud800-\udfff]", lambda found: rf"\\u{ord(found[0]):x}", text)
     # a list has a line break behind its bracket, a bracket in a text never has
     lists = re.compile(r"\[\n\s*([^\[\]{}]*?)\n\s*\]")
     return (lists.sub(lambda found: "[" + re.sub(r"\s*\n\s*", " ", found[1]) + "]", text) + "\n").encode()
@@ -127,32 +163,55 @@ def write(path: Path, *parts: bytes | memoryview) -> None:
         raise unwritable(path, error) from None
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be there; raises StoreError where it cannot be removed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Write a file that is made anew each time, and remove what killed processes left of it; raises StoreError."""
+    _remove_left(path.parent.glob(f"{WRITING}{glob.escape(path.name)}-*"))
+    write(path, content)
+
+
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and below it; a living one holds its own."""
-    for scratch in folder.rglob(f"{WRITING}*"):
+    """Remove the temporary files that killed processes left in a folder and below it."""
+    _remove_left(folder.rglob(f"{WRITING}*"))
+
+
+def _remove_left(found: Iterable[Path]) -> None:
+    """Remove temporary files; a living process holds its own."""
+    for scratch in found:
         with suppress(OSError), scratch.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             scratch.unlink()
 
 
 @contextmanager
-def filling(folder: Path, names: Iterable[str], what: str) -> Iterator[None]:
+def filling(
+    folder: Path, names: Iterable[str], what: str, cure: str = "Delete it, or name another folder with -o"
+) -> Iterator[None]:
     """Fill the folders of these names in a folder; a killed process's, who filled them with the same `what`, too.
 
     Raises StoreError where one is there that holds something else, or is finished: nothing is overwritten, or mixed.
     """
     mark = folder / ".unfinished"
     begun = mark.read_text("utf-8", "replace") if mark.is_file() else None
-    there = [folder / name for name in names if (folder / name).exists()]
+    there = [folder / name for name in names if os.path.lexists(folder / name) and not _is_bare(folder / name)]
     if begun != what and (there or begun is not None):
-        raise StoreError(
-            f"{there[0] if there else mark} is there already; nothing is overwritten. Delete it, or name another "
-            "folder with -o."
-        )
+        raise StoreError(f"{there[0] if there else mark} is there already; nothing is overwritten. {cure}.")
     sweep(folder)
     write(mark, what.encode())
     yield
-    mark.unlink()
+    remove(mark)
+
+
+def _is_bare(path: Path) -> bool:
+    """Tell whether a path is a folder in which nothing has been finished."""
+    return path.is_dir() and not path.is_symlink() and all(one.name.startswith(WRITING) for one in path.iterdir())
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
@@ -165,18 +224,15 @@ def unwritable(path: Path, error: OSError) -> StoreError:
 
 def digest(texts: Iterable[str]) -> str:
     """Return 32 hex digits that identify an ordered sequence of texts."""
-    return hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\n".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _content(path: Path, what: str, error: Error, most_bytes: int = MOST_BYTES) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(most_bytes + 1)
+        return read_bytes(path, most_bytes)
     except OSError as reason:
-        raise error(f"{what} {path}: {reason.strerror}", check="file") from None
-    if len(content) > most_bytes:
-        raise error(f"{what} {path} is larger than {most_bytes} bytes", check="size")
-    return content
+        check = "size" if reason.errno == errno.EFBIG else "file"
+        raise error(f"{what} {path}: {reason.strerror}", check=check) from None
 
 
 def _explained(reason: str, values: Any, kind: Any) -> str:

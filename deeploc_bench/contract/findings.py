@@ -3,8 +3,10 @@
 An error stops what was asked for, a warning is read, and a note says of sound data how it is.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
+from unicodedata import category
 
 import msgspec
 
@@ -17,6 +19,7 @@ DATA_ERRORS = {
     "split": "splits have no samples",
     "missing": "files are missing",
     "unreadable": "files cannot be read",
+    "large": "files have more pixels than are read",
     "size": "masks differ in size from their image",
     "gray": "masks are gray",
     "empty": "masks are empty",
@@ -76,6 +79,18 @@ def shown(text: str) -> str:
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
+def printable(text: str) -> str:
+    """Return text of several lines without what a terminal or a log takes for a command, whatever a stranger wrote."""
+    # lines that begin so are commands in the logs of GitHub; none of ours does
+    text = re.sub(r"\n(?=\s*(?:::|##\[))", r"\\n", text)
+    return escaped(text, shown)
+
+
+def escaped(text: str, escape: Callable[[str], str]) -> str:
+    """Return text whose control signs and the like, all but line ends and tabs, are as `escape` writes them."""
+    return re.sub(r"[^\n\t -~]", lambda sign: escape(sign[0]) if category(sign[0])[0] == "C" else sign[0], text)
+
+
 def data_finding(check: str, message: str) -> Finding:
     """Return a finding of one of the data's checks, whose level is the check's."""
     level: Level = "error" if check in DATA_ERRORS else "note" if check in DATA_NOTES else "warning"
@@ -84,7 +99,7 @@ def data_finding(check: str, message: str) -> Finding:
 
 def as_json(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """Return findings as every command prints them under `--json`."""
-    return [{"level": one.level, "check": one.check, "message": str(one)} for one in findings]
+    return [{"level": one.level, "check": one.check, "message": shown(str(one))} for one in findings]
 
 
 def summary(findings: Iterable[Finding], shown: int = 3) -> list[str]:
@@ -95,9 +110,13 @@ def summary(findings: Iterable[Finding], shown: int = 3) -> list[str]:
         alike = [finding for finding in findings if finding.check == check]
         if alike:
             lines.append(f"{alike[0].level} [{check}] {len(alike)} {title}")
-            lines += [f"    {finding}" for finding in alike[:shown]]
+            lines += [f"    {_in_one_line(finding)}" for finding in alike[:shown]]
             lines += [f"    and {len(alike) - shown} more"] if len(alike) > shown else []
     return lines
+
+
+def _in_one_line(finding: Finding) -> str:
+    return shown(str(finding))
 
 
 def refuse(where: str, findings: Sequence[Finding]) -> None:

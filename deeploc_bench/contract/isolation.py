@@ -1,60 +1,44 @@
-"""What a plugin's code may not do to the program that calls it: end it, or leave its settings changed.
+"""What a plugin's code may not do to the program that calls it: end it, or leave its settings or libraries changed.
 
-Nothing is imported here that a plugin might not need: settings of a library are looked at where it is loaded.
+Nothing is imported here that a plugin might not need: a library is looked at where it is loaded.
 """
 
 import os
 import random
 import signal
 import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import NoReturn, TextIO
 
 from deeploc_bench.contract.errors import PluginError, reason_of
+from deeploc_bench.contract.replaced import originals_kept
+from deeploc_bench.contract.settings import put_back, read_settings
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
-"""The signals that stop a program, which then says what is saved."""
+ENDINGS = ("_exit", "abort", "execv", "execve")
+"""The functions of `os` that end a program without a word to it."""
 
 
 class Stopped(BaseException):
     """A signal that asks the program to stop; its argument is the signal's number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Something that is set for the whole process; `initial` is what it is before the library is loaded."""
-
-    name: str
-    read: Callable[[], Any]
-    put_back: Callable[[Any], object]
-    initial: Any = None
-    is_arithmetic: bool = False
-    """Whether results depend on it."""
-    is_told: bool = True
-    """Whether a plugin that changes it hears of it; many libraries change the others, and nobody misses that."""
-
-
-Settings = Mapping[str, tuple[Setting, Any]]
-
-
 @contextmanager
 def guarded(where: str, error: Callable[[str], Exception] = PluginError) -> Iterator[list[str]]:
     """Call a plugin's code, then put back what it set; raises an error where it would end the program.
 
-    `where` names what is called. What was put back joins the list that is yielded. For calls that are few: looking at
-    all settings takes a fraction of a millisecond. Random streams go on as they are: a build draws from them.
+    `where` names what is called. What was put back joins the list that is yielded. Functions of libraries that it
+    replaced are put back, too, and are an error. For calls that are few: looking at all this takes a millisecond.
+    Random streams go on as they are: a build draws from them.
     """
     before, changed = read_settings(), list[str]()
     try:
-        with kept_alive(where, error):
+        with kept_alive(where, error), _same_process(), _streams_open(), originals_kept() as replaced:
             yield changed
     finally:
         changed += put_back(before)
+    _refuse(where, replaced, error)
 
 
 @contextmanager
@@ -62,12 +46,21 @@ def unchanged(where: str, error: Callable[[str], Exception] = PluginError) -> It
     """Raise an error where code of plugins, called many times, leaves other settings that results depend on."""
     before, changed = read_settings(), list[str]()
     try:
-        yield
+        with _same_process(), _streams_open(), originals_kept() as replaced:
+            yield
     finally:
         changed += put_back(before)
+    _refuse(where, replaced, error)
     moved = [name for name in changed if before[name][0].is_arithmetic]
     if moved:
         raise error(f"{where} changes {' and '.join(moved)}; results depend on it: leave it as it is")
+
+
+def _refuse(where: str, replaced: Sequence[str], error: Callable[[str], Exception]) -> None:
+    if replaced:
+        names = ", ".join(replaced[:5]) + (f" and {len(replaced) - 5} more" if len(replaced) > 5 else "")
+        cure = "leave it as it is, and call a function of your own by its own name"
+        raise error(f"{where} replaces {names}, which other plugins and the harness compute with; {cure}")
 
 
 @contextmanager
@@ -86,19 +79,32 @@ def kept_alive(where: str, error: Callable[[str], Exception] = PluginError) -> I
 
 @contextmanager
 def exits_raised() -> Iterator[None]:
-    """Let `os._exit` raise SystemExit in this process (not in forked ones), so that it cannot end it unseen."""
-    own, real = os.getpid(), os._exit
-
-    def refuse(status: int) -> None:
-        if os.getpid() != own:
-            real(status)
-        raise SystemExit(f"os._exit({status})")
-
-    os._exit = refuse  # type: ignore[assignment]
+    """Let what would end this process unseen, such as `os._exit`, raise SystemExit."""
+    allow = refuse_exits()
     try:
         yield
     finally:
-        os._exit = real
+        allow()
+
+
+def refuse_exits() -> Callable[[], None]:
+    """Let what would end this process (not a forked one) unseen raise SystemExit; returns what allows it again."""
+    own, real = os.getpid(), {name: getattr(os, name) for name in ENDINGS}
+
+    def refusing(name: str) -> Callable[..., NoReturn]:
+        def refuse(*arguments: object) -> NoReturn:
+            if os.getpid() != own:
+                real[name](*arguments)
+            raise SystemExit(f"os.{name}({', '.join(map(repr, arguments))})")
+
+        return refuse
+
+    def put(functions: Mapping[str, object]) -> None:
+        for module in (os, sys.modules[os.name]):  # where os has them from
+            vars(module).update(functions)
+
+    put({name: refusing(name) for name in ENDINGS})
+    return partial(put, real)
 
 
 def is_stop(error: BaseException) -> bool:
@@ -107,29 +113,58 @@ def is_stop(error: BaseException) -> bool:
     return isinstance(error, Stopped) or is_ctrl_c
 
 
-def read_settings() -> Settings:
-    """Return every setting with its value; that of a library which is not loaded is its initial one."""
-    return {setting.name: (setting, setting.read()) for setting in _settings()}
+@contextmanager
+def _same_process() -> Iterator[None]:
+    """End a forked process that comes back out of a plugin's code: it would do all that follows a second time."""
+    own = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            os.write(2, b"a process that a plugin's code has forked came back to the harness, and was ended\n")
+            os._exit(1)
 
 
-def put_back(before: Settings) -> list[str]:
-    """Give all settings the values that they had; returns the names of those changed that are told."""
-    changed = []
-    for setting in _settings():
-        value = before[setting.name][1] if setting.name in before else setting.initial
-        if value is not None and setting.read() != value:
-            setting.put_back(value)
-            changed += [setting.name] if setting.is_told else []
-    return changed
+@contextmanager
+def _streams_open() -> Iterator[None]:
+    """Leave the descriptors 0 to 2 as they are, and Python's streams open: what is written next would go elsewhere."""
+    copies = {number: os.dup(number) for number in range(3) if _file_of(number)}
+    out, errors = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for number, copy in copies.items():
+            with suppress(OSError):  # the copy is closed, too
+                if _file_of(number) != _file_of(copy):
+                    os.dup2(copy, number)
+                os.close(copy)
+        sys.stderr = _open(errors, 2)
+        sys.stdout = sys.stderr if out is errors else _open(out, 1)
+
+
+def _file_of(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # it is closed
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _open(stream: TextIO, descriptor: int) -> TextIO:
+    """Return a stream, or where it is closed another one over the same descriptor."""
+    if not getattr(stream, "closed", False) or not _file_of(descriptor):
+        return stream
+    return open(descriptor, "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False)
 
 
 @contextmanager
 def streams_kept() -> Iterator[None]:
-    """Leave the global random streams of Python, numpy and torch as they are."""
+    """Leave the global random streams of Python, numpy and torch, those of GPUs in use too, as they are."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     own = random.getstate()
     of_numpy = numpy.random.get_state() if numpy else None
     of_torch = torch.get_rng_state() if torch else None
+    of_gpus = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_initialized() else []
     try:
         yield
     finally:
@@ -138,71 +173,4 @@ def streams_kept() -> Iterator[None]:
             numpy.random.set_state(of_numpy)
         if torch and of_torch is not None:
             torch.set_rng_state(of_torch)
-
-
-def _settings() -> Iterator[Setting]:
-    yield Setting("the working directory", _folder, os.chdir)
-    yield Setting("environment variables", lambda: dict(os.environ), _set_environment, is_told=False)
-    yield Setting("warnings filters", lambda: list(warnings.filters), _set_filters, is_told=False)
-    if threading.current_thread() is threading.main_thread():  # no other thread may set a handler
-        yield Setting("signal handlers", lambda: {stop: signal.getsignal(stop) for stop in STOPS}, _set_handlers)
-    if numpy := sys.modules.get("numpy"):
-        yield Setting("numpy's errstate", numpy.geterr, lambda value: numpy.seterr(**value), is_told=False)
-    if images := sys.modules.get("PIL.Image"):
-        yield _attribute("Pillow's ", images, "MAX_IMAGE_PIXELS", 2**30 // 4 // 3)
-    if files := sys.modules.get("PIL.ImageFile"):
-        yield _attribute("Pillow's ", files, "LOAD_TRUNCATED_IMAGES", False)
-    if torch := sys.modules.get("torch"):
-        yield from (replace(setting, is_arithmetic=True) for setting in _torch_settings(torch))
-
-
-def _torch_settings(torch: Any) -> Iterator[Setting]:
-    yield Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype, torch.float32)
-    yield Setting("torch's default device", lambda: str(torch.get_default_device()), partial(_set_device, torch), "cpu")
-    yield Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads)
-    yield Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled, True)
-    precision = (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
-    yield Setting("torch's float32 matmul precision", *precision, "highest")
-    determinism = (partial(_determinism, torch), partial(_set_determinism, torch))
-    yield Setting("torch's deterministic algorithms", *determinism, (False, False))
-    yield _attribute("torch's cudnn.", torch.backends.cudnn, "benchmark", False)
-    yield _attribute("torch's cudnn.", torch.backends.cudnn, "deterministic", False)
-
-
-def _attribute(prefix: str, module: Any, name: str, initial: object) -> Setting:
-    return Setting(prefix + name, partial(getattr, module, name), partial(setattr, module, name), initial)
-
-
-def _folder() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed
-        return None
-
-
-def _set_environment(before: dict[str, str]) -> None:
-    os.environ.update(before)  # what is new is the plugin's, for a library of its own
-
-
-def _set_filters(before: list[Any]) -> None:
-    with warnings.catch_warnings():
-        pass  # leaving it tells the module that its filters have changed
-    warnings.filters[:] = before  # type: ignore[index]
-
-
-def _set_handlers(before: Mapping[signal.Signals, Any]) -> None:
-    for stop, handler in before.items():
-        if handler is not None:  # None was not set from Python, and cannot be set again from there
-            signal.signal(stop, handler)
-
-
-def _set_device(torch: Any, device: str) -> None:
-    torch.set_default_device(None if device == "cpu" else device)  # a default that is set slows every call
-
-
-def _determinism(torch: Any) -> tuple[bool, bool]:
-    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-
-
-def _set_determinism(torch: Any, before: tuple[bool, bool]) -> None:
-    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            torch.cuda.set_rng_state_all(of_gpus)

@@ -61,9 +61,9 @@ def load_plugins(requests: Sequence[str] = (), *, installed: bool = True) -> Reg
                 plugin, new = _loaded(manager, candidate, specs)
         except Exception as error:
             if candidate.request is not None:
-                raise PluginError(f"--plugin {candidate.label}: {_reason(error)}") from error
+                raise PluginError(f"--plugin {candidate.label}: {reason_with_place(error)}") from error
             where = f"plugin {candidate.label} left out"
-            findings.append(Finding(check="plugin", where=where, message=_reason(error), level="warning"))
+            findings.append(Finding(check="plugin", where=where, message=reason_with_place(error), level="warning"))
             if isinstance(error, _Clash):
                 contested[error.check] = findings[-1]
         else:
@@ -105,26 +105,26 @@ def _requested(request: str) -> _Candidate:
         path = Path(request)
         if not path.is_file():
             raise UsageError(f"--plugin {request}: there is no such file. Give a Python file or an importable module.")
-        return _Candidate(name=path.stem, load=partial(_load_file, path.absolute()), request=request)
-    _refuse_path(request)
+        return _Candidate(name=path.stem, load=partial(load_file, path.absolute()), request=request)
+    refuse_path(request, "--plugin")
     owners = importlib.metadata.packages_distributions().get(request.partition(".")[0])
     distribution = importlib.metadata.distribution(owners[0]) if owners else None
     load = partial(importlib.import_module, request)
     return _Candidate(name=request, load=load, distribution=distribution, request=request)
 
 
-def _refuse_path(request: str) -> None:
+def refuse_path(request: str, flag: str) -> None:
     """Raise UsageError where a file's name lacks its ending, or a folder is named in the place of a module."""
     path, top = Path(request), request.partition(".")[0]
     if Path(f"{request}.py").is_file() and importlib.util.find_spec(top) is None:
-        raise UsageError(f"--plugin {request}: there is no such module. Did you mean the file {request}.py?")
+        raise UsageError(f"{flag} {request}: there is no such module. Did you mean the file {request}.py?")
     if not re.fullmatch(r"\w+(\.\w+)*", request):
         cure = f"Install the package first, by pip install -e {request}, and give its module" if path.is_dir() else ""
         cure = cure or "Give a Python file, FILE.py, or an importable module"
-        raise UsageError(f"--plugin {request}: that is no module and no Python file. {cure}.")
+        raise UsageError(f"{flag} {request}: that is no module and no Python file. {cure}.")
 
 
-def _load_file(path: Path) -> ModuleType:
+def load_file(path: Path) -> ModuleType:
     """Import a lone file; helper modules beside it can be imported, now and when it builds something later."""
     name = f"deeploc_bench_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -223,7 +223,8 @@ def _misspelt(message: str) -> str:
     return " ".join(message.split())
 
 
-def _reason(error: BaseException) -> str:
+def reason_with_place(error: BaseException) -> str:
+    """Return what loading a plugin raised, in one line, with the line of code that raised it."""
     text = " ".join(str(error).split()) or "no reason given"
     if isinstance(error, DeeplocError):
         return text

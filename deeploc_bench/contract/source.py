@@ -12,14 +12,22 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.registry import Plugin
 
 HARNESS = __name__.partition(".")[0]
 
 
-def source_hash(owned: Owned[Any]) -> str:
+class OfPlugin(Protocol):
+    """What comes out of a plugin's module: a spec with its owner, or a function."""
+
+    @property
+    def plugin(self) -> Plugin:
+        """Return the module, and the distribution that it came in."""
+
+
+def source_hash(owned: OfPlugin) -> str:
     """Return the hash (16 hex) of all code that a spec's plugin reaches, each file by its dotted name and content.
 
     A lone file has no name, so that it may be moved; its helpers have theirs.
@@ -30,18 +38,18 @@ def source_hash(owned: Owned[Any]) -> str:
     return state.hexdigest()[:16]
 
 
-def code_files(owned: Owned[Any]) -> Mapping[str, Path]:
+def code_files(owned: OfPlugin) -> Mapping[str, Path]:
     """Return the files that a spec's plugin reaches, by dotted name."""
     module = owned.plugin.module
     return reached(module.__name__, Path(str(module.__file__)), owned.plugin.distribution)
 
 
-def imported_names(owned: Owned[Any]) -> set[str]:
+def imported_names(owned: OfPlugin) -> set[str]:
     """Return every dotted name that a spec's plugin imports, from anywhere."""
     return {imported for name, file in code_files(owned).items() for imported in _imports(file, name)}
 
 
-def imported_distributions(owned: Owned[Any]) -> set[str]:
+def imported_distributions(owned: OfPlugin) -> set[str]:
     """Return the installed distributions whose modules a spec's plugin imports, its own among them."""
     names = {name.partition(".")[0] for name in imported_names(owned)}
     return {owner for name in names for owner in _owners().get(name, ())}

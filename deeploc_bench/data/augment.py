@@ -5,9 +5,20 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Turn uint8 (N, H, W, 3) into float32 in [0, 1], (N, 3, H, W), channels last in memory."""
-    return images.permute(0, 3, 1, 2).float().div_(255)
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; on a GPU it arrives while the program goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # the pinned copy is kept until it has been read
+
+
+def to_float(images: Tensor, memory: Tensor | None = None) -> Tensor:
+    """Turn uint8 (N, H, W, 3) into float32 in [0, 1], (N, 3, H, W), channels last in memory.
+
+    `memory` is float32 of the images' shape that is written over, new where it is None.
+    """
+    floats = images.float() if memory is None else memory.copy_(images)
+    return floats.div_(255).permute(0, 3, 1, 2)
 
 
 def flip(images: Tensor, masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,13 +30,14 @@ def flip(images: Tensor, masks: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Blur each image (N, C, H, W) with its own sigma (N,) in pixels, separably, borders mirrored.
 
-    The kernel's radius is int(3 sigma + 0.5): `scipy.ndimage.gaussian_filter(..., mode="mirror", truncate=3)`.
+    `sigmas` lie on the CPU, where the kernels are made: nothing waits for a GPU to know their size. A kernel's radius
+    is int(3 sigma + 0.5): `scipy.ndimage.gaussian_filter(..., mode="mirror", truncate=3)`.
     """
     radii = (3 * sigmas + 0.5).int()
     reach = int(radii.max()) if len(radii) else 0
     if reach == 0:
         return images
-    kernels = _kernels(sigmas, radii, reach)
+    kernels = moved(_kernels(sigmas, radii, reach), images.device)
     return _along_rows(_along_rows(images, kernels).mT, kernels).mT.contiguous(memory_format=torch.channels_last)
 
 
@@ -38,13 +50,13 @@ def blur_some(images: Tensor, sigmas: Tensor) -> Tensor:
     chosen = sigmas.nonzero()[:, 0]
     if len(chosen) == 0:
         return images
-    where = chosen.to(images.device)
-    blurred = gaussian_blur(images[where], sigmas[chosen].to(images.device))
+    where = moved(chosen, images.device)
+    blurred = gaussian_blur(images[where], sigmas[chosen])
     return images.index_copy(0, where, blurred.mul(255).round_().div_(255))
 
 
 def _kernels(sigmas: Tensor, radii: Tensor, reach: int) -> Tensor:
-    steps = torch.arange(-reach, reach + 1, device=sigmas.device)
+    steps = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (steps / sigmas.clamp_min(1e-6)[:, None]) ** 2)
     weights = weights * (steps.abs() <= radii[:, None])
     return weights / weights.sum(dim=1, keepdim=True)

@@ -91,17 +91,26 @@ def training_batch(
         if len(slots) and pack.is_uniform and (pack.shapes[0] == size).all():
             images[slots], masks[slots] = read_batch(pack, taken)
             continue
-        for slot, position in zip(slots, taken, strict=True):
-            (image,), (mask,) = read_batch(pack, np.array([position]))
+        for slot, position in zip(slots.tolist(), taken.tolist(), strict=True):
+            image, mask = _sample(pack, position)
             fitted = _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)
             images[slot], masks[slot] = fitted
     return images, masks
 
 
+def _sample(pack: Pack, position: int) -> tuple[Image, Mask]:
+    """Return the image (H, W, 3) at a position, which is read only where it is looked at, and its mask (H, W)."""
+    height, width = pack.entries[position].shape
+    image, bits = pack.flat(position)
+    mask = np.unpackbits(bits, count=height * width).view(np.bool_)
+    return image.reshape(height, width, 3), mask.reshape(height, width)
+
+
 def _crop(image: Image, mask: Mask, size: int, random: np.random.Generator) -> tuple[Image, Mask]:
     missing = [(0, max(0, size - side)) for side in mask.shape]
-    image = np.pad(image, [*missing, (0, 0)], mode="symmetric")
-    mask = np.pad(mask, missing, mode="symmetric")
+    if any(more for _, more in missing):
+        image = np.pad(image, [*missing, (0, 0)], mode="symmetric")
+        mask = np.pad(mask, missing, mode="symmetric")
     top, left = (int(random.integers(side - size + 1)) for side in mask.shape)
     return image[top : top + size, left : left + size], mask[top : top + size, left : left + size]
 

@@ -13,7 +13,8 @@ import msgspec
 from deeploc_bench.contract.errors import DataError, StoreError
 from deeploc_bench.contract.files import parse_json
 from deeploc_bench.contract.seals import read_json
-from deeploc_bench.data.packs import PACK_SCHEMA, PACKING, Index, key_of
+from deeploc_bench.data.packing import PACKING
+from deeploc_bench.data.packs import PACK_SCHEMA, Index, key_of
 
 JUST_MADE = 60
 """Seconds for which a packing is left alone, since its maker may not hold its files yet, or no longer."""
@@ -56,7 +57,7 @@ def _why_stale(folder: Path, data: Path | None) -> str | None:
         schema = parse_json(content, _AnyIndex, "index", DataError).schema
         if schema != PACK_SCHEMA:
             return "an earlier version packed it" if schema < PACK_SCHEMA else None
-        index = read_json(folder / "index.json", Index, "index")
+        index = read_json(folder / "index.json", Index, "index", place=folder.name)
     except (OSError, DataError, StoreError):
         return "it is damaged"
     files = [Path(file) for origin in index.origins for file in (origin.image, origin.mask) if file]

@@ -1,7 +1,6 @@
 """Decodes a sample: its image as uint8 RGB, its mask as bool; what Pillow cannot give exactly is refused."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps
 
 from deeploc_bench.contract.errors import SampleError
 from deeploc_bench.contract.isolation import kept_alive
 from deeploc_bench.contract.specs import Image, Mask, Sample
+from deeploc_bench.data.opening import most_pixels, opened, upright
 
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
 MOST_LEVELS = 8
 """The most levels of a mask file for which `mask_above` is stated, before they are told."""
 ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
-EXIF_ORIENTATION = 0x0112
+STRIP = 2**22
+"""The pixels that are converted at a time: of a large picture, nothing is held twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,24 +120,18 @@ def _truth(file: Path, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
 
 def _read(file: Path, mode: str) -> _Picture:
     """Read a file as RGB or as L; whatever Pillow raises of a strange or a broken one is a SampleError."""
+    most_pixels()  # where it is told wrongly, no file is at fault
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of what is refused below, or is read all the same
-            with Pillow.open(file) as stored:
-                # a camera's MPO holds smaller copies behind the photograph
-                pictures = getattr(stored, "n_frames", 1)
-                if pictures > 1 and stored.format != "MPO":
-                    raise SampleError(f"{file} holds {pictures} pictures; keep one", check="unreadable")
-                orientation = stored.getexif().get(EXIF_ORIENTATION, 1)
-                picture = ImageOps.exif_transpose(stored)
-            if picture.mode[0] in "IF":
-                return _Picture(levels=_deep_levels(file, picture, mode), orientation=orientation, has_alpha=False)
-            has_alpha = mode == "L" and picture.has_transparency_data
-            return _Picture(
-                levels=np.array(picture.convert(mode)),
-                orientation=orientation,
-                has_alpha=has_alpha and bool(np.ptp(np.asarray(picture.convert("RGBA"))[..., 3])),
-            )
+        with opened(file) as stored:
+            # a camera's MPO holds smaller copies behind the photograph
+            pictures = getattr(stored, "n_frames", 1)
+            if pictures > 1 and stored.format != "MPO":
+                raise SampleError(f"{file} holds {pictures} pictures; keep one", check="unreadable")
+            picture, orientation = upright(stored)
+            is_deep = picture.mode[0] in "IF"
+            levels = _whole(picture, lambda part: _deep_levels(file, part, mode) if is_deep else _levels(part, mode))
+            has_alpha = mode == "L" and not is_deep and picture.has_transparency_data and _varies_in_alpha(picture)
+            return _Picture(levels=levels, orientation=orientation, has_alpha=has_alpha)
     except SampleError:
         raise
     except FileNotFoundError:
@@ -147,13 +141,47 @@ def _read(file: Path, mode: str) -> _Picture:
         raise SampleError(f"{file}: {' '.join(reason.split())}", check="unreadable") from None
 
 
+def _strips(picture: Pillow.Image) -> Iterator[tuple[slice, Pillow.Image]]:
+    """Yield a picture in strips of at most `STRIP` pixels, each with its rows; one that is small, as it is."""
+    rows = max(1, STRIP // picture.width)
+    if rows >= picture.height:
+        yield slice(None), picture
+        return
+    for top in range(0, picture.height, rows):
+        bottom = min(top + rows, picture.height)
+        yield slice(top, bottom), picture.crop((0, top, picture.width, bottom))
+
+
+def _whole(picture: Pillow.Image, levels_of: Callable[[Pillow.Image], NDArray[Any]]) -> NDArray[Any]:
+    """Return the levels of all strips of a picture."""
+    strips = _strips(picture)
+    rows, strip = next(strips)
+    first = levels_of(strip)
+    if len(first) == picture.height:
+        return first
+    whole = np.empty((picture.height, *first.shape[1:]), first.dtype)
+    whole[rows] = first
+    for rows, strip in strips:
+        whole[rows] = levels_of(strip)
+    return whole
+
+
+def _levels(picture: Pillow.Image, mode: str) -> NDArray[Any]:
+    return np.array(picture if picture.mode == mode else picture.convert(mode))
+
+
+def _varies_in_alpha(picture: Pillow.Image) -> bool:
+    ends = [strip.convert("RGBA").getchannel("A").getextrema() for _, strip in _strips(picture)]
+    return len({end for both in ends for end in both}) > 1
+
+
 def _deep_levels(file: Path, picture: Pillow.Image, mode: str) -> NDArray[Any]:
     """Return levels of 16 bits as eight: rounded for an image, as they are for a mask, so that 1 is above 0."""
     levels = np.asarray(picture)
     if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
         raise SampleError(f"{file} has pixels of mode {picture.mode}; expected 8 or 16 bits", check="unreadable")
     if mode == "L":
-        return levels / 257
+        return levels.astype(np.float32) / np.float32(257)
     gray = ((levels.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8)
     return np.repeat(gray[..., None], 3, axis=2)
 

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from deeploc_bench.contract.files import write
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 
 MASKS = "masks"
 

@@ -67,10 +67,13 @@ def left_out(samples: Iterable[Sample]) -> Iterator[Finding]:
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Return the image files of a folder by stem, sorted; none where there is no such folder. Raises DataError."""
+    """Return the image files of a folder by stem, sorted; none where there is no such folder. Raises DataError.
+
+    What is called like one and is none, such as a folder, is among them, so that it is told of where it is read.
+    """
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith(".") or not file.is_file():
+        if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
             continue
         if file.stem in found:
             raise DataError(f"{file} and {found[file.stem]} have one stem; keep one")

@@ -6,31 +6,28 @@ import fcntl
 import io
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.contract.errors import DataError, SampleError, StoreError
+from deeploc_bench.contract.errors import DataError, StoreError
 from deeploc_bench.contract.files import digest
-from deeploc_bench.contract.findings import Finding, data_finding
+from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.seals import read_json, write_json
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.decoding import MaskRule
-from deeploc_bench.data.entries import Bytes, Entry, decode_entry, hash_of
+from deeploc_bench.data.entries import Bytes, Entry, hash_of
+from deeploc_bench.data.opening import LARGE, MOST_PIXELS, most_pixels
+from deeploc_bench.data.packing import Files, Step, Tick, scratch_of, sweep, write_samples
 
 PACK_SCHEMA = 5
-PACKING = ".packing-"
-"""How the name of a folder starts in which a pack is being made."""
-Tick = Callable[[], object]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +42,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """index.json: the samples of a pack, sorted by id, and what was found wrong with those that are not among them.
 
-    `origins` and `rule` are what its key is made of: all samples, those that cannot be used among them.
+    `origins` and `rule` are what its key is made of: all samples, those that cannot be used among them. Pictures of
+    more than `most_pixels` are among the findings.
     """
 
     schema: int = PACK_SCHEMA
@@ -53,6 +51,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     origins: tuple[Origin, ...] = ()
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...] = ()
+    most_pixels: int = MOST_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,13 +123,20 @@ def cache_folder() -> Path:
 
 
 def pack(
-    samples: Sequence[Sample], *, inverted: bool, mask_above: float | None = None, folder: Path, tick: Tick
+    samples: Sequence[Sample],
+    *,
+    inverted: bool,
+    mask_above: float | None = None,
+    folder: Path,
+    tick: Tick,
+    threads: int = 1,
 ) -> Pack:
     """Pack samples; those read from files are packed once, into a folder inside `folder` keyed by the files' state.
 
     `inverted` and `mask_above` are what a generator dataset says of its mask files.
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
-    used is left out, and is among the pack's findings. What is read back is hashed again: a damaged pack is made anew.
+    used is left out, and is among the pack's findings. Whatever the threads, the pack is the same; one that was killed
+    goes on where it was. What is read back is hashed again: a damaged pack is made anew.
     Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
@@ -138,13 +144,15 @@ def pack(
     origins = _origins(ordered)
     if origins is None:
         images, masks = io.BytesIO(), io.BytesIO()
-        index = _pack_into(images, masks, ordered, rule, tick)
+        files = Files(images=images, masks=masks, done=io.BytesIO())
+        index = _index_of(write_samples(files, ordered, rule, threads=0, tick=tick))
         return _pack_of(index, *(np.frombuffer(flat.getbuffer(), np.uint8) for flat in (images, masks)))
     target = folder / key_of(origins, rule)
     found = _open(target)
-    if found is None:
-        _write(ordered, origins, rule, target, tick)
-        found = _open(target)
+    for _ in range(2):  # where what a killed packing has left is damaged, once more without it
+        if found is None:
+            _write(ordered, origins, rule, target, threads=threads, tick=tick)
+            found = _open(target)
     if found is None:
         raise DataError(f"packed data in {target} cannot be read back; delete the folder and run again")
     return found
@@ -173,65 +181,80 @@ def _origins(samples: Sequence[Sample]) -> tuple[Origin, ...] | None:
 def _file_state(file: Path) -> str:
     try:
         state = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return f"{file} cannot be read"
     return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
-def _pack_into(images: BinaryIO, masks: BinaryIO, samples: Sequence[Sample], rule: MaskRule, tick: Tick) -> Index:
-    """Write the pixels and the mask bits of all samples that can be used, and return what is known of them all."""
-    entries, findings = list[Entry](), list[Finding]()
-    for sample in samples:
-        try:
-            entry, image, bits = decode_entry(sample, rule)
-        except SampleError as error:
-            findings.append(data_finding(error.check, str(error)))
-        else:
-            entries.append(entry)
-            images.write(image.data)
-            masks.write(bits.data)
-        tick()
-    return Index(entries=tuple(entries), findings=tuple(findings))
+def _index_of(steps: Sequence[Step]) -> Index:
+    """Return what is known of all samples, whatever became of them."""
+    return Index(
+        entries=tuple(step.entry for step in steps if step.entry),
+        findings=tuple(step.finding for step in steps if step.finding),
+        most_pixels=most_pixels(),
+    )
 
 
 def _pack_of(index: Index, images: Bytes, masks: Bytes) -> Pack:
     return Pack(entries=index.entries, images=images, masks=masks, findings=index.findings)
 
 
-def _write(samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, tick: Tick) -> None:
+def _write(
+    samples: Sequence[Sample], origins: tuple[Origin, ...], rule: MaskRule, target: Path, *, threads: int, tick: Tick
+) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target.parent)
-        with tempfile.TemporaryDirectory(prefix=PACKING, dir=target.parent, ignore_cleanup_errors=True) as name:
-            scratch = Path(name)
-            with (scratch / "images").open("wb") as images, (scratch / "masks").open("wb") as masks:
-                _hold(images, fcntl.LOCK_EX)
-                index = _pack_into(images, masks, samples, rule, tick)
-            index = msgspec.structs.replace(index, rule=rule, origins=origins)
-            write_json(scratch / "index.json", index)
+        with scratch_of(target) as scratch:
+            sweep(target.parent, kept=scratch)
             try:
-                scratch.rename(target)
-            except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
-                if _open(target) is None:
-                    shutil.rmtree(target, ignore_errors=True)
-                    scratch.rename(target)
+                if _open(target) is None:  # else another process has made it meanwhile
+                    _fill(scratch, samples, origins, rule, target, threads=threads, tick=tick)
+                    _put(scratch, target)
+            except (OSError, StoreError):
+                shutil.rmtree(scratch, ignore_errors=True)  # a full disk is not left full
+                raise
+            shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, StoreError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(f"cannot pack data into {target}: {reason}. Set XDG_CACHE_HOME.") from None
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what packings that were killed have left in a folder; a living one holds its images."""
-    for left in folder.glob(f"{PACKING}*"):
-        with suppress(OSError), (left / "images").open("rb") as images:
-            fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+def _fill(
+    scratch: Path,
+    samples: Sequence[Sample],
+    origins: tuple[Origin, ...],
+    rule: MaskRule,
+    target: Path,
+    *,
+    threads: int,
+    tick: Tick,
+) -> None:
+    with ExitStack() as stack:
+        images, masks, done = (
+            stack.enter_context((scratch / name).open("a+b")) for name in ("images", "masks", "done")
+        )
+        files = Files(images=images, masks=masks, done=done)
+        steps = write_samples(files, samples, rule, threads=threads, tick=tick)
+    index = msgspec.structs.replace(_index_of(steps), rule=rule, origins=origins)
+    write_json(scratch / "index.json", index, target.name)
+
+
+def _put(scratch: Path, target: Path) -> None:
+    """Rename a folder that is filled."""
+    try:
+        scratch.rename(target)
+    except OSError:  # a pack is there: another process's, made meanwhile, or a damaged one
+        if _open(target) is None:
+            shutil.rmtree(target, ignore_errors=True)
+            scratch.rename(target)
+    (target / "done").unlink(missing_ok=True)
 
 
 def _open(target: Path) -> Pack | None:
-    """Return the pack in a folder, or None where there is none, or none that is whole."""
+    """Return the pack in a folder, or None where there is none that is whole, or it lacks what may be read now."""
     try:
-        index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA)
+        index = read_json(target / "index.json", Index, "index", schema=PACK_SCHEMA, place=target.name)
+        if index.most_pixels < most_pixels() and any(finding.check == LARGE for finding in index.findings):
+            return None
         images, masks = _mapped(target / "images"), _mapped(target / "masks")
     except (OSError, StoreError):
         return None
@@ -255,11 +278,8 @@ def _is_undamaged(found: Pack, origins: Iterable[Origin]) -> bool:
 def _mapped(file: Path) -> Bytes:
     """Map a file into memory; it is held for as long as it is mapped, since a map keeps a copy of the descriptor."""
     with file.open("rb") as opened:
-        _hold(opened, fcntl.LOCK_SH)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(opened, fcntl.LOCK_SH)
         # an empty file, of no sample at all, cannot be mapped
-        return np.memmap(opened, dtype=np.uint8, mode="r") if file.stat().st_size else np.empty(0, np.uint8)
-
-
-def _hold(opened: BinaryIO, kind: int) -> None:
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(opened, kind)
+        is_empty = not file.stat().st_size
+        return np.empty(0, np.uint8) if is_empty else np.asarray(np.memmap(opened, dtype=np.uint8, mode="r"))

@@ -32,7 +32,8 @@ from deeploc_bench.contract.specs import (
     Split,
 )
 from deeploc_bench.data.folders import left_out
-from deeploc_bench.data.packs import Pack, Tick, cache_folder, pack
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack, cache_folder, pack
 
 MANIFEST_SCHEMA = 1
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
@@ -177,7 +178,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return digest(lines) if lines else None
 
 
-def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress) -> Suite:
+def load_suite(
+    datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress, threads: int = 1
+) -> Suite:
     """Build and pack the generator datasets of a suite, which a registry gave; `data` is what `--data` says.
 
     What is wrong with its samples stands among the suite's findings. Raises UsageError where `data` is not a folder, is
@@ -196,7 +199,12 @@ def load_suite(datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None,
                 folder = cache_folder() / name / f"{spec.name}-{split}"
                 with guarded(f"{spec.name}/{split}"):
                     packs[split] = pack(
-                        one, inverted=spec.inverted_masks, mask_above=spec.mask_above, folder=folder, tick=tick
+                        one,
+                        inverted=spec.inverted_masks,
+                        mask_above=spec.mask_above,
+                        folder=folder,
+                        tick=tick,
+                        threads=threads,
                     )
                 where = f"{spec.name}/{split}"
                 findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)

@@ -20,13 +20,13 @@ SMALLEST_SIDE = 32
 
 
 def load_sound(
-    datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress
+    datasets: Sequence[Owned[GeneratorDataset]], *, data: str | None, progress: Progress, threads: int = 1
 ) -> tuple[Suite, list[Finding]]:
     """Return a suite that may be trained and tested on, and what to warn of, without notes.
 
     Raises DataError where there are errors among its findings, UsageError as `load_suite` does.
     """
-    suite = load_suite(datasets, data=data, progress=progress)
+    suite = load_suite(datasets, data=data, progress=progress, threads=threads)
     findings = survey(suite)
     refuse(f"suite {suite.name!r}", findings)
     return suite, [finding for finding in findings if not finding.is_note]

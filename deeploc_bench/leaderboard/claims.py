@@ -1,7 +1,7 @@
 """Every aggregate of a submission, made of its records alone, and what is kept of it to compare and to rank."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan, sqrt
 from typing import TypeAlias
 
@@ -114,6 +114,14 @@ def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -
         flooded=_flooded(submission, records),
         rows=rows,
     )
+
+
+def shown_of(entry: Entry) -> Entry:
+    """Return an entry with no more rows than a page shows, since a board holds thousands: of `same` the mean alone."""
+    rows = {"loo": entry.rows["loo"]}
+    if "same" in entry.rows:
+        rows["same"] = replace(entry.rows["same"], pairs=())
+    return replace(entry, rows=rows)
 
 
 def _flooded(evidence: Evidence, records: PairRecords) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deeploc_bench.contract.errors import SubmissionError
+from deeploc_bench.contract.errors import DataError, SubmissionError
+from deeploc_bench.contract.files import read_bytes
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.suites import Manifest, ManifestGenerator
@@ -39,7 +40,7 @@ def check_unchanged(evidence: Evidence, file: Path, base: Path) -> Iterator[Find
 def check_folder(board: Path, base: Path) -> Iterator[tuple[Path, Finding]]:
     """Check that all that was accepted is there, its manifests as they were, and that nothing strange came beside it.
 
-    Raises DataError where a manifest is damaged.
+    Raises DataError where a manifest is damaged, or a file cannot be read.
     """
     for file in (file.relative_to(base) for file in submission_files(base)):
         if not (board / file).is_file():
@@ -104,4 +105,7 @@ def _agrees(before: ManifestGenerator, after: ManifestGenerator) -> bool:
 
 
 def _content(file: Path) -> bytes | None:
-    return file.read_bytes() if file.is_file() else None
+    try:
+        return read_bytes(file) if file.is_file() else None
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from None

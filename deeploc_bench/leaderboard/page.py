@@ -19,7 +19,7 @@ from deeploc_bench.leaderboard.folder import read_manifests
 from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
 from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.protocols import declared
-from deeploc_bench.plan.recipe import changes
+from deeploc_bench.plan.recipe import changed_settings
 from deeploc_bench.results.cells import grouped
 from deeploc_bench.results.published import Published, published, published_table
 from deeploc_bench.results.render import Field, Link, Table, as_markdown, escape, interval_of, linked, number, starred
@@ -128,7 +128,7 @@ def command(entry: Entry) -> str:
     if entry.recipe and entry.about.loss:
         loss = entry.about.loss_expression
         flags += [("--loss", f"'{loss}'" if "(" in loss else loss), ("--recipe", entry.recipe.name)]
-        flags += [("--set", f"{key}={value}") for key, value in changes(entry.recipe).items()]
+        flags += [("--set", setting) for setting in changed_settings(entry.recipe)]
         flags += [("--seed", str(seed)) for seed in entry.about.seeds]
     return " ".join(["deeploc-bench run", *(f"{flag} {value}" for flag, value in flags if WORD.fullmatch(value))])
 
@@ -146,7 +146,8 @@ def _wrapped(text: str) -> str:
 
 
 def _holds(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_bytes() == text.encode()  # bytes: a line end is not translated
+    content = text.encode()  # bytes: a line end is not translated
+    return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
 
 
 def _section(name: str, standing: Standing | None, published: Published | None) -> SuiteSection:

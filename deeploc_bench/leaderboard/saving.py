@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
+
 from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.contract.files import sweep, to_json, write
 from deeploc_bench.leaderboard.claims import Entry, claimed
@@ -30,9 +32,10 @@ def save(submission: Submission, file: Path) -> Entry:
     written.
     """
     try:
-        content = to_json(submission)
+        msgspec.json.encode(submission)  # which knows no lone surrogates, as of names that are no UTF-8
     except UnicodeEncodeError as error:  # of a flag whose bytes are no UTF-8
         raise SubmissionError(f"{file} is not written: {error.object!r:.80} holds what is no text") from None
+    content = to_json(submission)
     entry = verified(content, file, read_manifests(board_of(file)))
     sweep(file.parent)
     write(file, content)

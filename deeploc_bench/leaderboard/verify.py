@@ -1,5 +1,6 @@
 """Checks submissions against themselves, their suite and their neighbours: consistency, not honesty. Runs no code."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,7 +13,7 @@ from deeploc_bench.data.suites import Manifest, Progress, silent
 from deeploc_bench.leaderboard import checks, data_checks
 from deeploc_bench.leaderboard.cautions import checks_beside, warn_of_itself
 from deeploc_bench.leaderboard.checks import Case, Findings
-from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of
+from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_of, shown_of
 from deeploc_bench.leaderboard.folder import read_manifests, submission_files, unlisted
 from deeploc_bench.leaderboard.gate import check_folder, check_unchanged, is_accepted
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
@@ -76,19 +77,23 @@ def review(
     asked = everything if files is None else list(files)
     if base:
         asked.sort(key=lambda file: not is_accepted(file, base))  # what is new is held against what was accepted
-    known = {file.resolve() for file in asked}
-    rest = [file for file in everything if file.resolve() not in known]
-    verdicts, others = [], []
+    known = {os.path.realpath(file) for file in asked}  # which a link to itself does not stop
+    rest = [file for file in everything if os.path.realpath(file) not in known]
+    verdicts, others = list[Verdict](), list[Entry]()
     with progress("verify", len(asked) + len(rest)) as tick:
         for file in asked:
-            verdicts.append(_listed_suite(examine(file, manifests, base), manifests))
+            verdicts.append(_listed_suite(_kept(examine(file, manifests, base)), manifests))
             tick()
         for file in rest:
-            others.append(examine(file, manifests).entry)
+            others += filter(None, [_kept(examine(file, manifests)).entry])
             tick()
     changes = grouped(check_folder(board, base), lambda change: change[0]) if base else {}
     beside = [Verdict(file=file, findings=tuple(found for _, found in own)) for file, own in changes.items()]
-    return [*compare(verdicts, [entry for entry in others if entry]), *beside]
+    return [*compare(verdicts, others), *beside]
+
+
+def _kept(verdict: Verdict) -> Verdict:
+    return replace(verdict, entry=shown_of(verdict.entry)) if verdict.entry else verdict
 
 
 def _listed_suite(verdict: Verdict, manifests: Manifests) -> Verdict:

@@ -66,7 +66,8 @@ class Recipe(Testing, frozen=True, kw_only=True):
     """Everything that fixes a training but model, loss, data and seed.
 
     `size` (pixels) with `fit` fixes the training size. Each image is blurred with `blur_probability` by a sigma drawn
-    from U[0, `blur_sigma`] pixels, and mirrored with probability 1/2 if `flip`.
+    from U[0, `blur_sigma`] pixels, and mirrored with probability 1/2 if `flip`. A GPU trains with the fastest kernels
+    instead of the `deterministic` ones where that is false; a CPU computes the same either way.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Recipe(Testing, frozen=True, kw_only=True):
     flip: bool
     blur_probability: Annotated[float, Meta(ge=0, le=1)]
     blur_sigma: Annotated[float, Meta(ge=0, le=10)]
+    deterministic: bool = True
 
 
 class Epoch(Strict, frozen=True, kw_only=True):
@@ -244,6 +246,8 @@ def _method(facts: TrainingFacts) -> dict[str, Any]:
     """Return everything that identifies how, but not on what and from which seed, something was trained or tested."""
     settings: dict[str, Any] = msgspec.to_builtins(facts.recipe or facts.testing) or {}
     settings.pop("name", None)  # two recipes of one content are one recipe
+    if settings.get("deterministic"):
+        del settings["deterministic"]  # as in the trainings that were made before it could be chosen
     return {
         "schema": facts.schema,
         "arithmetic": facts.arithmetic,

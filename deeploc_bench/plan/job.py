@@ -51,12 +51,12 @@ class Prepared:
     warnings: tuple[str, ...] = ()
 
 
-def prepare(job: Job, progress: Progress, registry: Registry | None = None) -> Prepared:
+def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, threads: int = 1) -> Prepared:
     """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
     registry = registry or load_plugins(job.plugins)
     datasets = registry.suite(job.suite)
     request = _request(job, registry, datasets)
-    suite, findings = load_sound(datasets, data=job.data, progress=progress)
+    suite, findings = load_sound(datasets, data=job.data, progress=progress, threads=threads)
     return Prepared(
         job=replace(job, data=str(suite.data) if suite.data else None),
         registry=registry,

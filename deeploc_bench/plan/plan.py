@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from msgspec.structs import asdict, replace
 
 from deeploc_bench.contract.errors import WeightsError
+from deeploc_bench.contract.files import open_regular
 from deeploc_bench.contract.registry import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
@@ -22,6 +23,8 @@ from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
 
+MOST_WEIGHTS = 2**35
+"""The largest file of weights, in bytes; a longer one is no model's, and would be hashed for hours."""
 Choice: TypeAlias = tuple[LossExpression | None, int]
 """A loss and a seed."""
 
@@ -237,7 +240,9 @@ class _Trainings:
 def file_hash(file: str) -> str:
     """Return the hash (64 hex) of a weights file's content; raises WeightsError where it cannot be read."""
     try:
-        with Path(file).open("rb") as content:
+        with open_regular(Path(file)) as content:
+            if (size := Path(file).stat().st_size) > MOST_WEIGHTS:
+                raise WeightsError(f"weights file {file} has {size} bytes; allowed are at most {MOST_WEIGHTS}")
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"weights file {file} cannot be read: {error.strerror}") from None

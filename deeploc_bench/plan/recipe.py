@@ -96,7 +96,13 @@ def testing_of(recipe: Recipe) -> Testing:
 
 def label(recipe: Recipe) -> str:
     """Return a recipe's name, with every value in which it differs from the named recipe."""
-    return ", ".join([recipe.name, *(f"{key}={value}" for key, value in changes(recipe).items())])
+    return ", ".join([recipe.name, *changed_settings(recipe)])
+
+
+def changed_settings(recipe: Recipe) -> list[str]:
+    """Return the `KEY=VALUE` of each value in which a recipe differs from the one it is named after."""
+    spelled = {True: "true", False: "false"}
+    return [f"{key}={spelled[value] if isinstance(value, bool) else value}" for key, value in changes(recipe).items()]
 
 
 def changes(recipe: Recipe) -> dict[str, Any]:
@@ -121,6 +127,6 @@ def division(recipe: Recipe | None, pretraining: str | None) -> Literal["closed"
 def _parse_value(text: str) -> Any:
     try:
         values = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return values["value"] if len(values) == 1 else text

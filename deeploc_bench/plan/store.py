@@ -1,11 +1,13 @@
 """The artifacts of trainings: where they lie, written whole or not at all, read back strictly, never with pickle.
 
-JSON and safetensors files carry their checksum inside. A csv stays plain: the checksum of test-*.csv stands in its
-histograms' file, which is written before it; that of epochs.csv in environment.json, when the training is finished.
+JSON and safetensors files carry their checksum inside; it is of their name and their training's identity, too. A csv
+stays plain: the checksum of test-*.csv stands in its histograms' file, which is written before it; that of epochs.csv
+in environment.json, when the training is finished.
 """
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_arrays
 
 from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.files import read_bytes, remove, unwritable, write
 from deeploc_bench.contract.files import sweep as sweep_scratch
-from deeploc_bench.contract.files import unwritable, write
 from deeploc_bench.contract.seals import BLANK, check_seal, checksum, read_json, write_json, write_sealed
 from deeploc_bench.data.perturb import Perturbation, parse_perturbation
 from deeploc_bench.plan.facts import (
@@ -36,6 +38,10 @@ from deeploc_bench.plan.losses import slug
 from deeploc_bench.scoring.records import Records, from_csv, to_csv
 
 T = TypeVar("T")
+PLACE = "place"
+"""The PNG text of an example: its `seal_place`."""
+MOST_TABLE = 2**30
+"""The largest table of records, in bytes: of more than ten million images."""
 
 
 class RecordsState(Strict, frozen=True, kw_only=True):
@@ -83,19 +89,33 @@ def read_facts(folder: Path) -> TrainingFacts:
         raise StoreError(f"{error}. {cure}.", check=error.check) from None
     if facts.identity != identity_of(facts):
         raise StoreError(f"training {path} is damaged: its identity is not that of what it says. {cure}.")
+    named = re.fullmatch(r"seed\d+-([0-9a-f]{8})", folder.name)
+    if named and named[1] != facts.identity[:8]:
+        raise StoreError(f"training {path} is of another training, {facts.identity[:8]}. {cure}.")
     return facts
+
+
+def seal_place(path: Path) -> str:
+    """Return what is sealed with an artifact: its name and its training's identity, so that no two change places.
+
+    Empty where nothing tells whose folder it is; raises StoreError where training.json is damaged.
+    """
+    folder = path.parent
+    return f"{path.name} {read_facts(folder).identity}" if (folder / "training.json").exists() else ""
 
 
 def write_environment(folder: Path, environment: TrainingEnvironment) -> None:
     """Write environment.json."""
-    write_json(folder / "environment.json", environment)
+    path = folder / "environment.json"
+    write_json(path, environment, seal_place(path))
 
 
 def read_environment(folder: Path) -> TrainingEnvironment:
     """Read environment.json; raises StoreError where it is not there or damaged."""
     path = folder / "environment.json"
+    place = seal_place(path)
     try:
-        return read_json(path, TrainingEnvironment, "environment")
+        return read_json(path, TrainingEnvironment, "environment", place=place)
     except StoreError as error:
         raise StoreError(f"{error}. What the arithmetic of {folder} was is lost; delete it and run again.") from None
 
@@ -115,7 +135,7 @@ def read_validation(folder: Path) -> list[float]:
     """Return the validation IoU of each epoch of a finished training; raises StoreError where epochs.csv is damaged."""
     path = folder / "epochs.csv"
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if checksum(content) != read_environment(folder).epochs:
             raise ValueError("its content is not that of its checksum, in environment.json")
         return [float(row["valid_iou"]) for row in csv.DictReader(io.StringIO(content.decode()))]
@@ -126,13 +146,19 @@ def read_validation(folder: Path) -> list[float]:
 def write_tensors(path: Path, save: Callable[[Any, dict[str, str]], bytes], tensors: object, about: object) -> None:
     """Write a sealed safetensors file by a `save` of that library, with `about`, as JSON, beside its tensors."""
     # one key, because the library writes several in any order
-    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}))
+    write_sealed(path, save(tensors, {"about": f"{BLANK} {msgspec.json.encode(about).decode()}"}), seal_place(path))
+
+
+def check_tensors(path: Path) -> None:
+    """Raise StoreError where a sealed safetensors file is not as it was written, or another training's."""
+    check_seal(path, seal_place(path))
 
 
 def read_about(path: Path, kind: type[T], cure: str) -> T:
     """Return what stands beside the tensors of a sealed safetensors file; raises StoreError where that is damaged."""
+    place = seal_place(path)
     try:
-        check_seal(path)
+        check_seal(path, place)
         with safe_open(path, framework="numpy") as file:
             return msgspec.json.decode(file.metadata()["about"][len(BLANK) :], type=kind)
     except (StoreError, OSError, SafetensorError, KeyError, TypeError, msgspec.MsgspecError) as error:
@@ -164,10 +190,7 @@ def finished_epochs(folder: Path) -> int:
 def write_records(folder: Path, tested: Tested, records: Records, data: str) -> None:
     """Write the records of one test set, whose hash is `data`; the csv comes last, so that each one is complete."""
     table, histograms = _record_files(folder, tested)
-    try:
-        table.unlink(missing_ok=True)
-    except OSError as error:
-        raise unwritable(table, error) from None
+    remove(table)
     content = to_csv(records).encode()
     arrays = {"histograms": records.histograms} if records.histograms is not None else {}
     write_tensors(histograms, save_arrays, arrays, RecordsState(table=checksum(content), data=data))
@@ -187,7 +210,7 @@ def read_records(folder: Path, tested: Tested, data: str) -> Records | None:
     if state.data != data:
         return None
     try:
-        content = table.read_bytes()
+        content = read_bytes(table, MOST_TABLE)
         if checksum(content) != state.table:
             raise StoreError(f"its content is not that of its checksum, in {histograms.name}")
         with safe_open(histograms, framework="numpy") as file:
@@ -213,28 +236,48 @@ def tested_in(folder: Path) -> list[Tested]:
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Hold a training's lock; yields whether another process held it first. A dead holder's lock frees itself."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    lock = claimed(folder)
+    waited = lock is None
+    if lock is None:
         lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
-            waited = False
-        except Timeout:
             lock.acquire()
-            waited = True
-    except OSError as error:
-        raise unwritable(folder, error) from None
+        except OSError as error:
+            raise unwritable(folder, error) from None
     try:
         yield waited
     finally:
         lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process holds a training's lock now."""
+    if not (folder / ".lock").exists():
+        return False
+    lock = claimed(folder)
+    if lock:
+        lock.release()
+    return lock is None
+
+
+def claimed(folder: Path) -> BaseFileLock | None:
+    """Return a training's lock, held, or None where another process holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return lock
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files and the finished training's state that a killed process left; the lock is held."""
     sweep_scratch(folder)
     if is_trained(folder):
-        (folder / "resume.safetensors").unlink(missing_ok=True)
+        remove(folder / "resume.safetensors")
 
 
 def training_folders(runs: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from math import nan
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import StoreError, UsageError, unknown
-from deeploc_bench.contract.files import convert, parse_toml
+from deeploc_bench.contract.files import MOST_TOML, convert, parse_toml, read_bytes
 from deeploc_bench.contract.findings import shown
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
@@ -77,11 +78,18 @@ def published(folder: Path | None = None) -> dict[str, Published]:
     for file in sorted(place.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
             where = shown(f"published {file.name}")
-            one = convert(parse_toml(file.read_bytes(), where, StoreError), Published, where, StoreError)
+            one = convert(parse_toml(_content(file, where), where, StoreError), Published, where, StoreError)
             if f"{one.suite}.toml" != file.name:
                 raise StoreError(f"{where} is of suite {one.suite!r}; name the file after its suite")
             found[one.suite] = one
     return found
+
+
+def _content(file: Traversable, where: str) -> bytes:
+    try:
+        return read_bytes(file, MOST_TOML) if isinstance(file, Path) else file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{where}: {error.strerror}") from None
 
 
 def find_publication(name: str) -> tuple[str, Publication]:

@@ -11,7 +11,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image as Pillow
 
-from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.errors import DataError, StoreError
+from deeploc_bench.data.opening import opened
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.results.cells import Cell, grouped
@@ -135,9 +136,12 @@ def _kept(cell: Cell) -> Iterator[tuple[float, str, Path]]:
 def _panels(file: Path) -> str:
     """Return the address of a kept picture with the predicted mask as a fourth panel."""
     try:
-        with Pillow.open(file) as picture:
+        with opened(file) as picture:
             pixels = np.array(picture.convert("RGB"))  # (H, 3 W, 3): image, truth, heatmap
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+            place = store.seal_place(file.parent.parent / file.name)
+            if picture.info.get(store.PLACE, place) != place:
+                raise ValueError("it belongs elsewhere")
+    except (OSError, SyntaxError, ValueError, DataError) as error:
         raise StoreError(f"example {file} cannot be read: {error}. Delete it; the report goes without it.") from None
     heatmap = pixels[:, 2 * (pixels.shape[1] // 3) :]
     prediction = np.where(heatmap > 127, 255, 0).astype(np.uint8)

@@ -18,7 +18,8 @@ from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import as_packs, evaluation_batches, read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
 from deeploc_bench.plan.plan import Training
@@ -65,7 +66,7 @@ def fit_baseline(training: Training, folder: Path, *, device: torch.device, thre
     with progress(training.title, len(train) + len(valid)) as tick:
         try:
             fit_of(module, training.model)(replace(train, tick=tick), replace(valid, tick=tick))
-        except (DeeplocError, MemoryError):
+        except DeeplocError:
             raise
         except Exception as error:
             raise TrainingFailed(f"{training.model.title} cannot be fitted: {reason_of(error)}") from error

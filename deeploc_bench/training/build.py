@@ -72,6 +72,7 @@ class TrainingLoss(nn.Module):
         device = next(module.parameters()).device
         # not registered: a loss is no part of what is trained, and stays in the mode in which it was built
         self.terms = [(term.weight, build_loss(term, device) if term.loss else None) for term in expression.terms]
+        self.titles = [term.loss.title if term.loss else f"training_loss of {model.title}" for term in expression.terms]
         if any(loss is None for _, loss in self.terms) and not callable(getattr(module, "training_loss", None)):
             raise PluginError(
                 f"{model.title} has no loss of its own, which {expression.text!r} asks for; give its module a method "
@@ -81,13 +82,13 @@ class TrainingLoss(nn.Module):
     def forward(self, images: Tensor, masks: Tensor) -> Tensor:
         """Return the loss, a scalar, of images (N, 3, H, W) and float masks (N, 1, H, W)."""
         values, logits = [], None
-        for weight, loss in self.terms:
+        for (weight, loss), title in zip(self.terms, self.titles, strict=True):
             if loss is None:
-                value = self._own(images, masks)
+                value = _scalar(self._own(images, masks), title).float()
             else:
                 logits = self._logits(images, masks) if logits is None else logits
                 with torch.autocast(images.device.type, enabled=False):
-                    value = loss(logits, masks)
+                    value = _scalar(loss(logits, masks), title)
             values.append(weight * value)
         return torch.stack(values).sum()
 
@@ -100,27 +101,32 @@ class TrainingLoss(nn.Module):
             return F.interpolate(logits, size=masks.shape[2:], mode="bilinear")
 
     def _own(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Return the model's own loss, float32; images and masks have its input size, where it has one."""
+        """Return the model's own loss; images and masks have its input size, where it has one."""
         images = _fed(images, self.input_size)
         if images.shape[2:] != masks.shape[2:]:
             masks = F.interpolate(masks, size=images.shape[2:], mode="nearest-exact")  # which stay 0 and 1
-        value = self.module.training_loss(images, masks)  # type: ignore[operator]
-        if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
-            got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise PluginError(
-                f"training_loss of {self.model.title} returned {got}; expected a scalar, as loss.mean() is"
-            )
-        return value.float()
+        value: Tensor = self.module.training_loss(images, masks)  # type: ignore[operator]
+        return value
+
+
+def _scalar(value: Tensor, title: str) -> Tensor:
+    """Return what a loss returned; raises PluginError where it is no scalar."""
+    if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+        got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise PluginError(f"{title} returned {got}; expected a scalar, as loss.mean() is")
+    return value
 
 
 def logits_of(module: nn.Module, images: Tensor, model: Owned[Model], input_size: int | None) -> Tensor:
     """Return float32 logits (N, 1, h, w) for images (N, 3, H, W): h, w = H, W, or `input_size` where it is given.
 
-    Raises PluginError where the model returns another shape.
+    Raises PluginError where the model returns another shape, or no real numbers.
     """
     images = _fed(images, input_size)
     logits = module(images)
     expected = (len(images), 1, *images.shape[2:])
+    if isinstance(logits, Tensor) and not logits.is_floating_point():
+        raise PluginError(f"{model.title} returned {logits.dtype} logits; expected torch.float32")
     if not isinstance(logits, Tensor) or logits.shape != expected:
         same = isinstance(logits, Tensor) and logits.shape[2:] == expected[2:]
         got = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

@@ -8,24 +8,25 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, StoreError, TrainingFailed, reason_of
+from deeploc_bench.contract.errors import DeeplocError, StoreError, TrainingFailed, reason_of
 from deeploc_bench.contract.isolation import guarded, kept_alive, unchanged
-from deeploc_bench.contract.registry import observe
 from deeploc_bench.data.packs import Pack
-from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, TrainingFacts, keeping_added
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
+from deeploc_bench.training.failures import failing_alone
+from deeploc_bench.training.telling import tell, tell_done, tell_epoch, tell_reused
+from deeploc_bench.training.turns import free_first
+from deeploc_bench.training.workplace import Outcome, Remaining, Workplace
 
 if TYPE_CHECKING:
     import torch
@@ -34,34 +35,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = 3
 """Test images of each generator kept as pictures."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """Where and how trainings are done: runs folder, device, threads, and how progress and messages are shown."""
-
-    runs: Path
-    device: str = "auto"
-    threads: int = 1
-    progress: Progress
-    say: Callable[[str], None]
-    is_terminal: bool = True
-    """Where progress cannot be seen, a line an epoch is said instead."""
-    is_debug: bool = False
-    """Whether the traceback of what failed is said too."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Outcome:
-    """What became of a plan: trainings done now and before, and the reasons of those that failed; by identity."""
-
-    trained: list[str] = field(default_factory=list)
-    reused: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-
-Remaining = list[tuple[Training, list[Tested]]]
-"""The trainings that are not finished, each with the test sets that it is yet to be tested on."""
 
 
 def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
@@ -74,12 +47,22 @@ def to_do(prepared: Prepared, place: Workplace) -> tuple[Remaining, Outcome]:
         folder = place.runs / training.place
         if training.loss and store.is_trained(folder):
             outcome.reused.append(identity)
-        tests = untested(prepared, training, folder)
-        recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
-        is_ready = store.is_ready(folder, training.facts)
-        if tests or recorded != current_facts(training, folder) or not is_ready:
+        tests = left_of(prepared, training, folder)
+        if tests is not None:
             remaining.append((training, tests))
     return remaining, outcome
+
+
+def left_of(prepared: Prepared, training: Training, folder: Path) -> list[Tested] | None:
+    """Return the test sets that a training is yet to be tested on, or None where nothing at all is left to do.
+
+    Raises StoreError where its facts or records are damaged.
+    """
+    recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
+    # without its facts nothing can be told of a folder, until they are written again
+    tests = untested(prepared, training, folder) if recorded else [*prepared.plan.tests[training.facts.identity]]
+    is_ready = store.is_ready(folder, training.facts)
+    return tests if tests or recorded != current_facts(training, folder) or not is_ready else None
 
 
 def untested(prepared: Prepared, training: Training, folder: Path) -> list[Tested]:
@@ -120,12 +103,22 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
 
 
 def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
-    """Rehearse each model, loss and weights once, and return the device; raises DeeplocError before any training."""
-    from deeploc_bench.training.baseline_fit import rehearse_fit
-    from deeploc_bench.training.device import resolve_device
-    from deeploc_bench.training.rehearsal import rehearse
+    """Rehearse all that is to be trained, and return the device; raises DeeplocError before any training."""
+    from deeploc_bench.training.device import check_precision, resolve_device
 
     device = resolve_device(place.device)
+    for training, _ in remaining:
+        if training.loss and not store.is_ready(place.runs / training.place, training.facts):
+            check_precision(training.recipe.precision, device)
+    rehearse_each(remaining, place)
+    return device
+
+
+def rehearse_each(remaining: Remaining, place: Workplace) -> None:
+    """Rehearse each model, loss and weights once, and say what to warn of; raises DeeplocError."""
+    from deeploc_bench.training.baseline_fit import rehearse_fit
+    from deeploc_bench.training.rehearsal import rehearse
+
     seen = set()
     for training, tests in remaining:
         if not tests and store.is_ready(place.runs / training.place, training.facts):
@@ -138,7 +131,6 @@ def rehearsed(remaining: Remaining, place: Workplace) -> torch.device:
             for warning in warnings or ():
                 place.say(f"warning: {warning}")
             seen.add(key)
-    return device
 
 
 def record(outcome: Outcome, training: Training, is_new: bool) -> None:
@@ -155,7 +147,7 @@ def recording_failures(outcome: Outcome, training: Training, place: Workplace) -
     """Note and say why a training failed, so that the others go on; what must stop them all is raised."""
     try:
         yield
-    except (DeeplocError, MemoryError):
+    except DeeplocError:
         raise
     except Exception as error:
         if ranks.processes() > 1 and not isinstance(error, TrainingFailed):
@@ -176,12 +168,14 @@ def train_and_test(
 ) -> bool:
     """Do what is not done of a training; returns whether it was trained here, and not by another process meanwhile.
 
-    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and DeeplocError where the plugin, the
-    weights or the folder are at fault.
+    What a plugin's code set meanwhile is put back. Raises TrainingFailed, and StoreError or UsageError where the folder
+    is at fault.
     """
+    from deeploc_bench.training.device import working_on
+
     folder = place.runs / training.place
-    failure = TrainingFailed if ranks.processes() == 1 else PluginError  # the other processes wait for this one
-    with guarded("its code", failure), store.locked(folder) if ranks.is_leader() else nullcontext():
+    lock = store.locked(folder) if ranks.is_leader() else nullcontext()
+    with failing_alone(), guarded("its code"), working_on(device), lock:
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
@@ -213,7 +207,7 @@ def _localizer(training: Training, folder: Path, device: torch.device, threads: 
 
     if training.facts.is_learned:
         environment = store.read_environment(folder)
-        set_arithmetic(environment.threads)
+        set_arithmetic(environment.threads, device)
     else:
         environment = start_environment(training, folder, device, threads)
     return open_localizer(
@@ -229,61 +223,30 @@ def _test(localizer: Localizer, pack: Pack, folder: Path, tested: Tested) -> Non
     from deeploc_bench.training.evaluate import evaluate
     from deeploc_bench.training.pictures import write_examples
 
-    records = evaluate(localizer, pack, tested.perturbation)
-    if ranks.is_leader():
-        if not tested.perturbation:
+    with unchanged("code of its model", TrainingFailed):
+        records = evaluate(localizer, pack, tested.perturbation)
+        if ranks.is_leader() and not tested.perturbation:
             write_examples(localizer, pack, folder / "examples", tested.name, EXAMPLES)
+    if ranks.is_leader():
         store.write_records(folder, tested, records, pack.fingerprint)  # last: they mean "tested"
 
 
-def tell_epoch(prepared: Prepared, place: Workplace, training: Training, epoch: Epoch) -> None:
-    """Tell the observers of a finished epoch, and whoever reads a log."""
-    if not place.is_terminal:
-        found = f"loss {epoch.loss:.3f}, validation IoU {epoch.valid_iou:.3f}, {epoch.seconds:.1f} s"
-        place.say(f"{training.title}: epoch {epoch.epoch} of {training.recipe.epochs}, {found}")
-    tell(prepared, place, training, "deeploc_epoch_finished", epoch=epoch)
-
-
-def tell_done(prepared: Prepared, place: Workplace, training: Training, *, is_reused: bool = False) -> None:
-    """Tell the observers of a training that is trained and tested: now, or before."""
-    folder, data = place.runs / training.place, prepared.suite.test_fingerprints
-    hook = "deeploc_training_reused" if is_reused else "deeploc_training_finished"
-    records = {
-        tested.name: found
-        for tested in prepared.plan.tests[training.facts.identity]
-        if (found := store.read_records(folder, tested, data[tested.generator])) is not None
-    }
-    tell(prepared, place, training, hook, records=records)
-
-
-def tell(prepared: Prepared, place: Workplace, training: Training, hook: str, **what: object) -> None:
-    """Call a hook of all observers, with the training's facts and folder; one that raises is a warning."""
-    if ranks.is_leader():
-        told = {"training": training.facts, "folder": place.runs / training.place, **what}
-        for finding in observe(prepared.registry, hook, **told):
-            place.say(f"warning: {finding}")
-
-
-def tell_reused(prepared: Prepared, place: Workplace, remaining: Remaining) -> None:
-    """Tell the observers of the trainings that there is nothing to do of."""
-    left = {training.facts.identity for training, _ in remaining}
-    for identity, training in prepared.plan.trainings.items():
-        if identity not in left:
-            tell_done(prepared, place, training, is_reused=True)
-
-
 def run_local(prepared: Prepared, place: Workplace) -> Outcome:
-    """Do every unfinished training here; one that fails does not stop the others.
+    """Do every unfinished training here; one that fails does not stop the others, nor does one that another run is at.
 
-    Raises DeeplocError for what must stop them all: a broken plugin, missing weights, a full disk.
+    Raises DeeplocError for what must stop them all: a plugin found broken before any training, missing weights, a full
+    disk.
     """
     remaining, outcome = to_do(prepared, place)
-    tell_reused(prepared, place, remaining)
+    tell_reused(prepared, place, [training for training, _ in remaining])
     if not remaining:
         return outcome
+    for training, _ in remaining:
+        if training.loss:
+            ranks.refuse_too_many(training.title, training.recipe.batch_size, len(training.train))
     device = rehearsed(remaining, place)
     with ranks.process_group(device):
-        for training, _ in remaining:
+        for training in free_first([training for training, _ in remaining], place.runs):
             with recording_failures(outcome, training, place):
                 tell(prepared, place, training, "deeploc_training_started")
                 on_epoch = partial(tell_epoch, prepared, place, training)

@@ -14,13 +14,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.registry import Owned
-from deeploc_bench.contract.seals import check_seal
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import evaluation_batches, read_batch
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan.facts import Testing
+from deeploc_bench.plan.store import check_tensors
 from deeploc_bench.scoring.records import Records, mask_hash, merge
 from deeploc_bench.training.build import build_model, logits_of, placed
 from deeploc_bench.training.ranks import map_over_ranks
@@ -39,6 +39,20 @@ class Localizer:
     input_size: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Counted:
+    """What is counted of a batch of N images.
+
+    `histograms` is int32 (N, 2, 256), the authentic pixels first, in right-closed bins (heatmap > 0.5 is exactly bins
+    128 to 255); `ties` are the authentic and the manipulated pixels of exactly 0.5, int64 (N, 2); `pred_masks` is bool
+    (N, H, W).
+    """
+
+    histograms: NDArray[np.int32]
+    ties: NDArray[np.int64]
+    pred_masks: NDArray[np.bool_]
+
+
 def open_localizer(
     model: Owned[Model], testing: Testing, *, weights: Path | None, device: torch.device, precision: str
 ) -> Localizer:
@@ -50,7 +64,7 @@ def open_localizer(
     module = build_model(model, "none" if weights else testing.weights)
     if weights:
         try:
-            check_seal(weights)
+            check_tensors(weights)
             module.load_state_dict(load_file(weights))
         except Exception as error:
             reason = " ".join(str(error).split())
@@ -64,21 +78,69 @@ def open_localizer(
     )
 
 
-def count_batch(heatmaps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Count a batch in one pass: heatmaps float32 and masks bool, both (N, H, W).
+def count_batch(heatmaps: Tensor, masks: Tensor) -> Counted:
+    """Count a batch in one pass, on its device: heatmaps float32 and masks bool, both (N, H, W)."""
+    return count_here(heatmaps, masks) if heatmaps.device.type == "cpu" else count_there(heatmaps, masks)
 
-    Returns histograms int64 (N, 2, 256), the authentic pixels first, in right-closed bins (heatmap > 0.5 is exactly
-    bins 128 to 255), and the pixels of exactly 0.5, int64 (N, 2).
-    """
+
+def count_here(heatmaps: Tensor, masks: Tensor) -> Counted:
+    """Do `count_batch` on the CPU, image by image, so that what is made of one stays in the cache."""
+    places = (_places(*image).view(-1) for image in zip(heatmaps, masks, strict=True))
+    histograms = [torch.bincount(place, minlength=512).int() for place in places]
+    levels, truth = heatmaps.numpy(), masks.numpy()
+    ties = levels == 0.5  # by numpy, which compares and counts ten times faster than torch
+    manipulated = areas(ties & truth)
+    return Counted(
+        histograms=torch.stack(histograms).view(-1, 2, 256).numpy(),
+        ties=np.stack([areas(ties) - manipulated, manipulated], axis=1),
+        pred_masks=levels > 0.5,
+    )
+
+
+def count_there(heatmaps: Tensor, masks: Tensor) -> Counted:
+    """Do `count_batch` on a GPU, all images at once; nothing waits for the device before all is under way."""
     count = len(heatmaps)
-    bins = (heatmaps * 256).ceil_().sub_(1).clamp_(0, 255).long()  # (N, H, W)
     images = torch.arange(count, device=heatmaps.device)[:, None, None]
-    # One bincount over image, truth and bin together: a loop over images would wait for the device at each.
-    index = bins.add_(masks, alpha=256).add_(images, alpha=512)
-    histograms = torch.bincount(index.view(-1), minlength=512 * count).view(count, 2, 256)
-    ties = heatmaps == 0.5
-    manipulated = (ties & masks).sum(dim=(1, 2))  # (N,)
-    return histograms, torch.stack([ties.sum(dim=(1, 2)) - manipulated, manipulated], dim=1)
+    places = _places(heatmaps, masks).long().add_(images, alpha=512).view(-1)
+    ones = torch.ones(1, dtype=torch.int32, device=heatmaps.device)
+    # bincount would wait, to learn how many bins there are
+    histograms = ones.new_zeros(512 * count).scatter_add_(0, places, ones.expand(len(places)))
+    ties, pred_masks = heatmaps == 0.5, heatmaps > 0.5
+    manipulated = (ties & masks).sum(dim=(1, 2))
+    both = torch.stack([ties.sum(dim=(1, 2)) - manipulated, manipulated], dim=1)
+    return Counted(
+        histograms=histograms.view(count, 2, 256).cpu().numpy(),
+        ties=both.cpu().numpy(),
+        pred_masks=pred_masks.cpu().numpy(),
+    )
+
+
+def areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the pixels of each mask, (N, H, W) -> (N,)."""
+    return np.array([np.count_nonzero(mask) for mask in masks], np.int64)
+
+
+def _places(heatmaps: Tensor, masks: Tensor) -> Tensor:
+    """Return the bin of each pixel, 0 to 255, and 256 more where it is manipulated: int16, in the heatmaps' shape."""
+    return (heatmaps * 256).ceil_().to(torch.int16).sub_(1).clamp_(0, 255).add_(masks, alpha=256)
+
+
+class Pixels:
+    """The float pixels of one batch after another, on the CPU in one memory.
+
+    Memory that is given back costs a page fault for every 4 KiB when it is taken again: more than the conversion.
+    """
+
+    def __init__(self) -> None:
+        self.memory = torch.empty(0)
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return `to_float` of images, which holds until the next are asked for."""
+        if images.device.type != "cpu":
+            return to_float(images)
+        if self.memory.numel() < images.numel():
+            self.memory = torch.empty(images.numel())
+        return to_float(images, self.memory[: images.numel()].view(images.shape))
 
 
 @torch.inference_mode()
@@ -89,36 +151,66 @@ def heatmaps_of(
 
     Raises TrainingFailed where the model's logits are NaN.
     """
+    heatmaps, masks = _heatmaps(localizer, Pixels(), pack, batch, perturbation)
+    _refuse_nan(heatmaps.sum(), pack, batch)
+    return heatmaps, masks
+
+
+@torch.inference_mode()
+def _heatmaps(
+    localizer: Localizer, pixels: Pixels, pack: Pack, batch: slice, perturbation: Perturbation | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what `heatmaps_of` does, NaN where the logits are; nothing here waits for the device."""
     localizer.module.eval()
     images, masks = read_batch(pack, np.arange(batch.start, batch.stop))
     if perturbation:
         images = perturbation.apply(images, pack.ids[batch])
-    pixels = to_float(torch.from_numpy(images).to(localizer.device))  # (N, H, W, 3) -> (N, 3, H, W)
+    fed = pixels.of(torch.from_numpy(images).to(localizer.device))  # (N, H, W, 3) -> (N, 3, H, W)
     dtype = AUTOCAST_DTYPES.get(localizer.precision)
     with torch.autocast(localizer.device.type, dtype=dtype, enabled=dtype is not None):
-        logits = logits_of(localizer.module, pixels, localizer.model, localizer.input_size)
+        logits = logits_of(localizer.module, fed, localizer.model, localizer.input_size)
     heatmaps = torch.sigmoid(logits)  # (N, 1, h, w): h, w = H, W, or the model's input size
-    if heatmaps.shape[2:] != pixels.shape[2:]:
-        heatmaps = F.interpolate(heatmaps, size=pixels.shape[2:], mode="bilinear")
-    if heatmaps.isnan().any():
-        raise TrainingFailed(f"the model's logits are NaN on {pack.entries[batch.start].file} or its batch")
+    if heatmaps.shape[2:] != fed.shape[2:]:
+        heatmaps = F.interpolate(heatmaps, size=fed.shape[2:], mode="bilinear")
     return heatmaps[:, 0], torch.from_numpy(masks).to(localizer.device)
 
 
+def _refuse_nan(total: Tensor, pack: Pack, batch: slice) -> None:
+    """Raise TrainingFailed where the sum of a batch's heatmaps is NaN, as it is where one of its pixels is."""
+    if total.isnan():
+        raise TrainingFailed(f"the model's logits are NaN on {pack.entries[batch.start].file} or its batch")
+
+
 def evaluate(localizer: Localizer, pack: Pack, perturbation: Perturbation | None = None) -> Records:
-    """Return the records of a model on a packed test split; whole batches are dealt to the ranks."""
+    """Return the records of a model on a packed test split; whole batches are dealt to the ranks.
+
+    Raises TrainingFailed where the model's logits are NaN.
+    """
+    pixels = Pixels()
 
     def records(batch: slice) -> Records:
-        return records_of(pack, batch, *heatmaps_of(localizer, pack, batch, perturbation))
+        heatmaps, masks = _heatmaps(localizer, pixels, pack, batch, perturbation)
+        total = heatmaps.sum()  # looked at behind the counts, so that a device is waited for once a batch
+        found = records_of(pack, batch, heatmaps, masks)
+        _refuse_nan(total, pack, batch)
+        return found
 
     return merge(map_over_ranks(records, list(evaluation_batches(pack))))
 
 
 def validation_iou(localizer: Localizer, packs: Sequence[Pack]) -> float:
-    """Return the mean over all images of several packs of the IoU at heatmap > 0.5; the best epoch has the highest."""
+    """Return the mean over all images of several packs of the IoU at heatmap > 0.5; the best epoch has the highest.
+
+    Raises TrainingFailed where the model's logits are NaN.
+    """
+    pixels = Pixels()
 
     def ious(place: tuple[Pack, slice]) -> NDArray[np.float64]:
-        return ious_of(*heatmaps_of(localizer, *place))
+        heatmaps, masks = _heatmaps(localizer, pixels, *place)
+        total = heatmaps.sum()
+        found = ious_of(heatmaps, masks)
+        _refuse_nan(total, *place)
+        return found
 
     batches = [(pack, batch) for pack in packs for batch in evaluation_batches(pack)]
     return float(np.concatenate(map_over_ranks(ious, batches)).mean())
@@ -129,21 +221,35 @@ def ious_of(heatmaps: Tensor, masks: Tensor) -> NDArray[np.float64]:
 
     The same numbers as `metrics.image_ious` of the records, without making them.
     """
+    overlaps = overlaps_here if heatmaps.device.type == "cpu" else overlaps_there
+    inter, union = overlaps(heatmaps, masks)
+    ious: NDArray[np.float64] = np.divide(inter, union, out=np.ones(len(inter)), where=union > 0)
+    return ious
+
+
+def overlaps_here(heatmaps: Tensor, masks: Tensor) -> NDArray[np.int64]:
+    """Return the pixels of the intersections and of the unions with the predicted masks, (2, N), on the CPU."""
+    pred_masks, truth = heatmaps.numpy() > 0.5, masks.numpy()
+    return np.stack([areas(pred_masks & truth), areas(pred_masks | truth)])
+
+
+def overlaps_there(heatmaps: Tensor, masks: Tensor) -> NDArray[np.int64]:
+    """Do `overlaps_here` on a GPU, all images at once."""
     pred_masks = heatmaps > 0.5
-    inter = (pred_masks & masks).sum(dim=(1, 2)).double()
-    union = (pred_masks | masks).sum(dim=(1, 2)).double()
-    return np.asarray(torch.where(union > 0, inter / union, 1.0).cpu().numpy(), np.float64)
+    both = torch.stack([pred_masks & masks, pred_masks | masks])  # (2, N, H, W)
+    return np.asarray(both.sum(dim=(2, 3)).cpu().numpy(), np.int64)
 
 
 def records_of(pack: Pack, batch: slice, heatmaps: Tensor, masks: Tensor) -> Records:
     """Return the records of a batch's heatmaps, float32, and masks, bool, both (N, H, W)."""
-    histograms, ties = (counts.cpu().numpy() for counts in count_batch(heatmaps, masks))  # (N, 2, 256), (N, 2)
+    counted = count_batch(heatmaps, masks)
+    histograms, ties = counted.histograms, counted.ties
     below, above = histograms[:, :, :128].sum(axis=2), histograms[:, :, 128:].sum(axis=2)  # both (N, 2)
     tp, fp, fn, tn = above[:, 1], above[:, 0], below[:, 1], below[:, 0]
     return Records(
         ids=pack.ids[batch],
         sources=pack.sources[batch],
         counts=np.stack([tp, fp, fn, tn, ties[:, 1], ties[:, 0]], axis=1),
-        preds=tuple(mask_hash(pred_mask) for pred_mask in (heatmaps > 0.5).cpu().numpy()),
-        histograms=histograms.astype(np.int32),
+        preds=tuple(map(mask_hash, counted.pred_masks)),
+        histograms=histograms,
     )

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deeploc_bench.contract.errors import TrainingFailed
+from deeploc_bench.contract.files import remove
 from deeploc_bench.contract.isolation import unchanged
-from deeploc_bench.data.augment import blur_some, flip, to_float
+from deeploc_bench.contract.specs import Image, Mask
+from deeploc_bench.data.ahead import ahead
+from deeploc_bench.data.augment import blur_some, flip, moved, to_float
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
@@ -24,7 +27,7 @@ from deeploc_bench.plan.facts import Epoch, FitState, Recipe, TrainingEnvironmen
 from deeploc_bench.plan.plan import Training
 from deeploc_bench.training import ranks
 from deeploc_bench.training.build import TrainingLoss, build_model, placed
-from deeploc_bench.training.device import make_accelerator, peak_bytes, start_environment
+from deeploc_bench.training.device import make_accelerator, memory_told, peak_bytes, start_environment
 from deeploc_bench.training.evaluate import Localizer, validation_iou
 
 Epochs = list[Epoch]
@@ -41,7 +44,8 @@ def fit(
 ) -> None:
     """Train, going on after the last finished epoch, and write the artifacts into `folder`.
 
-    Raises TrainingFailed where the loss is NaN, StoreError where the folder cannot be read or written.
+    Raises TrainingFailed where the loss is NaN or memory is too small, StoreError where the folder cannot be read or
+    written.
     """
     started = time.perf_counter()
     environment = start_environment(training, folder, device, threads)
@@ -50,11 +54,12 @@ def fit(
     steps, last = len(run.batches(0)), training.recipe.epochs
     if not steps:
         raise TrainingFailed(f"{len(training.train)} training images make no batch; at least two are needed")
+    cure = f"lower the batch size, --set batch_size={max(1, training.recipe.batch_size // 2)}"
     with progress(training.title, last * steps) as tick:
         for _ in range(len(epochs) * steps):
             tick()
         for epoch in range(len(epochs), last):
-            with unchanged("code of its model or loss", TrainingFailed):
+            with unchanged("code of its model or loss", TrainingFailed), memory_told(run.device, cure):
                 finished = run.epoch(epoch, tick)
             if not epochs or finished.valid_iou > max(past.valid_iou for past in epochs):
                 best = _copied(run.module.state_dict())
@@ -68,7 +73,7 @@ def fit(
         store.write_environment(folder, _with_costs(environment, run, epochs, time.perf_counter() - started, table))
         # last: its existence means "trained"
         store.write_tensors(folder / "model.safetensors", save, _copied(best), about=None)
-        (folder / "resume.safetensors").unlink(missing_ok=True)
+        remove(folder / "resume.safetensors")
 
 
 class Fit:
@@ -96,6 +101,10 @@ class Fit:
         assert training.loss is not None
         loss = TrainingLoss(self.module, training.model, training.loss, self.recipe.input_size)
         self.loss, self.optimizer = self.accelerator.prepare(loss, self.plain_optimizer)
+        if self.accelerator.scaler and self.recipe.optimizer == "sgd":
+            # A step that overflows is skipped; where it is the first, torch's fused SGD would leave its momentum unset.
+            for parameter in self.parameters:
+                self.plain_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.valid = as_packs(training.valid)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
@@ -113,9 +122,10 @@ class Fit:
         self.loss.train()
         batches = self.batches(epoch)
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches):
+        seeds = [[self.training.seed, epoch, number + 1] for number in range(len(batches))]  # 0 is the order's
+        for number, raw in enumerate(ahead(self._read, zip(batches, seeds, strict=True))):
             lr = self._set_lr((epoch * len(batches) + number) / (self.recipe.epochs * len(batches)))
-            total += self._step(batch, [self.training.seed, epoch, number + 1])  # 0 is the order's
+            total += self._step(raw, seeds[number])
             tick()
         loss = float(self.accelerator.reduce(total, "mean")) / len(batches)
         if not math.isfinite(loss):
@@ -159,9 +169,13 @@ class Fit:
             value = torch.empty_like(parameter).copy_(tensor) if is_shaped else tensor.to(parameter.device)
             self.plain_optimizer.state[parameter][key] = value
 
-    def _step(self, batch: NDArray[np.int64], seed: Sequence[int]) -> Tensor:
-        images, masks = self._augmented(batch, seed)
-        share = len(images) * ranks.processes() / len(batch)  # DDP takes the plain mean over processes
+    def _read(self, drawn: tuple[NDArray[np.int64], Sequence[int]]) -> tuple[Image, Mask]:
+        batch, seed = drawn
+        return training_batch(self.training.train, batch, size=self.recipe.size, fit=self.recipe.fit, seed=seed)
+
+    def _step(self, raw: tuple[Image, Mask], seed: Sequence[int]) -> Tensor:
+        images, masks = self._augmented(raw, seed)
+        share = len(images) * ranks.processes() / len(raw[0])  # DDP takes the plain mean over processes
         with self.accelerator.autocast():
             loss: Tensor = self.loss(images, masks) * share
         self.accelerator.backward(loss)
@@ -169,17 +183,16 @@ class Fit:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
-    def _augmented(self, batch: NDArray[np.int64], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _augmented(self, raw: tuple[Image, Mask], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         own = slice(ranks.rank(), None, ranks.processes())
-        raw = training_batch(self.training.train, batch, size=recipe.size, fit=recipe.fit, seed=seed)
-        images = to_float(torch.from_numpy(raw[0][own]).to(self.device, non_blocking=True))
-        masks = torch.from_numpy(raw[1][own]).to(self.device, non_blocking=True).float()[:, None]  # (N, 1, H, W)
+        images = to_float(moved(torch.from_numpy(raw[0][own]), self.device))
+        masks = moved(torch.from_numpy(raw[1][own]), self.device).float()[:, None]  # (N, 1, H, W)
         # Drawn for the whole batch, then cut: an image's augmentation does not depend on the number of processes.
         random = np.random.default_rng([*seed, 1])
-        flips, blurs, sigmas = (random.random(len(batch))[own] for _ in range(3))
+        flips, blurs, sigmas = (random.random(len(raw[0]))[own] for _ in range(3))
         if recipe.flip:
-            images, masks = flip(images, masks, torch.from_numpy(flips < 0.5).to(self.device))
+            images, masks = flip(images, masks, moved(torch.from_numpy(flips < 0.5), self.device))
         if recipe.blur_probability > 0:
             chosen = np.where(blurs < recipe.blur_probability, sigmas * recipe.blur_sigma, 0)
             images = blur_some(images, torch.from_numpy(chosen.astype(np.float32)))

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
-from PIL import ImageOps
 
+from deeploc_bench.data.opening import opened, upright
+from deeploc_bench.training.arrays import read_arrays_file
 from deeploc_bench.training.pictures import TIES
 
 Floats = NDArray[np.float32]
@@ -26,9 +25,9 @@ BELOW, ABOVE = np.nextafter(HALF, np.float32(0)), np.nextafter(HALF, np.float32(
 
 def read_levels(file: Path) -> Levels:
     """Return what a file of one of `SUFFIXES` holds; raises ValueError, or whatever its library finds wrong."""
-    if not file.stat().st_size:
+    if file.is_file() and not file.stat().st_size:
         raise ValueError("the file is empty")
-    return levels_of(_picture(file) if file.suffix.lower() in PICTURES else _array(file))
+    return levels_of(_picture(file) if file.suffix.lower() in PICTURES else read_arrays_file(file))
 
 
 def levels_of(array: NDArray[Any]) -> Levels:
@@ -80,9 +79,10 @@ def _unit(values: NDArray[Any]) -> Floats:
     low, high = float(values.min()), float(values.max())
     if low < -HAIR or high > 1 + HAIR:
         raise ValueError(f"values from {low:g} to {high:g}; expected heatmaps in [0, 1]. {_guess(low, high)}")
-    heatmap = values.astype(np.float32).clip(0, 1)
-    heatmap = np.where(values > 0.5, np.maximum(heatmap, ABOVE), heatmap)
-    return np.where(values < 0.5, np.minimum(heatmap, BELOW), heatmap)
+    heatmap = values.astype(np.float32)
+    np.clip(heatmap, 0, 1, out=heatmap)
+    np.maximum(heatmap, ABOVE, out=heatmap, where=values > 0.5)
+    return np.minimum(heatmap, BELOW, out=heatmap, where=values < 0.5)
 
 
 def _guess(low: float, high: float) -> str:
@@ -96,14 +96,14 @@ def _guess(low: float, high: float) -> str:
 
 
 def _picture(file: Path) -> NDArray[Any]:
-    with Pillow.open(file) as stored:
+    with opened(file) as stored:
         if stored.format not in ("PNG", "TIFF"):
             raise ValueError(f"it is {stored.format} inside; expected PNG or TIFF, which keep every level")
         frames = getattr(stored, "n_frames", 1)
         if frames != 1:
             raise ValueError(f"it holds {frames} pictures; expected one")
-        stored.load()  # the EXIF data of a PNG may follow its pixels
-        picture, ties = ImageOps.exif_transpose(stored), stored.info.get(TIES)
+        picture, _ = upright(stored)
+        ties = stored.info.get(TIES)  # once it is loaded: a text of a PNG may follow its pixels
     if picture.mode.startswith("P"):
         raise ValueError("a palette picture, whose numbers stand for colours; save it in gray levels (mode L)")
     if picture.mode in ("RGB", "RGBA", "LA"):
@@ -133,24 +133,3 @@ def _with_ties(pixels: NDArray[Any], ties: str) -> Floats:
     heatmap = heatmap_of(pixels.astype(np.uint16))
     heatmap.flat[[int(pixel) for pixel in ties.split()]] = 0.5
     return heatmap
-
-
-def _array(file: Path) -> NDArray[Any]:
-    if file.suffix.lower() == ".npz" and not is_zipfile(file):
-        raise ValueError("it is no .npz archive, or only the beginning of one")
-    try:
-        # a map into the file: what its header promises is not allocated before it is there
-        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "pickle" in str(error) or "Python objects" in str(error):
-            raise ValueError(
-                "it is no plain array: pickled objects are never loaded. Save an array of floats by np.save"
-            ) from None
-        raise ValueError(f"it ends before its array does, or is damaged ({error})") from None
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        if len(loaded.files) != 1:
-            raise ValueError(f"it holds {len(loaded.files)} arrays ({', '.join(loaded.files):.80}); expected one")
-        only: NDArray[Any] = loaded[loaded.files[0]]
-        return only

@@ -11,7 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from deeploc_bench.contract.files import write
 from deeploc_bench.data.batches import evaluation_batches, read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
+from deeploc_bench.plan.store import PLACE, seal_place
 from deeploc_bench.training.evaluate import Localizer, heatmaps_of
 
 Floats = NDArray[np.float32]
@@ -44,7 +46,10 @@ def write_examples(localizer: Localizer, pack: Pack, folder: Path, name: str, co
             # rounded so that exactly the heatmaps above 0.5 are above 127
             grays = (mask.astype(np.uint8) * 255, np.ceil(255 * heatmap - 0.5).clip(0).astype(np.uint8))
             panels = [image, *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)]
-            write(folder / f"{name}-{pack.ids[position]}.png", _png(np.concatenate(panels, axis=1)))
+            file = f"{name}-{pack.ids[position]}.png"
+            place = PngInfo()
+            place.add_text(PLACE, seal_place(folder.parent / file))
+            write(folder / file, _png(np.concatenate(panels, axis=1), pnginfo=place))
 
 
 def encoded(heatmap: Floats) -> bytes:

@@ -1,22 +1,23 @@
 """Predictions made elsewhere: a file for each test image, counted like a model's own, or refused with all reasons."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.data.batches import read_batch
-from deeploc_bench.data.packs import Pack, Tick
+from deeploc_bench.data.opening import most_pixels
+from deeploc_bench.data.packing import Tick
+from deeploc_bench.data.packs import Pack
 from deeploc_bench.scoring.records import Records, merge
+from deeploc_bench.training.arrays import opened_archive, read_member
 from deeploc_bench.training.evaluate import records_of
 from deeploc_bench.training.heatmaps import SUFFIXES, Floats, Levels, heatmap_of, is_unscaled, levels_of, read_levels
 from deeploc_bench.training.suspicions import Glance, glance_at, told
@@ -45,6 +46,7 @@ def score_predictions(
     or 0 and 1 in all files), (H, W) of any size, and is resized bilinearly to the image's size before thresholding.
     `beside` are folders in it that hold something else. Raises DataError with all that is missing or unreadable.
     """
+    most_pixels()  # where it is told wrongly, no file is at fault
     with _opened(predictions, beside) as found:
         return _scored(predictions, found, pack, tick)
 
@@ -59,7 +61,8 @@ def _scored(predictions: Path, found: Found, pack: Pack, tick: Tick) -> tuple[Re
             levels = found.loaders[id]()
             _refuse_turned(levels, pack.entries[position].shape)
         except Exception as error:  # a damaged file makes its library raise whatever it likes
-            unreadable[id] = " ".join(str(error).split()) or type(error).__name__
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            unreadable[id] = " ".join(reason.split()) or type(error).__name__
         else:
             if is_unscaled(levels):
                 dark[id] = position  # a mask or a heatmap: the other files tell
@@ -84,19 +87,24 @@ def _scored(predictions: Path, found: Found, pack: Pack, tick: Tick) -> tuple[Re
 def _opened(predictions: Path, beside: Sequence[str]) -> Iterator[Found]:
     if predictions.is_dir():
         yield _in_folder(predictions, beside)
-    elif predictions.suffix.lower() == ".npz" and is_zipfile(predictions):
-        with np.load(predictions, allow_pickle=False) as archive:
-            yield Found(loaders={id: partial(_from_archive, archive, id) for id in archive.files})
-    else:
-        what = "is neither" if predictions.exists() else "is not there"
-        raise DataError(
-            f"{predictions} {what}; expected a folder of one prediction a test image, called by its id, or an .npz "
-            "archive of arrays by id"
+        return
+    with ExitStack() as stack:
+        try:
+            archive, members = stack.enter_context(opened_archive(predictions))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(
+                f"{predictions} {'is neither' if predictions.exists() else 'is not there'}; expected a folder of one "
+                f"prediction a test image, called by its id, or an .npz archive of arrays by id ({reason})"
+            ) from None
+        yield Found(
+            loaders={id: partial(_from_archive, archive, own[0]) for id, own in members.items()},
+            twice=[f"{id}.npy in the archive" for id, own in members.items() if len(own) > 1],
         )
 
 
-def _from_archive(archive: Mapping[str, NDArray[Any]], id: str) -> Levels:
-    return levels_of(archive[id])
+def _from_archive(archive: ZipFile, member: ZipInfo) -> Levels:
+    return levels_of(read_member(archive, member))
 
 
 def _in_folder(folder: Path, beside: Sequence[str]) -> Found:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from deeploc_bench.contract.errors import DeeplocError, ProcessFailed, UsageError, reason_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,6 +41,12 @@ def processes_here() -> int:
     return _of_torchrun("LOCAL_WORLD_SIZE", 1)
 
 
+def cores() -> int:
+    """Return how many processors this process may use; the processes that torchrun starts share them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // processes_here())
+
+
 def is_leader() -> bool:
     """Tell whether this process leads."""
     return rank() == 0
@@ -62,15 +70,43 @@ def launchers_hidden() -> Iterator[None]:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the process group (NCCL on GPUs, Gloo on CPUs) while the trainings of a plan are done."""
+    """Join the process group (NCCL on GPUs, Gloo on CPUs) while the trainings of a plan are done.
+
+    Raises ProcessFailed where this process, or one that it waits for, cannot go on; the leader's own errors pass.
+    """
     if processes() == 1:
         yield
         return
     from accelerate import PartialState
 
     state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
-    yield
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UsageError) or (isinstance(error, DeeplocError) and is_leader()):
+            raise  # what all processes find, or nobody else tells
+        raise ProcessFailed(
+            f"process {rank() + 1} of {processes()} cannot go on: {reason_of(error):.500}. The others end with it; "
+            "every finished epoch is saved. Run the same command again to go on."
+        ) from error
     state.destroy_process_group()
+
+
+def refuse_too_many(title: str, size: int, images: int) -> None:
+    """Raise UsageError where a training's batches of `size`, or all its images, are no share for each process."""
+    if processes() == 1:
+        return
+    cure = f"Start at most {max(1, min(size, images // 2))} (--nproc-per-node)"
+    if size < processes():
+        raise UsageError(
+            f"batch_size={size} of {title} cannot be dealt to {processes()} processes, of which each needs an image. "
+            f"{cure}, or --set batch_size={processes()}, which is another recipe."
+        )
+    if images < 2 * processes():
+        raise UsageError(
+            f"the {images} training images of {title} cannot be dealt to {processes()} processes, of which each needs "
+            f"two. {cure}."
+        )
 
 
 def from_leader(ask: Callable[[], T]) -> T:

@@ -22,6 +22,8 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
     torch.set_num_threads(ASKED["threads"])
     device = resolve_device(ASKED["device"])
     model = build_model(load_plugins(ASKED["plugins"]).model(name), "none").to(device).eval()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # of the model before
     images = torch.rand(batch, 3, ASKED["size"], ASKED["size"], device=device)
 
     @torch.inference_mode()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deeploc_bench_plugins.described.description import AUTHENTIC, SPLITS, Part, Split, read_description
-from deeploc_bench_plugins.described.files import Files, below, group, is_excluded
+from deeploc_bench_plugins.described.files import Files, below, is_excluded
 from deeploc_bench_plugins.described.lists import Line, read_list
+from deeploc_bench_plugins.described.patterns import first_groups
 
 from deeploc_bench import DataError, GeneratorDataset, PluginError, Sample, distinct_samples, hookimpl, sample_of
 
@@ -47,20 +48,18 @@ def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
 def _build(part: Part, source: str, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
     splits: tuple[Split, ...] = (part.split,) if part.split else SPLITS
     files = {split: Files(part, data, part.folders.get(split, split)) for split in splits}
+    named: dict[Split, list[tuple[str, Line | None]]]
     if part.lists:
         lines = list(dict.fromkeys(_lists(part, data)))
-        found = {
-            split: [_listed(source, line, files[split]) for line in lines if line.split == split] for split in splits
-        }
+        named = {s: [(files[s].name(line.image), line) for line in lines if line.split == s] for s in splits}
     else:
-        found = {
-            split: [_sample(name, image, here.mask(name), source) for name, image in here.images.items()]
-            for split, here in files.items()
-        }
-    kept = {
-        split: [sample for sample in samples if not is_excluded(part, data, sample.image)]
-        for split, samples in found.items()
-    }
+        named = {split: [(name, None) for name in here.images] for split, here in files.items()}
+    names = [name for found in named.values() for name, _ in found]
+    sources, keys = first_groups(source, names), first_groups(part.pair, [name.rpartition("/")[2] for name in names])
+    kept: dict[Split, list[Sample]] = {}
+    for split, found in named.items():
+        samples = [sample_of(name, *_pair(name, line, files[split], keys), sources[name]) for name, line in found]
+        kept[split] = [sample for sample in samples if not is_excluded(part, data, sample.image)]
     if not any(kept.values()):
         place = f"lists = {part.lists!r}" if part.lists else f"images = {part.images!r}"
         left_out = f", without what exclude = {part.exclude!r} leaves out" if part.exclude else ""
@@ -88,12 +87,10 @@ def _lists(part: Part, data: Path) -> Iterator[Line]:
                 yield replace(line, split=place, generator=None)
 
 
-def _listed(source: str, line: Line, files: Files) -> Sample:
-    name = files.name(line.image)
+def _pair(name: str, line: Line | None, files: Files, keys: Mapping[str, str]) -> tuple[Path, Path | None]:
+    """Return the image of a name and its mask, as a line of a list says or as templates do."""
+    if line is None:
+        return files.images[name], files.mask(name, keys)
     image = files.image(name) or below(files.data, line.image)
-    mask = files.mask(name) if line.mask is None else below(files.data, line.mask) if line.mask else None
-    return _sample(name, image, mask, source)
-
-
-def _sample(name: str, image: Path, mask: Path | None, source: str) -> Sample:
-    return sample_of(name, image, mask, group(source, name))
+    mask = files.mask(name, keys) if line.mask is None else below(files.data, line.mask) if line.mask else None
+    return image, mask

@@ -9,12 +9,15 @@ from typing import Literal
 
 import msgspec
 from deeploc_bench_plugins.described.lists import Column
+from deeploc_bench_plugins.described.patterns import check_length, check_pattern
 
 from deeploc_bench import DataError, read_toml
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 AUTHENTIC = "authentic"
+MOST_GENERATORS = 64
+"""As many as a submission has at most."""
 PLACEHOLDERS = ("folder", "id", "key", "split")
 
 
@@ -45,6 +48,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     license: str | None = None
     reference: str | None = None
 
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Return the patterns of files that are left out."""
+        return (self.exclude,) if isinstance(self.exclude, str) else self.exclude
+
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole description; `source` is a regular expression whose first group, found in a stem, names its source.
@@ -60,19 +68,19 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def read_description(path: Path) -> Description:
     """Return a description that holds together; raises DataError that says what in it is wrong."""
     description = read_toml(path, Description, "suite", DataError)
+    if len(description.generator) > MOST_GENERATORS:
+        raise DataError(f"suite {path}: it has {len(description.generator)} [[generator]]s; at most {MOST_GENERATORS}")
     own = (pattern for part in description.generator for pattern in (part.pair, part.source) if pattern is not None)
     for pattern in (description.source, *own):
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise DataError(f"suite {path}: {pattern!r} is not a regular expression: {error}") from None
-        if groups < 1:
-            raise DataError(f"suite {path}: {pattern!r} has no group; put (...) round the part that is meant")
+        check_pattern(pattern, f"suite {path}")
     names = [part.name for part in description.generator]
     if len(names) != len(set(names)) or not names:
         raise DataError(f"suite {path}: needs [[generator]]s of different names; it has {', '.join(names) or 'none'}")
     for part in description.generator:
-        _check(part, f"{path}, generator {part.name!r}")
+        where = f"{path}, generator {part.name!r}"
+        for text in (part.images or "", part.masks or "", *part.folders.values(), *part.excluded):
+            check_length(text, where)
+        _check(part, where)
     return description
 
 

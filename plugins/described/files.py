@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from deeploc_bench_plugins.described.description import AUTHENTIC, Part
+from deeploc_bench_plugins.described.patterns import groups_at_once, groups_of
+from deeploc_bench_plugins.described.walk import fitting
 
 from deeploc_bench import IMAGE_SUFFIXES, DataError
 
@@ -28,12 +30,12 @@ class Files:
         """Return the image of a name, None where there is no template; one that is not there is reported later."""
         return self._file(self.images, self.image_template, name) if self.image_template else None
 
-    def mask(self, name: str) -> Path | None:
-        """Return the mask of a name; one that is not there is reported by `data check`."""
+    def mask(self, name: str, keys: Mapping[str, str]) -> Path | None:
+        """Return the mask of a name, whose id has a key; one that is not there is reported by `data check`."""
         if not self.mask_template:
             return None
         folder, slash, id = name.rpartition("/")
-        id = group(self.part.pair, id) if "{key}" in self.mask_template else id
+        id = keys[id] if "{key}" in self.mask_template else id
         return self._file(self.masks, self.mask_template, f"{folder}{slash}{id}")
 
     def name(self, image: str) -> str:
@@ -53,14 +55,10 @@ class Files:
         found: dict[str, Path] = {}
         if not template:
             return found
-        pattern = _pattern(template)
-        anything = "*".join(glob.escape(text) for text in re.split(r"\{id\}|\{folder\}|\*", template))
-        for file in sorted(self.data.glob(anything)):
-            match = pattern.fullmatch(file.relative_to(self.data).as_posix())
+        for file, name in self._named(template):
             is_image = file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            if match is None or not is_image or file in but or is_excluded(self.part, self.data, file):
+            if not is_image or file in but or is_excluded(self.part, self.data, file):
                 continue
-            name = "/".join(match[part] for part in ("folder", "id") if part in pattern.groupindex)
             if name in found:
                 raise DataError(
                     f"{file} and {found[name]} both fit {template!r} with one id; keep one, narrow it, exclude one, or "
@@ -69,21 +67,32 @@ class Files:
             found[name] = file
         return found
 
-
-def group(pattern: str, stem: str) -> str:
-    """Return the first group of a pattern found in a stem, or else the whole stem."""
-    found = re.search(pattern, stem)
-    return (found[1] or stem) if found else stem
+    def _named(self, template: str) -> Iterator[tuple[Path, str]]:
+        """Yield the files that fit a template, sorted, each with its name."""
+        anything = re.sub(r"\{id\}|\{folder\}", "*", template)
+        files = {file.relative_to(self.data).as_posix(): file for file in sorted(fitting(self.data, anything))}
+        pattern = _pattern(template)
+        places = re.compile(pattern).groupindex
+        found = groups_at_once(pattern, [*files]) if _is_quick(template) else groups_of(pattern, [*files], template)
+        parts = [places[part] - 1 for part in ("folder", "id") if part in places]
+        for path, groups in found.items():
+            if groups is not None:
+                yield files[path], "/".join(groups[part] or "" for part in parts)
 
 
 def is_excluded(part: Part, data: Path, file: Path) -> bool:
     """Tell whether a file is left out, by a pattern of its name or of the end of its path."""
-    patterns = (part.exclude,) if isinstance(part.exclude, str) else part.exclude
-    return any(file.relative_to(data).match(pattern) for pattern in patterns)
+    return any(file.relative_to(data).match(pattern) for pattern in part.excluded)
 
 
 def below(data: Path, name: str) -> Path:
     """Return the path of a name below the data root, relative to it or absolute; raises DataError for any other."""
+    try:
+        is_possible = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        is_possible = False
+    if not is_possible:
+        raise DataError(f"{name!r:.80} is no path: it holds a character that no name of a file can")
     path = Path(name)
     roots = [root for root in (data.absolute(), data.resolve()) if path.is_relative_to(root)]
     if ".." in path.parts or (path.is_absolute() and not roots):
@@ -95,7 +104,13 @@ def _relative(data: Path, template: str) -> str:
     return below(data, template).relative_to(data).as_posix()
 
 
-def _pattern(template: str) -> re.Pattern[str]:
+def _is_quick(template: str) -> bool:
+    """Tell whether a path that does not fit is given up soon: at most one name in it can be parted in many ways."""
+    placed = [len(re.findall(r"\{id\}|\{folder\}|\*", name)) for name in template.split("/")]
+    return sum(max(0, places - 1) for places in placed) <= 1
+
+
+def _pattern(template: str) -> str:
     """Return the regular expression of a template; a placeholder stands for the same text throughout."""
     seen = set[str]()
     text = ""
@@ -106,4 +121,4 @@ def _pattern(template: str) -> re.Pattern[str]:
             seen.add(name)
         else:
             text += "[^/]*" if part == "*" else re.escape(part)
-    return re.compile(text)
+    return rf"\A{text}\Z"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deeploc_bench import DataError
+from deeploc_bench import DataError, read_bytes
 
 NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
 Column = Literal["image", "mask", "split", "generator", "label"]
@@ -37,14 +37,14 @@ def read_list(path: Path, columns: Mapping[Any, str]) -> list[Line]:
         return list(readers.get(path.suffix, _text_lines)(_text(path)))
     except OSError as error:
         raise DataError(f"list {path}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error) as error:
         expected = FORMS.get(path.suffix, TEXT_FORM)
-        raise DataError(f"list {path} cannot be read: {error}. Expected {expected}.") from None
+        raise DataError(f"list {path} cannot be read: {error!s:.300}. Expected {expected}.") from None
 
 
 def _text(path: Path) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 where it starts as such."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_wide else "utf-8-sig")
 
@@ -60,6 +60,8 @@ def _text_lines(text: str) -> Iterator[Line]:
 def _json_pairs(text: str) -> Iterator[Line]:
     """Read `[[image, mask | "Negative"], ...]`."""
     for image, mask in json.loads(text):
+        if not isinstance(image, str) or not isinstance(mask, str | None):
+            raise ValueError(f"{image!r:.80} with {mask!r:.80} is no pair of paths")
         yield Line(image=image, mask=_mask_or_none(mask))
 
 

@@ -13,17 +13,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
-from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
+from deeploc_bench.contract.specs import Sample
+from deeploc_bench.data.augment import to_float
 from deeploc_bench.data.batches import as_packs, evaluation_batches, read_batch
-from deeploc_bench.data.suites import load_suite, silent
+from deeploc_bench.data.packs import pack
+from deeploc_bench.data.suites import silent
 from deeploc_bench.plan.facts import TrainingEnvironment
 from deeploc_bench.plan.job import Job, prepare
-from deeploc_bench.scoring.metrics import image_ious, iou
-from deeploc_bench.training.evaluate import Localizer, evaluate
+from deeploc_bench.scoring.metrics import image_ious
+from deeploc_bench.training.evaluate import Localizer, evaluate, validation_iou
 from deeploc_bench.training.fit import Fit
 
 ENVIRONMENT = TrainingEnvironment(
@@ -39,65 +38,14 @@ ENVIRONMENT = TrainingEnvironment(
 
 
 @pytest.fixture(scope="module")
-def telea():
-    return load_suite(load_plugins().suite("photos"), data=None, progress=silent).generators["telea"].splits
-
-
-@pytest.fixture(scope="module")
 def training():
     prepared = prepare(Job(protocols=("same",), settings=("flip=false",)), silent)
     return next(training for training in prepared.plan.trainings.values() if training.loss)
 
 
-@pytest.fixture(scope="module")
-def localizer(training):
-    fit = Fit(training, ENVIRONMENT, torch.device("cpu"))
-    return Localizer(
-        module=fit.module, model=training.model, device=torch.device("cpu"), precision="fp32", input_size=None
-    )
-
-
-class Files(Dataset):
-    """Decodes, converts and blurs each image, as a training script would."""
-
-    def __init__(self, folder, packed, sigmas):
-        images, masks = read_batch(packed, np.arange(len(packed)))
-        for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
-            Image.fromarray(image).save(folder / f"{i}.png")
-            Image.fromarray(mask).save(folder / f"{i}-mask.png")
-        self.folder, self.sigmas = folder, sigmas
-
-    def __len__(self):
-        return len(self.sigmas)
-
-    def __getitem__(self, i):
-        image = torch.from_numpy(np.array(Image.open(self.folder / f"{i}.png"))).permute(2, 0, 1).float().div(255)
-        mask = torch.from_numpy(np.array(Image.open(self.folder / f"{i}-mask.png")))
-        blurred = gaussian_blur(image[None], self.sigmas[i : i + 1])[0] if self.sigmas[i] else image
-        return blurred, mask
-
-
-@pytest.mark.parametrize("way", ["packed", "dataloader"])
-def test_batches(benchmark, way, telea, tmp_path):
-    benchmark.group = "batches, blurred with p = 0.5"
-    random = torch.Generator().manual_seed(0)
-    count = len(telea["train"])
-    sigmas = torch.where(torch.rand(count, generator=random) < 0.5, torch.rand(count, generator=random) * 3, 0)
-    loader = DataLoader(Files(tmp_path, telea["train"], sigmas), batch_size=16)
-
-    def packed():
-        for start in range(0, count, 16):
-            images, masks = read_batch(telea["train"], np.arange(start, min(start + 16, count)))
-            yield blur_some(to_float(torch.from_numpy(images)), sigmas[start : start + 16]), torch.from_numpy(masks)
-
-    for (images, masks), (expected, truth) in zip(packed(), loader, strict=True):
-        assert torch.allclose(images, expected, atol=2e-6) and torch.equal(masks, truth)
-    ways = {"packed": packed, "dataloader": lambda: loader}
-    benchmark(lambda: [batch for batch in ways[way]()])
-
-
 @torch.inference_mode()
 def image_by_image(localizer, packed):
+    """Count as a script does that is written in an afternoon: the same scores, without hashes of what was predicted."""
     ious = []
     for part in evaluation_batches(packed):
         images, masks = read_batch(packed, np.arange(part.start, part.stop))
@@ -111,13 +59,62 @@ def image_by_image(localizer, packed):
     return np.array(ious)
 
 
-@pytest.mark.parametrize("way", ["fused", "image by image"])
-def test_evaluation(benchmark, way, localizer, telea):
-    benchmark.group = "evaluation, counts and histograms"
-    localizer.module.eval()
-    assert np.array_equal(image_ious(evaluate(localizer, telea["test"])), image_by_image(localizer, telea["test"]))
-    ways = {"fused": lambda: iou(evaluate(localizer, telea["test"]))}
-    benchmark(ways.get(way, lambda: image_by_image(localizer, telea["test"]).mean()))
+@torch.inference_mode()
+def forward(module, batches):
+    for pixels in batches:
+        module(pixels)
+
+
+def discs(count, side):
+    """Samples of noise whose masks are discs."""
+    random = np.random.default_rng(0)
+    rows, columns = np.indices((side, side))
+    samples = []
+    for i in range(count):
+        image = random.integers(0, 256, (side, side, 3)).astype(np.uint8)
+        (y, x), radius = random.integers(side, size=2), side * random.uniform(0.1, 0.4)
+        mask = (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+        samples.append(Sample(id=f"{i:04}", source=f"{i:04}", image=image.copy, mask=mask.copy))
+    return samples
+
+
+@pytest.mark.parametrize("side", [256, 512])
+def test_evaluation(benchmark, side, training, tmp_path, capsys):
+    """What a test costs beside the model's forward pass, with one convolution as a model and one thread."""
+    benchmark.group = f"evaluation, {side} x {side}, one thread"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    module = torch.nn.Conv2d(3, 1, 3, padding=1).eval().to(memory_format=torch.channels_last)
+    localizer = Localizer(
+        module=module, model=training.model, device=torch.device("cpu"), precision="fp32", input_size=None
+    )
+    packed = pack(discs(96 * 256 // side, side), inverted=False, folder=tmp_path, tick=lambda: None)
+    batches = [
+        to_float(torch.from_numpy(read_batch(packed, np.arange(part.start, part.stop))[0]))
+        for part in evaluation_batches(packed)
+    ]
+    assert np.array_equal(image_ious(evaluate(localizer, packed)), image_by_image(localizer, packed))
+    ways = {
+        "forward": lambda: forward(module, batches),
+        "evaluate": lambda: evaluate(localizer, packed),
+        "validation": lambda: validation_iou(localizer, [packed]),
+        "image by image": lambda: image_by_image(localizer, packed),
+    }
+    seconds = {name: [] for name in ways}
+
+    def take_turns():
+        for name, way in ways.items():
+            started = time.process_time()  # one thread: what other processes take is left out
+            way()
+            seconds[name].append(time.process_time() - started)
+
+    benchmark.pedantic(take_turns, rounds=9, warmup_rounds=1)
+    torch.set_num_threads(threads)
+    medians = {name: 1000 * statistics.median(own) / len(packed) for name, own in seconds.items()}
+    shares = {name: found - medians["forward"] for name, found in medians.items()}
+    told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items() if name != "forward")
+    with capsys.disabled():
+        print(f"\n{side} x {side}: the forward pass takes {medians['forward']:.2f} ms an image; beside it: {told}")
 
 
 def test_epoch(benchmark, training, capsys):
@@ -126,6 +123,7 @@ def test_epoch(benchmark, training, capsys):
     fit = Fit(training, ENVIRONMENT, torch.device("cpu"))
     (train,), (valid,) = as_packs(training.train), as_packs(training.valid)
     images, masks = (torch.from_numpy(part) for part in read_batch(train, np.arange(len(train))))
+    ((_, criterion),) = fit.loss.terms
     pictures, truths = (torch.from_numpy(part) for part in read_batch(valid, np.arange(len(valid))))
 
     def bare():
@@ -133,7 +131,7 @@ def test_epoch(benchmark, training, capsys):
         total = 0.0
         for batch in torch.randperm(len(images)).split(16):
             logits = fit.module(to_float(images[batch]))
-            loss = fit.criterion(logits, masks[batch].float()[:, None])
+            loss = criterion(logits, masks[batch].float()[:, None])
             loss.backward()
             fit.plain_optimizer.step()
             fit.plain_optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,68 @@
+"""Finds the files below a folder that fit a pattern, without going round in circles, or on without end."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+from deeploc_bench import DataError
+
+MOST_VISITED = 1_000_000
+"""The most files and folders that are looked at for one pattern."""
+
+
+def fitting(data: Path, pattern: str) -> Iterator[Path]:
+    """Yield the paths below a folder that fit a pattern: names, between slashes, in which `*` stands for any text.
+
+    A link to a folder that it lies in is not followed. Raises DataError where a folder cannot be read, or there is too
+    much to look at.
+    """
+    visited = count(1)
+
+    def look() -> None:
+        if next(visited) > MOST_VISITED:
+            raise DataError(
+                f"{data}: more than {MOST_VISITED} files and folders to look at for {pattern!r}; name folders in place "
+                "of stars, or a part of the data as its root"
+            )
+
+    yield from _below(data, pattern.split("/"), (), look)
+
+
+def _below(folder: Path, names: list[str], above: tuple[object, ...], look: Callable[[], None]) -> Iterator[Path]:
+    """Yield what fits the names in a folder; `above` are the folders that it lies in."""
+    inside = (*above, _identity(folder))
+    name, *rest = names
+    for path in map(folder.joinpath, _entries(folder, name, look)):
+        if not rest:
+            yield path
+        elif os.path.isdir(path) and ("*" not in name or _identity(path) not in inside):
+            yield from _below(path, rest, inside, look)
+
+
+def _entries(folder: Path, name: str, look: Callable[[], None]) -> Iterator[str]:
+    """Yield the names in a folder that fit one with stars, or itself, where it has none and is there."""
+    if "*" not in name:
+        look()
+        yield from [name] if os.path.lexists(folder / name) else []
+        return
+    fits = re.compile(fnmatch.translate("*".join(map(glob.escape, name.split("*"))))).match
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                look()
+                if fits(entry.name):
+                    yield entry.name
+    except OSError as error:
+        raise DataError(f"{folder}: {error.strerror}") from None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what a folder is known by, whichever link leads to it."""
+    state = folder.stat()
+    return state.st_dev, state.st_ino
