@@ -174,15 +174,17 @@ def test_a_picture_read_in_strips_is_the_same(tmp_path, monkeypatch, mode):
     assert np.array_equal(parts.image, whole.image) and np.array_equal(parts.mask, whole.mask)
 
 
-PEAK = """
-import resource, sys
+PEAK = r"""
+import re, sys
 from pathlib import Path
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.data.folders import paired_samples
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
 image = decode(Sample(id="a", source="a", image=Path(sys.argv[1]), mask=None), MaskRule()).image
-print(image.nbytes, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(image.nbytes, peak() - before)
 """
 
 

@@ -90,6 +90,7 @@ def test_what_cannot_be_predicted_has_one_clear_message(deeploc, trained, two_la
     file = tree / "celebahq/fake/lama/images/test/test0001-1.png"
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "out/heatmaps").mkdir(parents=True)
+    (tmp_path / "out/heatmaps/kept.png").touch()
     edited = shutil.copytree(training, tmp_path / "edited")
     facts = store.read_facts(edited)
     changed = msgspec.structs.replace(facts, model=msgspec.structs.replace(facts.model, source="0" * 16))
@@ -103,5 +104,8 @@ def test_what_cannot_be_predicted_has_one_clear_message(deeploc, trained, two_la
         ((edited, file, "-o", "new"), "the code of model 'residual-unet' has changed"),
     ]:
         done = deeploc("predict", *arguments)
-        assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+        assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), (
+            arguments,
+            done.stderr,
+        )
     assert not (tmp_path / "new").exists()

@@ -150,6 +150,10 @@ def scratch_of(target: Path) -> Iterator[Path]:
             held = (scratch / "images").open("ab")
         except FileNotFoundError:  # another packing has swept the folder meanwhile
             continue
+        except OSError:
+            with suppress(OSError):
+                scratch.rmdir()
+            raise
         with held as images:
             if not _hold_alone(images, scratch / "images"):
                 break

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import DataError, StoreError
 from deeploc_bench.contract.files import digest
+from deeploc_bench.contract.files import sweep as sweep_files
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.seals import read_json, write_json
 from deeploc_bench.contract.specs import Sample
@@ -236,7 +237,9 @@ def _fill(
         files = Files(images=images, masks=masks, done=done)
         steps = write_samples(files, samples, rule, threads=threads, tick=tick)
     index = msgspec.structs.replace(_index_of(steps), rule=rule, origins=origins)
+    sweep_files(scratch)
     write_json(scratch / "index.json", index, target.name)
+    (scratch / "done").unlink()
 
 
 def _put(scratch: Path, target: Path) -> bool:
@@ -248,7 +251,6 @@ def _put(scratch: Path, target: Path) -> bool:
             return False
         shutil.rmtree(target, ignore_errors=True)
         scratch.rename(target)
-    (target / "done").unlink(missing_ok=True)
     return True
 
 
