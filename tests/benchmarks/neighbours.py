@@ -33,7 +33,8 @@ batches = fit.batches(0)[:{STEPS}]
 for _ in itertools.chain([""], sys.stdin):
     started = time.perf_counter()
     for number, batch in enumerate(batches):
-        fit._step(batch, [0, 0, number + 1])
+        seed = [0, 0, number + 1]
+        fit._step(fit._read((batch, seed)), seed)
     print(time.perf_counter() - started, flush=True)
 """
 

@@ -89,7 +89,8 @@ def steps(fit):
         fit.loss.train()
         total = torch.zeros((), device=DEVICE)
         for number, batch in enumerate(fit.batches(0)):
-            total += fit._step(batch, [0, 0, number + 1])
+            seed = [0, 0, number + 1]
+            total += fit._step(fit._read((batch, seed)), seed)
         return float(total)
 
     return epoch
