@@ -1,7 +1,7 @@
-"""The four generators: `inpaint(images, masks, random) -> images`, as `deeploc-bench data make` calls them.
+"""Three generators: `inpaint(images, masks, random) -> images`, as `deeploc-bench data make` calls them.
 
 Images are uint8 (N, H, W, 3), masks bool (N, H, W), True where pixels are to be made; sides are multiples of 8.
-`gan_fill`, `latent` and `ddpm` are small networks that `train.py` trained; `patchmatch` needs PyPatchMatch.
+They are small networks that `train.py` trained.
 """
 
 from __future__ import annotations
@@ -53,17 +53,6 @@ def ddpm(images: Pixels, masks: Masks, random: Random) -> Pixels:
     holes = as_holes(masks)
     known = guessed(as_values(images), holes)
     return as_pixels(sample(denoiser("pixels", 3, 2), known, holes, limit=1.0, generator=torch_random(random)))
-
-
-def patchmatch(images: Pixels, masks: Masks, random: Random) -> Pixels:
-    """Holes filled with patches from elsewhere in the same image (Barnes et al., PatchMatch, 2009)."""
-    from patchmatch import patch_match
-
-    made = []
-    for image, mask in zip(images, masks, strict=True):
-        patch_match.set_random_seed(int(random.integers(2**31)))
-        made.append(patch_match.inpaint(image.copy(), np.where(mask, 255, 0).astype(np.uint8), patch_size=3))
-    return np.stack(made)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the networks learn from: random crops of the training photographs, with masks."""
+"""What the networks learn from: random crops of the training photographs, and holes in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deeploc_bench_plugins.photos.making.masks import draw_mask
 from deeploc_bench_plugins.photos.making.networks import Autoencoder
 from deeploc_bench_plugins.photos.making.photographs import PHOTOS
 from PIL import Image
@@ -15,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 SCALES = (256, 208, 168)  # sides that the photographs are shown at
 GAMMAS = (0.8, 1.0, 1.25)
-MASKS = 600
+SIDE = 64
 
 
 def photographs(folder: Path) -> list[Tensor]:
@@ -42,10 +41,15 @@ def encoded(images: list[Tensor], autoencoder: Autoencoder) -> list[Tensor]:
     return [autoencoder.scaled(image[None])[0] for image in images]
 
 
-def masks(random: np.random.Generator, fold: int) -> Tensor:
-    """Masks of crops, (MASKS, 1, 64 / fold, 64 / fold): a folded pixel is missing where one of its pixels is."""
-    drawn = torch.from_numpy(np.stack([draw_mask(random) for _ in range(MASKS)]))
-    return F.max_pool2d(drawn[:, None].float(), fold)
+def masks(folder: Path, fold: int) -> Tensor:
+    """All masks below a folder, white where pixels are missing, as holes of crops, (N, 1, SIDE / fold, SIDE / fold).
+
+    A folded pixel is missing where one of its pixels is.
+    """
+    drawn = [np.asarray(Image.open(file).convert("1").resize((SIDE, SIDE))) for file in sorted(folder.rglob("*.png"))]
+    if not drawn:
+        raise SystemExit(f"{folder}: there are no masks (*.png); deeploc-bench data make draws some")
+    return F.max_pool2d(torch.from_numpy(np.stack(drawn))[:, None].float(), fold)
 
 
 def batch(

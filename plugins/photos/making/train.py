@@ -1,4 +1,4 @@
-"""Train a network: `python -m deeploc_bench_plugins.photos.making.train filler|autoencoder|latents|pixels PHOTOS_DIR`.
+"""Train a network: `python -m deeploc_bench_plugins.photos.making.train NETWORK PHOTOS MASKS`.
 
 It sees the training photographs alone. It saves its state now and then, and goes on from there when it is started
 again; randomness comes from seed and step, so that a training that was stopped ends like one that was not. `latents`
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from deeploc_bench_plugins.photos.making.diffusion import TIMES, noised, signal
 from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Critic, Denoiser, Filler, guessed
@@ -169,12 +168,12 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def train(name: str, folder: Path) -> None:
+def train(name: str, photos: Path, drawn: Path) -> None:
     """Train one network to its end."""
     torch.manual_seed(SEED)
     task = TASKS[name]()
     learner, resume = Learner(task.network, task.lr), WEIGHTS / f"{name}.resume"
-    images, holes = photographs(folder), masks(np.random.default_rng(SEED), 4 if name == "latents" else 1)
+    images, holes = photographs(photos), masks(drawn, 4 if name == "latents" else 1)
     if name == "latents":
         images = encoded(images[::3], read_autoencoder())
     start = read_state(learner, resume)
@@ -231,7 +230,8 @@ def read_state(learner: Learner, path: Path) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("network", choices=TASKS)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("photos", type=Path, help="folder of the photographs")
+    parser.add_argument("masks", type=Path, help="folder of masks, as `data make` draws them")
     arguments = parser.parse_args()
     WEIGHTS.mkdir(exist_ok=True)
-    train(arguments.network, arguments.photos)
+    train(arguments.network, arguments.photos, arguments.masks)
