@@ -7,14 +7,14 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn, TextIO
 
 from deeploc_bench.contract.errors import PluginError, reason_of
 from deeploc_bench.contract.replaced import originals_kept
-from deeploc_bench.contract.settings import put_back, read_settings
+from deeploc_bench.contract.settings import Settings, put_back, read_settings
 
 ENDINGS = ("_exit", "abort", "execv", "execve")
 """The functions of `os` that end a program without a word to it."""
@@ -32,31 +32,31 @@ def guarded(where: str, error: Callable[[str], Exception] = PluginError) -> Iter
     replaced are put back, too, and are an error. For calls that are few: looking at all this takes a millisecond.
     Random streams go on as they are: a build draws from them.
     """
-    before, changed = read_settings(), list[str]()
-    try:
-        with kept_alive(where, error), _same_process(), _streams_open(), originals_kept() as replaced:
-            yield changed
-    finally:
-        changed += put_back(before)
-    _refuse(where, replaced, error)
+    changed = list[str]()
+    with _all_put_back(where, error, changed), kept_alive(where, error):
+        yield changed
 
 
 @contextmanager
 def unchanged(where: str, error: Callable[[str], Exception] = PluginError) -> Iterator[None]:
     """Raise an error where code of plugins, called many times, leaves other settings that results depend on."""
-    before, changed = read_settings(), list[str]()
-    try:
-        with _same_process(), _streams_open(), originals_kept() as replaced:
-            yield
-    finally:
-        changed += put_back(before)
-    _refuse(where, replaced, error)
+    changed = list[str]()
+    with _all_put_back(where, error, changed) as before:
+        yield
     moved = [name for name in changed if before[name][0].is_arithmetic]
     if moved:
         raise error(f"{where} changes {' and '.join(moved)}; results depend on it: leave it as it is")
 
 
-def _refuse(where: str, replaced: Sequence[str], error: Callable[[str], Exception]) -> None:
+@contextmanager
+def _all_put_back(where: str, error: Callable[[str], Exception], changed: list[str]) -> Iterator[Settings]:
+    """Yield the settings as they are, and put back what was changed, whose names join `changed`, and replaced."""
+    before = read_settings()
+    try:
+        with _same_process(), _streams_open(), originals_kept() as replaced:
+            yield before
+    finally:
+        changed += put_back(before)
     if replaced:
         names = ", ".join(replaced[:5]) + (f" and {len(replaced) - 5} more" if len(replaced) > 5 else "")
         cure = "leave it as it is, and call a function of your own by its own name"
