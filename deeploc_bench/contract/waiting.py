@@ -8,8 +8,8 @@ measurements.
 import os
 import sys
 
-ROUNDS = "10000"
-"""How many rounds libgomp's threads wait awake; the library's own choice is thirty times as many."""
+ROUNDS = "1000"
+"""How many rounds libgomp's threads wait awake; the library's own choice is three hundred times as many."""
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """The variables by which users say how threads wait."""
 
