@@ -202,6 +202,7 @@ def load_suite(
                         one,
                         inverted=spec.inverted_masks,
                         mask_above=spec.mask_above,
+                        mask_color=spec.mask_color,
                         folder=folder,
                         tick=tick,
                         threads=threads,
