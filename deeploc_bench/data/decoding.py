@@ -124,6 +124,7 @@ def _truth(file: Path | Contained, picture: _Picture, rule: MaskRule) -> tuple[M
     mask: Mask = (levels > (127.5 if rule.above is None else rule.above)) != rule.inverted
     if not mask.any():
         told = f"its levels are {low:g} to {high:g}. {ADVICE}" if low < high else f"its levels are all {low:g}"
+        told = f"none is more {rule.color} than of another color" if rule.color else told
         raise SampleError(f"{file}: no pixel is manipulated; {told}", check="empty")
     if mask.all() and low < high and rule.above is None:
         raise SampleError(
