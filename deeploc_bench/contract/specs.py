@@ -28,6 +28,8 @@ MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
 COLORS = ("red", "green", "blue")
 AUTHENTIC = "authentic"
 """The test-only generator dataset of a suite's untouched images, if the suite has one."""
+REGENERATED = "masks say where the edit was asked for; other pixels changed, too"
+"""What is told of a generator dataset whose images were made anew as a whole."""
 OWN = "own"
 """What a loss expression calls the loss that a model brings itself, its module's `training_loss`."""
 
