@@ -256,24 +256,29 @@ def write(root: Path, suite: str, all_stored: list[Stored]) -> Path:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_bytes(content)
     for table, rows in tables.items():
-        write_table(root / table, rows, "img_id" if suite == "sid-set" else "key")
+        id = "img_id" if suite == "sid-set" else "key"
+        named = [(row.shot.image.partition("#")[2], row) for row in rows]
+        write_rows(
+            root / table,
+            [{id: name, "image": row.image, "mask": row.mask, "label": row.shot.label} for name, row in named],
+        )
     if suite in ("cocoglide", "nist16"):
         write_list(root, suite, [one.shot for one in all_stored])
     return root
 
 
-def write_table(file: Path, rows: list[Stored], id: str, group: int = 2) -> None:
+def write_rows(file: Path, rows: list[dict[str, object]], group: int = 2) -> None:
     """Write rows as Hugging Face's `datasets` does: pictures are structs of bytes and a path."""
     import pyarrow
     from pyarrow import parquet
 
     picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    columns = {
-        id: pyarrow.array([row.shot.image.partition("#")[2] for row in rows]),
-        "image": pyarrow.array([{"bytes": row.image, "path": None} for row in rows], picture),
-        "mask": pyarrow.array([row.mask and {"bytes": row.mask, "path": None} for row in rows], picture),
-        "label": pyarrow.array([row.shot.label for row in rows]),
-    }
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        is_picture = any(isinstance(value, bytes) for value in values)
+        wrapped = [value and {"bytes": value, "path": None} for value in values] if is_picture else values
+        columns[name] = pyarrow.array(wrapped, picture if is_picture else None)
     file.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pyarrow.table(columns), file, row_group_size=group)
 
