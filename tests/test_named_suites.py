@@ -70,6 +70,21 @@ def test_each_description_has_a_tree_and_is_in_the_table_of_the_docs():
     assert all(f"| `{name}` |" in text for name in names)
 
 
+def test_the_list_of_suites_has_their_licences_and_addresses_and_what_was_regenerated(deeploc):
+    listed = [one for one in printed_json(deeploc("list", "suites", "--json")) if one["name"] in TREES]
+    assert {one["name"] for one in listed} == set(TREES)
+    assert all(one["license"] and one["reference"].startswith("https://") for one in listed)
+    assert {one["generator"] for one in listed if one["regenerated"]} == {"sd2-fr", "sdxl-fr"}
+
+
+def test_a_description_of_another_copy_stands_for_the_suite(registry, tmp_path):
+    text = (SUITES / "coverage.toml").read_text().replace("image/{id}t.tif", "edited/{id}t.tif")
+    (tmp_path / "mine.toml").write_text(text)
+    found = registry.suite(str(tmp_path / "mine.toml"))
+    assert [owned.spec.name for owned in found] == ["authentic", "coverage"]
+    assert found[1].spec.build.args[0].images == "edited/{id}t.tif"
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_a_right_tree_is_clean_with_each_mask_where_the_edit_is(checked, name):
     suite, findings = checked(name, stored(name))
