@@ -90,7 +90,7 @@ def test_only_the_rows_that_are_asked_for_are_held(built, tmp_path):
     for sample in samples[:60]:
         sample.image.read()
     (stream,) = pictures._streams.values()
-    assert sum(len(values) for _, values in stream.kept) == 2 * tables.BATCH
+    assert sum(len(values) for _, values in stream.kept) == 2 * tables.HELD
 
 
 BAD = {

@@ -21,8 +21,8 @@ from deeploc_bench_plugins.described.walk import fitting
 
 from deeploc_bench import IMAGE_SUFFIXES, Contained, DataError
 
-BATCH = 16
-"""The rows that are held at a time."""
+HELD, LOOKED_AT = 16, 256
+"""The rows whose pictures are read at a time, and those that are looked over for what they say."""
 MOST_OPEN = 4
 """The columns of files that are held open, so that neighbours in order are read once."""
 MOST_ROWS = 10_000_000
@@ -74,9 +74,12 @@ class _Stream:
         while not any(start <= row < start + len(values) for start, values in self.kept):
             if not self.next <= row < self.end:
                 group = bisect_right(self.starts, row) - 1
-                self.batches = _batches(self.table, [self.column], [group])
+                self.batches = _batches(self.table, [self.column], HELD, [group])
                 self.next, self.end = self.starts[group], self.starts[group + 1]
-            values = _bytes_of(next(self.batches).column(0))
+            batch = next(self.batches, None)
+            if batch is None:
+                raise OSError("the table ends before this row")
+            values = _bytes_of(batch.column(0))
             self.kept.append((self.next, values))
             self.next += len(values)
         return next(values[row - start].as_py() for start, values in self.kept if start <= row < start + len(values))
@@ -132,7 +135,7 @@ def _rows(file: Path, part: Part) -> Iterator[_Row]:
     read = {name: column for name, column in called.items() if column in table.schema_arrow.names}
     place = 0
     try:
-        for batch in _batches(table, list(read.values())):
+        for batch in _batches(table, list(read.values()), LOOKED_AT):
             columns = {name: _values(name, batch.column(column)) for name, column in read.items()}
             for step in range(len(batch)):
                 yield _row(file, place + step, {name: values[step] for name, values in columns.items()})
@@ -188,10 +191,11 @@ def _opened(file: Path) -> Any:
     return table
 
 
-def _batches(table: Any, columns: list[str], groups: list[int] | None = None) -> Iterator[Any]:
-    return table.iter_batches(batch_size=BATCH, columns=columns, row_groups=groups, use_threads=False)
+def _batches(table: Any, columns: list[str], rows: int, groups: list[int] | None = None) -> Iterator[Any]:
+    return table.iter_batches(batch_size=rows, columns=columns, row_groups=groups, use_threads=False)
 
 
 def _bytes_of(column: Any) -> Any:
     """Return the bytes of a column of pictures, which are a field of it where it tells more of them."""
-    return column.field("bytes") if str(column.type).startswith("struct") else column
+    is_struct = str(column.type).startswith("struct")
+    return column.flatten()[column.type.get_field_index("bytes")] if is_struct else column
