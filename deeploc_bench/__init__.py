@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.files import read_bytes, read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
-    from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Sample
+    from deeploc_bench.contract.specs import Contained, GeneratorDataset, Loss, Model, Sample
     from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
 
 __all__ = [
+    "Contained",
     "DataError",
     "DeeplocError",
     "GeneratorDataset",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Contained": "contract.specs",
     "DataError": "contract.errors",
     "DeeplocError": "contract.errors",
     "GeneratorDataset": "contract.specs",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import printed_json
 from deeploc_bench_plugins.described import deeploc_find_suite
+from field_trees import write_rows
 from PIL import Image
 from reference import read_mask
 
@@ -85,36 +86,21 @@ def csv(root):
     (root / "table.csv").write_text("\n".join(rows))
 
 
-def autosplice(root):
-    pairs(root, [("Forged_JPEG100/7_0.png", "Mask/7_mask.png"), ("Forged_JPEG100/12_1.png", "Mask/12_mask.png")])
-    image(root / "Authentic/7.png")
+def parquet(root):
+    def row(id, level, label, is_edited=True):
+        image(root / "made.png", level)
+        mask(root / "made_mask.png", level)
+        made, truth = ((root / name).read_bytes() for name in ("made.png", "made_mask.png"))
+        return {"name": id, "image": made, "edit": truth if is_edited else None, "label": label}
 
-
-def cocoglide(root):
-    rows = ["\ufeffreal,fake,mask,prompt"]
-    for number, name in ((30, "dining table"), (4, "clock")):
-        real, fake, truth = (
-            f"real/{name}_{number}.png",
-            f"fake/glide_inpainting_val2017_{number}_up.png",
-            f"mask/{name}_{number}_mask.png",
-        )
-        image(root / real)
-        pairs(root, [(fake, truth)], levels=[number + 50])
-        rows.append(f"{real},{fake},{truth},a prompt")
-    (root / "table.csv").write_text("\n".join(rows), "utf-8")
-
-
-def tgif(root):
-    for folder in ("training", "validation", "testing"):
-        stem = "000000012_mask_bbox"
-        pairs(
-            root,
-            [(f"sd2-sp/{folder}/dog/{stem}.png_ps_mask.png_sd2_1.png", f"masks/{folder}/dog/{stem}.png_ps_mask.png")],
-        )
-        pairs(
-            root, [(f"sd2-fr/{folder}/dog/{stem}.png_sd2-512_0.png", f"masks/{folder}/dog/{stem}_512.png")], levels=[90]
-        )
-        image(root / f"orig/{folder}/dog/000000012_orig.png")
+    for split in SPLITS:
+        rows = [row(f"partial/{split}-{name}.png", level, 1) for name, level in (("z", 30), ("a", 90))]
+        rows += [
+            row(f"whole/{split}", 60, 1),
+            row(f"partial/{split}", 70, 1, False),
+            row(f"real/{split}", 80, 0, False),
+        ]
+        write_rows(root / f"data/{'validation' if split == 'valid' else split}-00000-of-00001.parquet", rows)
 
 
 def frames(root):
@@ -130,14 +116,12 @@ def frames(root):
 # each tree, and what its description finds: how many samples by generator, and a source
 TREES = {
     "images-masks": (images_masks, {"my-generator": (3, 3, 3)}, "a"),
-    "au-tp-gt": (au_tp_gt, {"casia": (0, 0, 3), "authentic": (0, 0, 1)}, "a"),
+    "au-tp-gt": (au_tp_gt, {"edited": (0, 0, 3), "authentic": (0, 0, 1)}, "a"),
     "json-pairs": (json_pairs, {"pairs": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "text-list": (text_list, {"listed": (2, 2, 2), "authentic": (0, 0, 1)}, "test-a"),
     "csv": (csv, {"first": (2, 2, 2), "second": (2, 2, 2), "authentic": (1, 1, 1)}, "firsttestp"),
     "frames": (frames, {"inpainted": (4, 4, 4), "authentic": (4, 4, 4)}, "testa"),
-    "autosplice": (autosplice, {"dall-e-2": (0, 0, 2), "authentic": (0, 0, 1)}, "12"),
-    "cocoglide": (cocoglide, {"glide": (0, 0, 2), "authentic": (0, 0, 2)}, "30"),
-    "tgif": (tgif, {"sd2-sp": (1, 1, 1), "sd2-fr": (0, 0, 1), "authentic": (0, 0, 1)}, "000000012"),
+    "parquet": (parquet, {"inpainted": (2, 2, 2), "authentic": (1, 1, 1)}, "partial_test-a"),
 }
 
 
@@ -183,6 +167,15 @@ BAD = {
     "a bad name": ('[[generator]]\nname = "A B"\nimages = "{split}/{id}"\nmasks = "{id}"', "expected lower-case letters"),
     "a bad role": ('[[generator]]\nname = "a"\nrole = "other"', "'other'; expected one of standard, test-only"),
     "a bad expression": ('source = "("\n[[generator]]\nname = "a"', "missing ), unterminated subpattern"),
+    "shares that are not the whole": ('shares = { train = 0.8, test = 0.1 }\n[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"', "shares are { train = 0.8, test = 0.1 }; each must be above 0, and their sum 1"),
+    "a strange color": ('[[generator]]\nname = "a"\nmask_color = "pink"', "'pink'; expected one of blue, green, red"),
+    "a color and a level": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\nmask_color = "red"\nmask_above = 3', "mask_color='red' and mask_above=3.0; allowed: red, green, blue, without mask_above"),
+    "tables and folders": ('[[generator]]\nname = "a"\nparquet = "{split}.parquet"\nmasks = "m/{id}.png"', "drop images, masks and lists, or parquet"),
+    "tables without splits": ('[[generator]]\nname = "a"\nparquet = "a.parquet"', "say how it is split in one way"),
+    "tables elsewhere": ('[[generator]]\nname = "a"\nparquet = { test = "../a.parquet" }', "parquet: '../a.parquet' leads out of the data root"),
+    "rows of no table": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\nrows = "x"', "are about parquet, which is not there"),
+    "rows by a bad expression": ('[[generator]]\nname = "a"\nparquet = "{split}.parquet"\nrows = "("', "is not a regular expression"),
+    "what is trained on and may be lacking": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\noptional = true', "what is trained on cannot be lacking"),
     "an expression without a group": ('source = "a+"\n[[generator]]\nname = "a"', "has no group"),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from boards import entry_of, improved, scored, submission, untrained, with_claim
 from msgspec.structs import replace
 
 from deeploc_bench.contract.errors import SubmissionError
+from deeploc_bench.data.suites import Manifest, ManifestGenerator
 from deeploc_bench.leaderboard.claims import shown_of
 from deeploc_bench.leaderboard.page import command, figures, render, standings_of
 from deeploc_bench.leaderboard.submission import parse
@@ -28,7 +29,7 @@ def about(one, **changes):
 
 
 def page_of(entries, published=None, suites=()):
-    return render(standings_of(entries), published or {}, [*suites, *(published or {})])
+    return render(standings_of(entries), published or {}, dict.fromkeys([*suites, *(published or {})]))
 
 
 def table(page, heading):
@@ -54,6 +55,16 @@ MATCHED, CROSS = "Matched budget:", "Trained on one (rows)"
 def test_the_order_of_the_files_does_not_matter():
     entries = [entry(name, seed=seed) for seed, name in enumerate("abc")]
     assert page_of(entries, suites=["synthetic"]) == page_of(entries[::-1], suites=["synthetic"])
+
+
+def test_the_page_says_of_which_generators_the_masks_are_only_where_edits_were_asked_for():
+    parts = {
+        name: ManifestGenerator(role="standard", test=None, regenerated=name == "sdxl") for name in ("lama", "sdxl")
+    }
+    manifest = Manifest(suite="synthetic", fingerprint=None, generators=parts)
+    page = render(standings_of([entry()]), {}, {"synthetic": manifest})
+    assert "\n- sdxl: masks say where the edit was asked for; other pixels changed, too.\n" in page
+    assert "asked for" not in page_of([entry()], suites=["synthetic"])
 
 
 def turned(value):

@@ -47,6 +47,15 @@ def held_out(table, header="IoU"):
     return {test or train: value for (train, test), value in column(table, header).items()}
 
 
+@pytest.mark.parametrize("protocol", ["loo", "cross"])
+def test_tables_say_of_which_generators_the_masks_are_only_where_edits_were_asked_for(protocol):
+    made = [cell("a", [0.1, 0.3], protocol=protocol, regenerated=("a", "b"))]
+    note = "a: masks say where the edit was asked for; other pixels changed, too"
+    for table in (*score_tables(made), *by_generator(made)):
+        assert note in table.notes
+    assert note not in score_tables([cell("a", [0.1, 0.3])])[0].notes
+
+
 def test_a_row_says_what_was_left_out_and_its_mean_is_over_the_generators():
     (table,) = score_tables(row(FIRST))
     assert title(table) == "loo · made · net + jaccard · quick · seed 0"

@@ -50,7 +50,9 @@ def _suites(registry: Registry) -> Entries:
             "generator": owned.spec.name,
             "role": owned.spec.role,
             "plugin": owned.plugin.name,
+            "regenerated": owned.spec.regenerated,
             "license": owned.spec.license,
+            "reference": owned.spec.reference,
         }
         for owned in sorted(registry.datasets, key=lambda owned: (owned.spec.suite, owned.spec.name))
     ]

@@ -99,7 +99,10 @@ class Registry:
         hook = "deeploc_find_suite"
         found = (list(owned_specs(hook, specs, GeneratorDataset, plugin)) for plugin, specs in self._found(hook, name))
         datasets = next(found, [])
-        added = [owned for suite in {owned.spec.suite for owned in datasets} for owned in self._listed(suite)]
+        # a file may describe another copy of a suite that its plugin lists: then it stands for that suite
+        finders = {owned.plugin.name for owned in datasets}
+        suites = {owned.spec.suite for owned in datasets}
+        added = [one for suite in suites for one in self._listed(suite) if one.plugin.name not in finders]
         for reason in intrusions([*added, *datasets]):
             raise PluginError(reason)
         return [*datasets, *added]

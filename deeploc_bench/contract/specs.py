@@ -25,10 +25,28 @@ NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 96, the first
 ID_RULE = "letters, digits, '.', '_' and '-', at most 200, the first a letter or digit"
 PARAMETER_RULE = "lower-case letters, digits and '_', at most 64, the first a letter"
 MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
+COLORS = ("red", "green", "blue")
 AUTHENTIC = "authentic"
 """The test-only generator dataset of a suite's untouched images, if the suite has one."""
+REGENERATED = "masks say where the edit was asked for; other pixels changed, too"
+"""What is told of a generator dataset whose images were made anew as a whole."""
 OWN = "own"
 """What a loss expression calls the loss that a model brings itself, its module's `training_loss`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contained:
+    """A picture within a larger file, such as a row of a table: `read()` returns what a PNG, a JPEG, ... would hold.
+
+    `place` tells where in `file` it is; what was read is kept in the cache for as long as the file is as it was.
+    """
+
+    file: Path
+    place: str
+    read: Callable[[], bytes]
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +54,16 @@ class Sample:
     """One manipulated (or authentic) image with its mask.
 
     `id` is unique within a split; equal ids in two generators of a suite mean the same source and the same region.
-    `source` names the pristine image the sample was made from. `image` is a file that Pillow reads, or a callable
-    that returns uint8 RGB of shape (H, W, 3). `mask` is a file (above 127.5 = manipulated, where `mask_above` and
-    `inverted_masks` of the generator dataset do not say otherwise), a callable that returns bool of shape (H, W),
-    True = manipulated, or None for an authentic image.
+    `source` names the pristine image the sample was made from. `image` is a file that Pillow reads, one `Contained` in
+    a larger file, or a callable that returns uint8 RGB of shape (H, W, 3). `mask` is either kind of file (above 127.5 =
+    manipulated, where `mask_above`, `mask_color` and `inverted_masks` of the generator dataset do not say otherwise), a
+    callable that returns bool of shape (H, W), True = manipulated, or None for an authentic image.
     """
 
     id: str
     source: str
-    image: Path | Callable[[], Image]
-    mask: Path | Callable[[], Mask] | None
+    image: Path | Contained | Callable[[], Image]
+    mask: Path | Contained | Callable[[], Mask] | None
 
     def __post_init__(self) -> None:
         for what, value in (("id", self.id), ("source", self.source)):
@@ -64,7 +82,9 @@ class GeneratorDataset:
     `needs_data` says what that folder is. `role` is `standard`, or `test-only` (tested by every training, never
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
     suite's authentic images, whose samples have no mask. `mask_above` is the level, 0 to 255, above which a pixel of a
-    mask file is manipulated, for masks of few levels such as 0 and 1; with `inverted_masks` the others are. `method` is
+    mask file is manipulated, for masks of few levels such as 0 and 1; `mask_color` is `red`, `green` or `blue` where a
+    pixel of it is manipulated that is more of this than of the others; with `inverted_masks` the others are.
+    `regenerated=True` says that the generator made the whole images, not only what the masks cover. `method` is
     the generator it is made by, where that is another name's; by default its own name: a test-only dataset of a method
     that was trained on is seen, not held out. `default_model` and `default_recipe` are what `run` takes for the suite
     where it is asked for nothing else; one dataset of a suite that names them is enough.
@@ -77,6 +97,8 @@ class GeneratorDataset:
     needs_data: str | None = None
     inverted_masks: bool = False
     mask_above: float | None = None
+    mask_color: str | None = None
+    regenerated: bool = False
     method: str | None = None
     reference: str | None = None
     license: str | None = None
@@ -93,6 +115,11 @@ class GeneratorDataset:
         above = 127.5 if self.mask_above is None else self.mask_above
         if not isinstance(above, int | float) or not 0 <= above < 255:
             raise PluginError(f"generator dataset {self.name!r} has mask_above={above!r:.80}; expected 0 to below 255")
+        if self.mask_color not in (None, *COLORS) or (self.mask_color and self.mask_above is not None):
+            raise PluginError(
+                f"generator dataset {self.name!r} has mask_color={self.mask_color!r:.80} and mask_above="
+                f"{self.mask_above!r}; allowed: {', '.join(COLORS)}, without mask_above"
+            )
         if self.name == AUTHENTIC and self.role != "test-only":
             raise PluginError(f"generator dataset {AUTHENTIC!r} must have role 'test-only'")
 

@@ -13,8 +13,9 @@ import msgspec
 from deeploc_bench.contract.errors import DataError, StoreError
 from deeploc_bench.contract.files import parse_json
 from deeploc_bench.contract.seals import read_json
+from deeploc_bench.data.origins import PACK_SCHEMA, key_of
 from deeploc_bench.data.packing import PACKING
-from deeploc_bench.data.packs import PACK_SCHEMA, Index, key_of
+from deeploc_bench.data.packs import Index
 
 JUST_MADE = 60
 """Seconds for which a packing is left alone, since its maker may not hold its files yet, or no longer."""

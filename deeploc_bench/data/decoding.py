@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from deeploc_bench.contract.errors import DataError, SampleError
 from deeploc_bench.contract.isolation import kept_alive
-from deeploc_bench.contract.specs import Image, Mask, Sample
+from deeploc_bench.contract.specs import COLORS, Contained, Image, Mask, Sample
 from deeploc_bench.data.opening import most_pixels, opened, upright
 
 MOST_GRAY = 0.1
@@ -28,10 +28,14 @@ STRIP = 2**22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskRule:
-    """Which pixels of a mask file are manipulated: those of levels above `above` (None: 127.5), or all the others."""
+    """Which pixels of a mask file are manipulated: those of levels above `above` (None: 127.5), or all the others.
+
+    With a `color`, the levels are 255 where a pixel is more of this color than of the others, and 0 elsewhere.
+    """
 
     inverted: bool = False
     above: float | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +58,10 @@ def decode(sample: Sample, rule: MaskRule) -> Decoded:
     mask, is_soft, own_orientation = _mask(sample, sample.mask, rule)
     if mask.shape != image.shape[:2]:
         turned = ", once turned as its EXIF data say" if orientation != own_orientation else ""
+        file = f"{sample.mask} " if isinstance(sample.mask, Path | Contained) else ""
         raise SampleError(
             f"{_named(sample)} is {image.shape[1]} x {image.shape[0]}{turned}, its mask "
-            f"{f'{sample.mask} ' if isinstance(sample.mask, Path) else ''}is {mask.shape[1]} x {mask.shape[0]}",
+            f"{file}is {mask.shape[1]} x {mask.shape[0]}",
             check="size",
         )
     told = {"levels": is_soft, "turned": orientation != own_orientation}
@@ -65,7 +70,7 @@ def decode(sample: Sample, rule: MaskRule) -> Decoded:
 
 def _image(sample: Sample) -> tuple[Image, int]:
     """Return an image and its EXIF orientation, 1 where it is upright."""
-    if isinstance(sample.image, Path):
+    if isinstance(sample.image, Path | Contained):
         picture = _read(sample.image, "RGB")
         return picture.levels, picture.orientation
     image = _made(sample, sample.image, "image")
@@ -76,10 +81,10 @@ def _image(sample: Sample) -> tuple[Image, int]:
     return image, 1
 
 
-def _mask(sample: Sample, truth: Path | Callable[[], Mask], rule: MaskRule) -> tuple[Mask, bool, int]:
+def _mask(sample: Sample, truth: Path | Contained | Callable[[], Mask], rule: MaskRule) -> tuple[Mask, bool, int]:
     """Return a mask, whether it has more levels than a mask should, and its EXIF orientation."""
-    if isinstance(truth, Path):
-        picture = _read(truth, "L")
+    if isinstance(truth, Path | Contained):
+        picture = _of_color(_read(truth, "RGB"), rule.color) if rule.color else _read(truth, "L")
         return *_truth(truth, picture, rule), picture.orientation
     mask = _made(sample, truth, "mask")
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
@@ -100,7 +105,15 @@ class _Picture:
     has_alpha: bool
 
 
-def _truth(file: Path, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
+def _of_color(picture: _Picture, color: str) -> _Picture:
+    """Return a coloured mask as levels: 255 where a pixel is more of one color than of the others, else 0."""
+    place = COLORS.index(color)
+    others = np.delete(picture.levels, place, axis=2).max(axis=2)
+    levels = np.where(picture.levels[..., place] > others, np.uint8(255), np.uint8(0))
+    return replace(picture, levels=levels)
+
+
+def _truth(file: Path | Contained, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
     """Return the mask that a file's levels stand for, and whether it has more levels than a mask should."""
     levels = picture.levels
     low, high = float(levels.min()), float(levels.max())
@@ -111,6 +124,7 @@ def _truth(file: Path, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
     mask: Mask = (levels > (127.5 if rule.above is None else rule.above)) != rule.inverted
     if not mask.any():
         told = f"its levels are {low:g} to {high:g}. {ADVICE}" if low < high else f"its levels are all {low:g}"
+        told = f"none is more {rule.color} than of another color" if rule.color else told
         raise SampleError(f"{file}: no pixel is manipulated; {told}", check="empty")
     if mask.all() and low < high and rule.above is None:
         raise SampleError(
@@ -121,7 +135,7 @@ def _truth(file: Path, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:
     return mask, len(np.unique(levels)) > MOST_LEVELS
 
 
-def _read(file: Path, mode: str) -> _Picture:
+def _read(file: Path | Contained, mode: str) -> _Picture:
     """Read a file as RGB or as L; whatever Pillow raises of a strange or a broken one is a SampleError."""
     most_pixels()  # where it is told wrongly, no file is at fault
     try:
@@ -184,7 +198,7 @@ def _varies_in_alpha(picture: Pillow.Image) -> bool:
     return len({end for both in ends for end in both}) > 1
 
 
-def _deep_levels(file: Path, picture: Pillow.Image, mode: str) -> NDArray[Any]:
+def _deep_levels(file: Path | Contained, picture: Pillow.Image, mode: str) -> NDArray[Any]:
     """Return levels of 16 bits as eight: rounded for an image, as they are for a mask, so that 1 is above 0."""
     levels = np.asarray(picture)
     if picture.mode == "F" or levels.min() < 0 or levels.max() > 65535:
@@ -205,7 +219,7 @@ def _made(sample: Sample, make: Callable[[], Any], what: str) -> Any:
 
 
 def _named(sample: Sample) -> str:
-    return str(sample.image) if isinstance(sample.image, Path) else f"sample {sample.id!r}"
+    return str(sample.image) if isinstance(sample.image, Path | Contained) else f"sample {sample.id!r}"
 
 
 def _described(value: object) -> str:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from deeploc_bench.contract.specs import Image, Sample
+from deeploc_bench.contract.specs import Contained, Image, Sample
 from deeploc_bench.data.decoding import MaskRule, decode
 
 Bytes = NDArray[np.uint8]
@@ -39,7 +39,7 @@ def decode_entry(sample: Sample, rule: MaskRule) -> tuple[Entry, Image, Bytes]:
     entry = Entry(
         id=sample.id,
         source=sample.source,
-        file=str(sample.image) if isinstance(sample.image, Path) else sample.id,
+        file=str(sample.image) if isinstance(sample.image, Path | Contained) else sample.id,
         hash=hash_of(sample.id, sample.source, mask.shape, is_authentic, image, bits),
         image_hash=hashlib.blake2b(image.data, digest_size=16).hexdigest(),
         mask_area=int(mask.sum()),

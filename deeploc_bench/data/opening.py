@@ -1,17 +1,20 @@
 """Opens the pictures of strangers: what is no regular file, no type that is read, or too large, is never decoded."""
 
+import io
 import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image as Pillow
 from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
 from deeploc_bench.contract.errors import SampleError, UsageError
 from deeploc_bench.contract.files import open_regular
+from deeploc_bench.contract.specs import Contained
 
 VARIABLE = "DEEPLOC_MAX_PIXELS"
 MOST_PIXELS = 100_000_000
@@ -54,17 +57,18 @@ def limits_of_pillow() -> Iterator[None]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[ImageFile.ImageFile]:
-    """Open a picture of one of `TYPES`; its header has been read, its pixels have not.
+def opened(file: Path | Contained) -> Iterator[ImageFile.ImageFile]:
+    """Open a picture of one of `TYPES`, or one within a file; its header has been read, its pixels have not.
 
     Raises OSError where it is no regular file or no picture, SampleError where it is too large; Pillow raises whatever
     it likes of a broken one. Within, what Pillow warns of is left out: it is refused, or read all the same.
     """
     most = most_pixels()
-    with open_regular(file) as content, limits_of_pillow():
-        if (size := os.fstat(content.fileno()).st_size) > most * BYTES_A_PIXEL:
+    with _content(file) as content, limits_of_pillow():
+        if (size := content.seek(0, os.SEEK_END)) > most * BYTES_A_PIXEL:
             reason = f"{file} has {size} bytes, more than {most} pixels take"
             raise SampleError(f"{reason}. Where that is meant, set {VARIABLE}", check=LARGE)
+        content.seek(0)
         try:
             with Pillow.open(content, formats=TYPES) as stored:
                 check_size(stored.width * stored.height, str(file))
@@ -74,6 +78,10 @@ def opened(file: Path) -> Iterator[ImageFile.ImageFile]:
             raise
         except UnidentifiedImageError:
             raise OSError("cannot identify it as a picture") from None
+
+
+def _content(file: Path | Contained) -> BinaryIO:
+    return io.BytesIO(file.read()) if isinstance(file, Contained) else open_regular(file)
 
 
 def upright(stored: ImageFile.ImageFile) -> tuple[Pillow.Image, int]:

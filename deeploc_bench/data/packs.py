@@ -26,18 +26,8 @@ from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.decoding import MaskRule
 from deeploc_bench.data.entries import Bytes, Entry, hash_of
 from deeploc_bench.data.opening import LARGE, MOST_PIXELS, most_pixels
+from deeploc_bench.data.origins import PACK_SCHEMA, Origin, key_of, origins_of
 from deeploc_bench.data.packing import Files, Step, Tick, scratch_of, sweep, write_samples
-
-PACK_SCHEMA = 5
-
-
-class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a packed sample was made of: its id, its source, its files (no mask where it is authentic)."""
-
-    id: str
-    source: str
-    image: str
-    mask: str | None
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,21 +118,22 @@ def pack(
     *,
     inverted: bool,
     mask_above: float | None = None,
+    mask_color: str | None = None,
     folder: Path,
     tick: Tick,
     threads: int = 1,
 ) -> Pack:
     """Pack samples; those read from files are packed once, into a folder inside `folder` keyed by the files' state.
 
-    `inverted` and `mask_above` are what a generator dataset says of its mask files.
+    `inverted`, `mask_above` and `mask_color` are what a generator dataset says of its mask files.
     Samples that a callable makes are packed in memory, since nothing tells when they change. A sample that cannot be
     used is left out, and is among the pack's findings. Whatever the threads, the pack is the same; one that was killed
     goes on where it was. What is read back is hashed again: a damaged pack is made anew.
     Raises DataError where the cache cannot be written.
     """
     ordered = sorted(samples, key=lambda sample: sample.id)
-    rule = MaskRule(inverted=inverted, above=None if mask_above is None else float(mask_above))
-    origins = _origins(ordered)
+    rule = MaskRule(inverted=inverted, above=None if mask_above is None else float(mask_above), color=mask_color)
+    origins = origins_of(ordered)
     if origins is None:
         images, masks = io.BytesIO(), io.BytesIO()
         files = Files(images=images, masks=masks, done=io.BytesIO())
@@ -157,34 +148,6 @@ def pack(
     if found is None:
         raise DataError(f"packed data in {target} cannot be read back; delete the folder and run again")
     return found
-
-
-def key_of(origins: Iterable[Origin], rule: MaskRule) -> str:
-    """Return the name of the pack of these samples, which follows from the state of their files now."""
-    texts = [f"{PACK_SCHEMA} {rule.inverted} {rule.above}"]
-    for origin in origins:
-        texts += [origin.id, origin.source]
-        texts += [_file_state(Path(file)) for file in (origin.image, origin.mask) if file is not None]
-    return digest(texts)
-
-
-def _origins(samples: Sequence[Sample]) -> tuple[Origin, ...] | None:
-    """Return what samples are made of, or None where one of them is not made of files."""
-    origins = []
-    for sample in samples:
-        if not isinstance(sample.image, Path) or not isinstance(sample.mask, Path | None):
-            return None
-        mask = None if sample.mask is None else str(sample.mask.absolute())
-        origins.append(Origin(id=sample.id, source=sample.source, image=str(sample.image.absolute()), mask=mask))
-    return tuple(origins)
-
-
-def _file_state(file: Path) -> str:
-    try:
-        state = file.stat()
-    except (OSError, ValueError):  # a name that no file can have
-        return f"{file} cannot be read"
-    return f"{file.resolve()} {state.st_size} {state.st_mtime_ns}"
 
 
 def _index_of(steps: Sequence[Step]) -> Index:

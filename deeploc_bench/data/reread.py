@@ -42,7 +42,8 @@ def reread_findings(datasets: Sequence[Owned[GeneratorDataset]], data: str | Non
     findings, read = list[Finding](), list[_Read]()
     for owned in datasets:
         first, again = (samples_of(owned, root, []) for _ in range(2))
-        rule = MaskRule(inverted=owned.spec.inverted_masks, above=owned.spec.mask_above)
+        spec = owned.spec
+        rule = MaskRule(inverted=spec.inverted_masks, above=spec.mask_above, color=spec.mask_color)
         for split, samples in first.items():
             where = f"{owned.spec.name}/{split}"
             findings += _changed(where, samples, again.get(split, ()))

@@ -62,6 +62,7 @@ class Generator:
     splits: Mapping[Split, Pack]
     method: str | None = None
     """The generator it is made by, where that is another name's."""
+    regenerated: bool = False
     added_by: str | None = None
     """The plugin that adds it to another's suite; None where it is the suite's own."""
 
@@ -109,6 +110,11 @@ class Suite:
         return {name: generator.method for name, generator in self.generators.items() if generator.method}
 
     @property
+    def regenerated(self) -> tuple[str, ...]:
+        """Return the generators that made whole images anew, sorted."""
+        return tuple(sorted(name for name, generator in self.generators.items() if generator.regenerated))
+
+    @property
     def fingerprint(self) -> str:
         """Return the hash of all samples of all splits of its own generators; what others add does not change it."""
         return digest(line for name in self.own for line in self.generators[name].lines)
@@ -153,6 +159,7 @@ class ManifestGenerator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     test: tuple[ManifestImage, ...] | None
     endings: tuple[str, ...] | None = None
     pixels: Number | None = None
+    regenerated: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -202,6 +209,7 @@ def load_suite(
                         one,
                         inverted=spec.inverted_masks,
                         mask_above=spec.mask_above,
+                        mask_color=spec.mask_color,
                         folder=folder,
                         tick=tick,
                         threads=threads,
@@ -214,6 +222,7 @@ def load_suite(
                     role=spec.role,
                     splits=packs,
                     method=spec.method,
+                    regenerated=spec.regenerated,
                     added_by=owned.plugin.name if owned in added else None,
                 )
     findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
@@ -235,7 +244,7 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
     splits = {}
     for split, packed in generator.splits.items():
         splits[split] = ManifestSplit(samples=len(packed), fingerprint=packed.fingerprint)
-    return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images))
+    return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images), regenerated=generator.regenerated)
 
 
 def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:

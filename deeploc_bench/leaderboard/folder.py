@@ -6,7 +6,7 @@ from pathlib import Path
 from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import read_json
 from deeploc_bench.contract.findings import shown
-from deeploc_bench.contract.specs import NAME_PATTERN
+from deeploc_bench.contract.specs import NAME_PATTERN, REGENERATED
 from deeploc_bench.data.suites import MANIFEST_SCHEMA, Manifest
 
 NAME = NAME_PATTERN.removeprefix(r"\A").removesuffix(r"\Z")
@@ -42,6 +42,12 @@ def read_manifests(board: Path) -> dict[str, Manifest]:
             raise DataError(shown(f"manifest {file} {wrong}. {cure}"))
         found[file.stem] = manifest
     return found
+
+
+def regenerated(manifest: Manifest | None) -> list[str]:
+    """Return what is to be known of the masks of those generators of a suite that made whole images anew."""
+    names = [name for name, part in manifest.generators.items() if part.regenerated] if manifest else []
+    return [f"{', '.join(names)}: {REGENERATED}."] if names else []
 
 
 def _wrong(manifest: Manifest, file: Path) -> str:

@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from deeploc_bench.contract.errors import SubmissionError
 from deeploc_bench.contract.findings import shown
-from deeploc_bench.data.suites import Progress, silent
+from deeploc_bench.data.suites import Manifest, Progress, silent
 from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
-from deeploc_bench.leaderboard.folder import read_manifests
+from deeploc_bench.leaderboard.folder import read_manifests, regenerated
 from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
 from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.protocols import declared
@@ -84,7 +84,9 @@ def standings_of(entries: Iterable[Entry]) -> dict[str, Standing]:
     return {suite: rank(own) for suite, own in sorted(by_suite.items())}
 
 
-def render(standings: Mapping[str, Standing], published: Mapping[str, Published], suites: Iterable[str]) -> str:
+def render(
+    standings: Mapping[str, Standing], published: Mapping[str, Published], suites: Mapping[str, Manifest]
+) -> str:
     """Return the whole page: each suite that has entries, then the others that have a manifest."""
     names = [*standings, *sorted({*suites} - {*standings})]
     # StrictUndefined: a misspelt name is an error, not an empty place on the page
@@ -98,7 +100,9 @@ def render(standings: Mapping[str, Standing], published: Mapping[str, Published]
     page.filters["table"] = lambda table: Markup(as_markdown(table))
     page.filters["text"] = lambda text: Markup(escape(text))
     page.filters["plain"] = lambda name: re.sub(r"[^A-Za-z0-9._-]", "", name)  # an entity is shown as such in code
-    sections = [_section(name, standings.get(name), published.get(name)) for name in names]
+    sections = [
+        _section(name, standings.get(name), published.get(name), regenerated(suites.get(name))) for name in names
+    ]
     has_detectors = any(row.entry.about.is_detector for one in standings.values() for row in one.rows)
     return page.get_template("page.md.j2").render(
         suites=sections, most=number(MOST_FALSE_ALARM), has_detectors=has_detectors
@@ -150,7 +154,7 @@ def _holds(file: Path, text: str) -> bool:
     return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
 
 
-def _section(name: str, standing: Standing | None, published: Published | None) -> SuiteSection:
+def _section(name: str, standing: Standing | None, published: Published | None, told: list[str]) -> SuiteSection:
     shown = published_table(published) if published and published.entry else None
     if standing is None:
         return SuiteSection(name=name, published=shown)
@@ -165,7 +169,7 @@ def _section(name: str, standing: Standing | None, published: Published | None) 
     return SuiteSection(
         name=name,
         held_out=held_out_table(rows, [row.entry for row in rows if row.entry.about.reproduces]),
-        sentences=_sentences(standing),
+        sentences=[*_sentences(standing), *told],
         generators=_generators_table(rows),
         is_drawn=bool(_drawn(standing)),
         reproduced=best.entry.name if best and best is not standing.ranked[0] else "the first row",

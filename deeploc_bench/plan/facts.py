@@ -135,7 +135,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split.
     `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
     generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
-    on before it came here, null where that is not declared; both identify nothing.
+    on before it came here, null where that is not declared; `regenerated` are the generator datasets that were made
+    anew as a whole. These identify nothing.
     `added` is the plugin of each generator dataset that was added to another's suite.
     """
 
@@ -149,6 +150,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     test_data: Mapping[Name, Hash]
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
+    regenerated: tuple[Name, ...] = ()
     added: Mapping[Name, Text] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
@@ -216,6 +218,7 @@ def keeping_added(facts: TrainingFacts, before: TrainingFacts) -> TrainingFacts:
         facts,
         test_data=both(facts.test_data, before.test_data),
         methods=both(facts.methods, before.methods),
+        regenerated=tuple(sorted({*facts.regenerated, *(gone & {*before.regenerated})})),
         added=both(facts.added, before.added),
     )
 

@@ -151,6 +151,7 @@ def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code
         test_data=suite.test_fingerprints,
         standard_generators=suite.standard,
         methods=suite.methods,
+        regenerated=suite.regenerated,
         added=suite.added,
         model=model,
     )

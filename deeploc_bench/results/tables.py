@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from deeploc_bench.contract.specs import REGENERATED
 from deeploc_bench.plan.protocols import Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Field, Table, interval_of, number, starred
@@ -37,10 +38,19 @@ def score_tables(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Tab
 
 def tables_of(section: Section) -> list[Table]:
     """Return the tables of one experiment under one protocol: a list, or for `cross` a matrix a perturbation."""
-    if section.cells[0].protocol != "cross":
-        return [_list(section)]
-    perturbed = [_matrix(section, rows, f"{section.title} · {name}") for name, rows in section.perturbed.items()]
-    return [_matrix(section, section.rows, section.title), *perturbed]
+    made = [_list(section)]
+    if section.cells[0].protocol == "cross":
+        perturbed = [_matrix(section, rows, f"{section.title} · {name}") for name, rows in section.perturbed.items()]
+        made = [_matrix(section, section.rows, section.title), *perturbed]
+    notes = regenerated_notes(section.cells)
+    return [replace(table, notes=(*table.notes, *notes)) for table in made]
+
+
+def regenerated_notes(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """Return what is to be known of the masks of those test generators that were made anew as a whole."""
+    tested = dict.fromkeys(cell.pair.test_generator for cell in cells)
+    names = [name for name in tested if any(name in cell.facts.regenerated for cell in cells)]
+    return (f"{', '.join(names)}: {REGENERATED}",) if names else ()
 
 
 def difference_of(found: Comparison | None) -> str:
@@ -158,7 +168,8 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
         added = f" · added by plugin {first.added_by}" if first.added_by else ""
         caption = f"{first.protocol}{budget} · {first.facts.suite}{added}{main} · IoU by generator"
         headers = ["model + loss", "recipe", "seeds", *headers, *([] if first.added_by else ["mean"])]
-        tables.append(Table(caption=caption, headers=tuple(headers), lines=tuple(lines)))
+        notes = regenerated_notes([cell for section in alike for cell in section.cells])
+        tables.append(Table(caption=caption, headers=tuple(headers), lines=tuple(lines), notes=notes))
     return tables
 
 

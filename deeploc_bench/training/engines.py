@@ -97,6 +97,7 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
         test_data=facts.test_data,
         standard_generators=facts.standard_generators,
         methods=facts.methods,
+        regenerated=facts.regenerated,
         added=facts.added,
     )
     return keeping_added(today, found)

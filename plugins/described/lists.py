@@ -8,26 +8,29 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from deeploc_bench import DataError, read_bytes
 
 NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
-Column = Literal["image", "mask", "split", "generator", "label"]
-COLUMNS: tuple[Column, ...] = ("image", "mask", "split", "generator", "label")
+Column = Literal["image", "mask", "split", "generator", "label", "source", "id"]
+COLUMNS: tuple[Column, ...] = ("image", "mask", "split", "generator", "label", "source")
+BETWEEN = (",", ";", "|", "\t")
+"""What stands between the columns of a csv: that of which its header has most."""
 FORMS = {".json": '[[image, mask or "Negative"], ...]', ".csv": "a header with the column image, and rows"}
 TEXT_FORM = "'image', 'image mask' or 'image mask label' on each line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line of a list: an image, its mask (empty: authentic; None: not said), its split, its generator."""
+    """One line of a list: an image, its mask (empty: authentic; None: not said), its split, generator and source."""
 
     image: str
     mask: str | None
     split: str | None = None
     generator: str | None = None
+    source: str | None = None
 
 
 def read_list(path: Path, columns: Mapping[Any, str]) -> list[Line]:
@@ -66,13 +69,16 @@ def _json_pairs(text: str) -> Iterator[Line]:
 
 
 def _csv_rows(text: str, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read the columns image, mask, split, generator and label; only image is needed."""
-    image, mask, split, generator, label = (columns.get(name, name) for name in COLUMNS)
-    for row in csv.DictReader(text.splitlines()):
+    """Read the columns image, mask, split, generator, label and source; only image is needed."""
+    image, mask, split, generator, label, source = (columns.get(name, name) for name in COLUMNS)
+    lines = text.splitlines()
+    between = max(BETWEEN, key=(lines or [""])[0].count)
+    for row in csv.DictReader(lines, delimiter=between):
         if not row.get(image) or None in row or None in row.values():
             raise ValueError(f"row {', '.join(map(str, row.values()))} does not fill the columns, {image!r} among them")
         truth = _mask_or_none(row[mask], row.get(label), row[image]) if mask in row else None
-        yield Line(image=row[image], mask=truth, split=row.get(split), generator=row.get(generator))
+        made_of = PurePosixPath(row.get(source) or "").stem or None
+        yield Line(image=row[image], mask=truth, split=row.get(split), generator=row.get(generator), source=made_of)
 
 
 def _mask_or_none(text: str | None, label: str | None = None, image: str | None = None) -> str:

@@ -51,12 +51,25 @@ def check_length(text: str, where: str) -> None:
 
 
 def first_groups(pattern: str, names: Iterable[str]) -> Mapping[str, str]:
-    """Return by name the first group of a pattern found in it, or else the whole name; raises DataError."""
+    """Return by name the first group of a pattern found in it, or else the whole name; raises DataError.
+
+    Where groups have names, it is all those, one after the other.
+    """
     distinct = list(dict.fromkeys(names))
     if pattern == WHOLE or not distinct:
         return dict(zip(distinct, distinct, strict=True))
+    named = sorted(re.compile(pattern).groupindex.values()) or [1]
     found = groups_of(pattern, distinct, pattern)
-    return {name: (groups and groups[0]) or name for name, groups in found.items()}
+    return {
+        name: "".join(groups[place - 1] or "" for place in named if groups) if groups else name
+        for name, groups in found.items()
+    }
+
+
+def matching(pattern: str, names: Iterable[str]) -> set[str]:
+    """Return the names in which a pattern is found; raises DataError."""
+    found = groups_of(pattern, list(dict.fromkeys(names)), pattern)
+    return {name for name, groups in found.items() if groups is not None}
 
 
 def groups_of(pattern: str, names: Sequence[str], told: str) -> Groups:
