@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deeploc_bench.api.compare import compare
     from deeploc_bench.api.results import results
     from deeploc_bench.api.run import run
+    from deeploc_bench.api.test import test
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.files import read_bytes, read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
@@ -41,6 +42,7 @@ __all__ = [
     "results",
     "run",
     "sample_of",
+    "test",
 ]
 
 _HOMES = {
@@ -63,6 +65,7 @@ _HOMES = {
     "results": "api.results",
     "run": "api.run",
     "sample_of": "data.folders",
+    "test": "api.test",
 }
 
 

@@ -53,15 +53,15 @@ def run(
     job = Job(
         suite=str(suite),
         data=str(data) if data else None,
-        protocols=_names("protocols", protocols),
+        protocols=names_of("protocols", protocols),
         budget=budget,
-        models=_names("models", models),
-        losses=_names("losses", losses),
+        models=names_of("models", models),
+        losses=names_of("losses", losses),
         recipe=str(recipe) if recipe else None,
         settings=_settings(settings or {}),
         seeds=_seeds(seeds),
-        perturbations=_names("perturbations", perturbations),
-        plugins=session.requested([str(plugin) for plugin in _several(plugins)]),
+        perturbations=names_of("perturbations", perturbations),
+        plugins=session.requested([str(plugin) for plugin in several(plugins)]),
     )
     with session.quiet():
         registry = session.load(job.plugins)
@@ -92,9 +92,23 @@ def begun(
 ) -> tuple[Prepared, Workplace]:
     """Return a job as prepared, what to warn of told, and the place where it is done; no `threads` are all cores."""
     prepared = prepare(job, session.progress, registry, threads=threads or ranks.cores())
+    place = placed(prepared, runs=runs, device=device, threads=threads, per_gpu=per_gpu, is_debug=is_debug)
+    return prepared, place
+
+
+def placed(
+    prepared: Prepared,
+    *,
+    runs: Path,
+    device: str,
+    threads: int | None = None,
+    per_gpu: int = 1,
+    is_debug: bool = False,
+) -> Workplace:
+    """Tell what to warn of, and return the place where what is prepared is done; no `threads` are all cores."""
     for line in prepared.warnings:
         session.say(line)
-    place = Workplace(
+    return Workplace(
         runs=runs,
         device=device,
         threads=threads or ranks.cores(),
@@ -105,7 +119,6 @@ def begun(
         is_terminal=sys.stderr.isatty(),
         is_debug=is_debug,
     )
-    return prepared, place
 
 
 def results_of(prepared: Prepared, runs: Path, outcome: Outcome) -> Results:
@@ -146,15 +159,16 @@ def _failures(prepared: Prepared, failed: Mapping[str, str]) -> list[Failure]:
     ]
 
 
-def _several(values: object) -> list[Any]:
+def several(values: object) -> list[Any]:
     """Return a list of what came in one, or of the one that came alone."""
     if values is None:
         return []
     return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
 
 
-def _names(what: str, values: object) -> list[str]:
-    names = _several(values)
+def names_of(what: str, values: object) -> list[str]:
+    """Return the names that came in a list or alone; raises UsageError where one is no name."""
+    names = several(values)
     for name in names:
         if not isinstance(name, str):
             raise UsageError(
@@ -165,7 +179,7 @@ def _names(what: str, values: object) -> list[str]:
 
 
 def _seeds(values: object) -> list[int]:
-    return [_whole("seeds", seed, 0, MOST_SEED) for seed in _several(values)]
+    return [_whole("seeds", seed, 0, MOST_SEED) for seed in several(values)]
 
 
 def _whole(what: str, value: object, least: int, most: int) -> int:

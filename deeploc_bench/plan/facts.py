@@ -127,6 +127,17 @@ class FitState(Strict, frozen=True, kw_only=True):
     scaler: Mapping[str, int | float] = {}
 
 
+class TestedSuite(Strict, frozen=True, kw_only=True):
+    """What is known of another suite that a training was tested on: as of its own, by the names of the other."""
+
+    __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
+    fingerprint: Hash
+    test_data: Mapping[Name, Hash]
+    standard_generators: tuple[Name, ...]
+    methods: Mapping[Name, Name] = {}
+    added: Mapping[Name, Text] = {}
+
+
 class TrainingFacts(Strict, frozen=True, kw_only=True):
     """training.json: all that a training depends on.
 
@@ -136,7 +147,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
     generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
     on before it came here, null where that is not declared; both identify nothing.
-    `added` is the plugin of each generator dataset that was added to another's suite.
+    `added` is the plugin of each generator dataset that was added to another's suite. `transfers` are the other suites
+    that it was tested on, by name; they identify nothing.
     """
 
     schema: int = FACTS_SCHEMA
@@ -150,6 +162,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
     added: Mapping[Name, Text] = {}
+    transfers: Mapping[Name, TestedSuite] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
     available_samples: tuple[Count, ...] = ()

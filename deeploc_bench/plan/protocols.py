@@ -11,6 +11,8 @@ from deeploc_bench.data.batches import Subset
 from deeploc_bench.data.packs import Pack
 
 BUDGETS = ("full", "matched")
+TRANSFER = "transfer"
+"""What the cells of a training are called that is tested on another suite: they belong to no protocol of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
