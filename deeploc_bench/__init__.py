@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.files import read_bytes, read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
-    from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model, Sample
+    from deeploc_bench.contract.specs import GeneratorDataset, Inclusion, Loss, Model, Sample
     from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "DeeplocError",
     "GeneratorDataset",
     "IMAGE_SUFFIXES",
+    "Inclusion",
     "Loss",
     "Model",
     "PluginError",
@@ -50,6 +51,7 @@ _HOMES = {
     "DeeplocError": "contract.errors",
     "GeneratorDataset": "contract.specs",
     "IMAGE_SUFFIXES": "data.folders",
+    "Inclusion": "contract.specs",
     "Loss": "contract.specs",
     "Model": "contract.specs",
     "PluginError": "contract.errors",

@@ -111,6 +111,7 @@ def test_csv_and_views_name_the_suite_that_was_tested(tested):
     assert "other/stripes" in by_generator
 
 
+@pytest.mark.slow
 def test_a_run_of_the_own_suite_keeps_what_was_tested_elsewhere(tested):
     folder, _ = tested
     flags = ["--suite", "tiny", "--model", "small", "--recipe", "quick", "--threads", "1", "--seed", "0", "--seed", "1"]
@@ -138,6 +139,7 @@ def test_a_source_of_the_same_name_is_a_warning(deeploc, copied):
     assert "warning: 3 sources are called alike in what was trained on and in suite 'other', such as" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_other_suites_images_may_change_and_are_tested_again(tested, tmp_path):
     folder = shutil.copytree(tested[0], tmp_path / "again")
     done = run_deeploc(folder, "test", "runs/tiny/small+jaccard", *OTHER, OTHER_SHIFT="1")
@@ -167,6 +169,7 @@ def test_what_is_not_whole_is_one_message(deeploc, copied, change, said):
     assert done.returncode == 2 and said in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_run_before_did_not_tell_of_is_told_by_another(copied, deeploc):
     folder = training_in(copied)
     told = (folder / "samples.json").read_bytes()
@@ -195,6 +198,7 @@ def test_mistakes_are_one_message_each(deeploc, copied):
     assert done.returncode == 2 and "holds predictions made elsewhere" in done.stderr
 
 
+@pytest.mark.slow
 def test_perturbed_images_of_the_other_suite_are_columns(deeploc, copied):
     training = training_in(copied).relative_to(copied)
     done = deeploc("test", training, *OTHER, "--perturb", "blur:2")

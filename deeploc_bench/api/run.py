@@ -21,9 +21,9 @@ MOST_SEED, MOST_THREADS, MOST_PER_GPU = 2**31 - 1, 1024, 64
 
 
 def run(
-    suite: str | Path = DEFAULT_SUITE,
+    suite: Sequence[str | Path] | str | Path = DEFAULT_SUITE,
     *,
-    data: str | Path | None = None,
+    data: Mapping[str, str | Path] | str | Path | None = None,
     protocols: Sequence[str] | str = ("loo",),
     budget: str = "full",
     models: Sequence[str] | str = (),
@@ -42,17 +42,18 @@ def run(
     """Train and test by some protocols, and return the cells, as `deeploc-bench run` prints them.
 
     What is left out takes the default of the suite: its model, `jaccard`, its recipe. `settings` changes keys of the
-    recipe, such as `{"epochs": 2}`. A loss is a name or a weighted sum, `"0.5*dice+0.5*focal"`; a perturbation such as
-    `"jpeg:75"`. `plugins` are modules, files, or `no:NAME`. Trainings that are finished are never repeated. Progress
-    goes to stderr. A training that fails stops no other, and stands in `failed` with its reason. Raises UsageError,
-    PluginError or DataError before anything is trained.
+    recipe, such as `{"epochs": 2}`. Several suites are one of them all, whose `data` may be a mapping. A loss is a name
+    or a weighted sum, `"0.5*dice+0.5*focal"`; a perturbation such as `"jpeg:75"`. `plugins` are modules, files, or
+    `no:NAME`. Trainings that are finished are never repeated. Progress goes to stderr. A training that fails stops no
+    other, and stands in `failed` with its reason. Raises UsageError, PluginError or DataError before anything is
+    trained.
     """
     session.device_named(device)
     threads = None if threads is None else _whole("threads", threads, 1, MOST_THREADS)
     check_engine(engine, _whole("per_gpu", per_gpu, 1, MOST_PER_GPU))
     job = Job(
-        suite=str(suite),
-        data=str(data) if data else None,
+        suite="+".join(map(str, several(suite))),
+        data=data_of(data),
         protocols=names_of("protocols", protocols),
         budget=budget,
         models=names_of("models", models),
@@ -157,6 +158,13 @@ def _failures(prepared: Prepared, failed: Mapping[str, str]) -> list[Failure]:
         for cell, facts in cells
         if cell.identity in failed
     ]
+
+
+def data_of(data: Mapping[str, str | Path] | str | Path | None) -> str | None:
+    """Return where the data lie, as `--data` says it; a mapping is of suites to folders."""
+    if isinstance(data, Mapping):
+        return session.data_said([f"{suite}={path}" for suite, path in data.items()])
+    return str(data) if data else None
 
 
 def several(values: object) -> list[Any]:

@@ -1,11 +1,11 @@
 """`test`: finished trainings on another suite than theirs, and get the cells."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deeploc_bench.api import session
 from deeploc_bench.api.results import Results
-from deeploc_bench.api.run import names_of, placed, results_of, several
+from deeploc_bench.api.run import data_of, names_of, placed, results_of, several
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.plan.job import Job, Prepared
 from deeploc_bench.plan.transfer import prepare_transfer
@@ -18,7 +18,7 @@ def test(
     trainings: Sequence[str | Path] | str | Path,
     *,
     suite: str | Path,
-    data: str | Path | None = None,
+    data: Mapping[str, str | Path] | str | Path | None = None,
     perturbations: Sequence[str] | str = (),
     plugins: Sequence[str | Path] | str | Path = (),
     device: str = "auto",
@@ -33,7 +33,7 @@ def test(
     session.device_named(device)
     job = Job(
         suite=str(suite),
-        data=str(data) if data else None,
+        data=data_of(data),
         perturbations=names_of("perturbations", perturbations),
         plugins=session.requested([str(plugin) for plugin in several(plugins)]),
     )

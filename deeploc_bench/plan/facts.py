@@ -147,7 +147,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
     generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
     on before it came here, null where that is not declared; both identify nothing.
-    `added` is the plugin of each generator dataset that was added to another's suite. `transfers` are the other suites
+    `added` is the plugin of each generator dataset that was added to another's suite, `included` the suite of each that
+    was included from another. `transfers` are the other suites
     that it was tested on, by name; they identify nothing.
     """
 
@@ -162,6 +163,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
     added: Mapping[Name, Text] = {}
+    included: Mapping[Name, Name] = {}
     transfers: Mapping[Name, TestedSuite] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()

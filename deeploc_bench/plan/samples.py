@@ -40,15 +40,20 @@ class Samples(Strict, frozen=True, kw_only=True):
 
 
 def is_untold(folder: Path, training: Training) -> bool:
-    """Tell whether samples.json is yet to be written: of what is learned from samples that are at hand."""
-    return training.facts.is_learned and len(training.train) > 0 and not (folder / "samples.json").exists()
+    """Tell whether samples.json is yet to be written."""
+    return _is_at_hand(training) and not (folder / "samples.json").exists()
 
 
 def write_samples(folder: Path, training: Training) -> None:
-    """Write samples.json."""
-    path, generators = folder / "samples.json", training.facts.train_generators
-    parts = (*_parts(generators, "train", training.train), *_parts(generators, "valid", training.valid))
-    write_json(path, Samples(parts=parts), seal_place(path))
+    """Write samples.json of what is learned, unless its samples are not at hand."""
+    if _is_at_hand(training):
+        path, generators = folder / "samples.json", training.facts.train_generators
+        parts = (*_parts(generators, "train", training.train), *_parts(generators, "valid", training.valid))
+        write_json(path, Samples(parts=parts), seal_place(path))
+
+
+def _is_at_hand(training: Training) -> bool:
+    return training.facts.is_learned and len(training.train) > 0
 
 
 def read_samples(folder: Path, facts: TrainingFacts) -> Samples:

@@ -6,13 +6,23 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TestedSuite, TrainingFacts
 from deeploc_bench.plan.plan import Plan
-from deeploc_bench.plan.protocols import PROTOCOLS, TRANSFER, Pair, all_but, declared, trained_on
+from deeploc_bench.plan.protocols import (
+    HELD_OUT,
+    NOTHING,
+    PROTOCOLS,
+    TRANSFER,
+    Included,
+    Pair,
+    all_but,
+    declared,
+    trained_on,
+)
 from deeploc_bench.plan.recipe import label
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.records import Records
@@ -83,7 +93,8 @@ class Cell:
         """Return the words for what was trained on, such as `w/o lama`; of a detector, what it declares."""
         if self.facts.is_detector:
             return declared(self.facts.trained_on)
-        return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
+        facts = self.facts
+        return trained_on(self.pair.train_generators, self.protocol, facts.standard_generators, facts.included)
 
     @property
     def trained(self) -> tuple[str, ...] | None:
@@ -94,13 +105,13 @@ class Cell:
     def is_seen(self) -> bool | None:
         """Tell whether its test generator is made by the method of one that was trained on: it is not held out.
 
-        None where a detector does not declare what it was trained on. What is trained here by a protocol on standard
-        generators is told by the pair.
+        None where a detector does not declare what it was trained on. What is trained here by a protocol that holds
+        nothing out of the standard generators is told by the pair.
         """
         if self.trained is None:
             return None
         test = self.pair.test_generator
-        if test in self.facts.standard_generators and not self.facts.is_detector and not self.transferred:
+        if self.protocol in ("same", "cross") and test in self.facts.standard_generators and not self.facts.is_detector:
             return False
         own, theirs = self.facts.methods, self.tested.methods
         return theirs.get(test, test) in {own.get(name, name) for name in self.trained}
@@ -151,10 +162,19 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) -> list[str]:
+def protocols_of(
+    pair: Pair, standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING
+) -> list[str]:
     """Return the protocols that a pair is a cell of."""
-    rules = [(name, rule) for name, rule in PROTOCOLS.items() if name != "loo" or len(standard) > 1]
-    return [name for name, rule in rules if pair in rule(standard, test_only)]
+    return [name for name in PROTOCOLS if pair in _pairs_of(name, standard, test_only, included)]
+
+
+def _pairs_of(protocol: str, standard: Sequence[str], test_only: Sequence[str], included: Included) -> list[Pair]:
+    """Return the pairs of a protocol; none where the suite has none."""
+    try:
+        return PROTOCOLS[protocol](standard, test_only, included)
+    except UsageError:
+        return []
 
 
 def made_by(trained_on: Sequence[str], generators: Sequence[str], methods: Mapping[str, str]) -> list[str]:
@@ -170,15 +190,17 @@ def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
 
     def is_whole(protocol: str) -> bool:
         """Tell whether all standard generators were tested that the protocol asks for after this training."""
-        own = [pair.test_generator for pair in PROTOCOLS[protocol](standard, ()) if pair.train_generators == train]
+        pairs = PROTOCOLS[protocol](standard, (), facts.included)
+        own = [pair.test_generator for pair in pairs if pair.train_generators == train]
         return set(own) <= generators
 
     for tested in tests:
         pair = Pair(train_generators=train, test_generator=tested.generator)
-        known = protocols_of(pair, standard, [] if tested.generator in standard else [tested.generator])
+        test_only = [] if tested.generator in standard else [tested.generator]
+        known = protocols_of(pair, standard, test_only, facts.included)
         protocols = [protocol for protocol in known if is_whole(protocol)]
         for protocol in protocols or (["score"] if facts.kind == "scored" else []):
-            yield folder, facts, protocol, facts.budget if protocol == "loo" else "full", pair, tested
+            yield folder, facts, protocol, facts.budget if protocol in HELD_OUT else "full", pair, tested
     for tested in every:
         if tested.suite:
             pair = Pair(train_generators=train, test_generator=tested.generator)
@@ -258,7 +280,7 @@ def _order(cell: Cell) -> tuple[object, ...]:
     """Baselines last; by protocol, model, loss and pair, as protocols list them, what was added last; then by seed."""
     facts, pair = cell.facts, cell.pair
     protocols = [*PROTOCOLS, TRANSFER, "score"]
-    names = (pair.test_generator,) if cell.protocol == "loo" else (*pair.train_generators, pair.test_generator)
+    names = (pair.test_generator,) if cell.protocol in HELD_OUT else (*pair.train_generators, pair.test_generator)
     method = (facts.model.name, facts.loss_expression or "", facts.experiment)
     place = (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.suites, cell.budget, method)
     return (*place, cell.added_by or "", names, facts.seed)

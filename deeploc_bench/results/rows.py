@@ -107,7 +107,8 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
     found = grouped(cells, lambda cell: cell.pair)
     trained = first.pair.train_generators
     scored = [Pair(train_generators=trained, test_generator=name) for name in (*standard, *test_only)]
-    expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else scored
+    rule = PROTOCOLS.get(first.protocol)
+    expected = rule(standard, test_only, first.facts.included) if rule else scored
     ranked = [pair for pair in expected if pair.test_generator in standard]
     if first.added_by:
         expected, ranked = [pair for pair in expected if pair not in ranked], []

@@ -98,7 +98,8 @@ def _names(section: Section, row: Row) -> tuple[str, str]:
         return ("mean", "")
     first = section.cells[0]
     seen = " (seen)" if any(cell.is_seen for cell in section.shown(row)) else ""
-    here = trained_on(row.pair.train_generators, first.protocol, first.facts.standard_generators)
+    facts = first.facts
+    here = trained_on(row.pair.train_generators, first.protocol, facts.standard_generators, facts.included)
     train = first.train if first.facts.is_detector else here
     return (train, row.pair.test_generator + seen)
 

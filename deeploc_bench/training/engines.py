@@ -99,6 +99,7 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
         standard_generators=facts.standard_generators,
         methods=facts.methods,
         added=facts.added,
+        included=facts.included,
         transfers={**found.transfers, **facts.transfers},
     )
     return keeping_added(today, found)
@@ -181,8 +182,7 @@ def train_and_test(
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
-            if is_untold(folder, training):
-                write_samples(folder, training)
+            write_samples(folder, training)
         is_new = not ranks.from_leader(lambda: store.is_ready(folder, training.facts))
         if is_new:
             _learn(training, place, device, on_epoch)

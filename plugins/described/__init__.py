@@ -13,18 +13,31 @@ from deeploc_bench_plugins.described.files import Files, below, is_excluded
 from deeploc_bench_plugins.described.lists import Line, read_list
 from deeploc_bench_plugins.described.patterns import first_groups
 
-from deeploc_bench import DataError, GeneratorDataset, PluginError, Sample, distinct_samples, hookimpl, sample_of
+from deeploc_bench import (
+    DataError,
+    GeneratorDataset,
+    Inclusion,
+    PluginError,
+    Sample,
+    distinct_samples,
+    hookimpl,
+    sample_of,
+)
 
 
 @hookimpl
-def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
-    """Return the generator datasets that a TOML file describes; raises DataError that says what in it is wrong."""
+def deeploc_find_suite(name: str) -> list[GeneratorDataset | Inclusion] | None:
+    """Return the generator datasets that a TOML file describes, and the suites that it includes.
+
+    Raises DataError that says what in it is wrong.
+    """
     if not name.endswith(".toml"):
         return None
     path = Path(name)
     description = read_description(path)
+    others = [str(path.parent / one) if one.endswith(".toml") else one for one in description.include]
     try:
-        return [
+        own = [
             GeneratorDataset(
                 name=part.name,
                 suite=description.suite,
@@ -41,6 +54,7 @@ def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
             )
             for part in description.generator
         ]
+        return [*own, *(Inclusion(suite=description.suite, name=other) for other in others)]
     except PluginError as error:
         raise DataError(f"{path}: {error}") from None
 

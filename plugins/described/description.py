@@ -57,11 +57,12 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole description; `source` is a regular expression whose first group, found in a stem, names its source.
 
-    Where a template has `{folder}`, it is found in `folder/stem`.
+    Where a template has `{folder}`, it is found in `folder/stem`. `include` are other suites, by name or by their file.
     """
 
     suite: str
-    generator: tuple[Part, ...]
+    generator: tuple[Part, ...] = ()
+    include: tuple[str, ...] = ()
     source: str = "(.*)"
 
 
@@ -74,7 +75,7 @@ def read_description(path: Path) -> Description:
     for pattern in (description.source, *own):
         check_pattern(pattern, f"suite {path}")
     names = [part.name for part in description.generator]
-    if len(names) != len(set(names)) or not names:
+    if len(names) != len(set(names)) or not (names or description.include):
         raise DataError(f"suite {path}: needs [[generator]]s of different names; it has {', '.join(names) or 'none'}")
     for part in description.generator:
         where = f"{path}, generator {part.name!r}"
