@@ -5,7 +5,7 @@ What an included suite has packed is read where it lies, and not packed again.
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,34 +73,30 @@ def roots_of(datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> d
     for owned in datasets:
         for part in parts_of(owned):
             suites.setdefault(part.owned.spec.suite, []).append(part.owned)
-    said = data or os.environ.get("DEEPLOC_DATA")
-    named = _named(said, suites) if said else {}
+    needing = [name for name, own in suites.items() if any(owned.spec.needs_data for owned in own)]
+    said = data or (os.environ.get("DEEPLOC_DATA") if needing else None)  # which may be set for other suites
+    named = _named(said) if said else {}
     if len(suites) == 1 and not named:
         ((name, own),) = suites.items()
         return {name: data_root(name, own, data)}
-    needing = [name for name, own in suites.items() if any(owned.spec.needs_data for owned in own)]
+    if data and (strange := [name for name in named if name not in suites]):
+        raise UsageError(f"--data {data}: {strange[0]!r} is no suite of these: {', '.join(suites)}")
     if data and not named and not needing:
-        raise UsageError(
-            f"suites {', '.join(suites)} take no --data: their images come with plugins. Leave the flag out."
-        )
+        raise UsageError(f"suites {', '.join(suites)} take no --data: plugins hold their images. Leave the flag out.")
     if named and (lacking := [name for name in needing if name not in named]):
         raise UsageError(f"suite {lacking[0]!r} needs its data, too: add --data {lacking[0]}=PATH")
     folders = named or dict.fromkeys(needing, said)
     return {name: data_root(name, own, folders.get(name)) for name, own in suites.items()}
 
 
-def _named(said: str, suites: Mapping[str, object]) -> dict[str, str]:
+def _named(said: str) -> dict[str, str]:
     """Return the folder of each suite that `--data` names; none where it is one folder for all."""
-    parts = re.split(rf"(?:^|{re.escape(os.pathsep)})({'|'.join(map(re.escape, suites))})=", said)
-    if len(parts) == 1:
-        if (found := re.match(r"([a-z0-9][a-z0-9._-]*)=", said)) and not Path(said).exists():
-            raise UsageError(f"--data {said}: {found[1]!r} is no suite of these: {', '.join(suites)}")
+    before, *parts = re.split(rf"(?:^|{re.escape(os.pathsep)})([a-z0-9][a-z0-9._-]*)=", said)
+    if not parts or Path(said).exists():
         return {}
-    if parts[0]:
-        raise UsageError(
-            f"--data {said}: name a suite before each folder: {', '.join(f'{one}=PATH' for one in suites)}"
-        )
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
+    if before:
+        raise UsageError(f"--data {said}: of several, each names its suite: --data SUITE=PATH")
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:

@@ -17,6 +17,8 @@ from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, PARAMETER_PATT
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
+MOST_NAME = 200
+"""Signs in the name of a folder, of which a file system takes 255."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
@@ -185,6 +187,14 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     def what(self) -> str:
         """Return the model and its loss, as tables name them."""
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def trained(self) -> str:
+        """Return the name of the folder of all that was trained on: its generators, or of too many their hash."""
+        if not self.train_generators:
+            return "untrained" if self.kind == "tested" else "undeclared"
+        joined = "+".join(self.train_generators)
+        return joined if len(joined) <= MOST_NAME else f"{len(self.train_generators)}-generators-{digest([joined])[:8]}"
 
     @property
     def is_detector(self) -> bool:

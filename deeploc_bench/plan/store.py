@@ -71,8 +71,7 @@ class Tested:
 def place_of(facts: TrainingFacts) -> str:
     """Return a training's folder, relative to the runs folder."""
     method = slug(f"{facts.model.name}+{facts.loss_expression}") if facts.loss else facts.model.name
-    generators = "+".join(facts.train_generators) or ("untrained" if facts.kind == "tested" else "undeclared")
-    return f"{facts.suite}/{method}/{generators}/seed{facts.seed}-{facts.identity[:8]}"
+    return f"{facts.suite}/{method}/{facts.trained}/seed{facts.seed}-{facts.identity[:8]}"
 
 
 def write_facts(folder: Path, facts: TrainingFacts) -> None:

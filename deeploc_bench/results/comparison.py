@@ -1,11 +1,11 @@
 """Two methods compared on the same test images: by generator and in the mean, with what could have been told."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.plan.protocols import NOTHING, Included, Pair, trained_on
+from deeploc_bench.plan.protocols import Included, Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, interval_of, number
 from deeploc_bench.results.rows import Row, Rows, make_rows
@@ -27,7 +27,7 @@ class Method:
     """The plugin that adds the generators of its rows to the suite; None where they are the suite's own."""
     rows: Rows
     standard: tuple[str, ...]
-    included: Included = NOTHING
+    included: Included = field(default_factory=dict)
     elsewhere: str = ""
     """The words for a detector, which was trained elsewhere, on what it declares."""
 
