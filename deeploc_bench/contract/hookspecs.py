@@ -6,7 +6,7 @@ from typing import Any
 
 import pluggy
 
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
+from deeploc_bench.contract.specs import GeneratorDataset, Inclusion, Loss, Model
 
 hookspec = pluggy.HookspecMarker("deeploc_bench")
 hookimpl = pluggy.HookimplMarker("deeploc_bench")
@@ -33,8 +33,11 @@ def deeploc_find_model(name: str) -> Model | None:
 
 
 @hookspec(firstresult=True)
-def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset] | None:
-    """Return the generator datasets of a suite out of a file or a family, or None; asked only for unlisted names."""
+def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset | Inclusion] | None:
+    """Return the generator datasets of a suite out of a file or a family, or None; asked only for unlisted names.
+
+    A suite may include others, whose generators are called `SUITE.GENERATOR` in it.
+    """
 
 
 @hookspec

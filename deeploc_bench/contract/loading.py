@@ -175,7 +175,7 @@ def _loaded(
             owned
             for hook, kind in LISTING_HOOKS.items()
             for offered in call(manager, plugin, hook)
-            for owned in owned_specs(hook, offered, kind, plugin)
+            for owned in owned_specs(hook, offered, (kind,), plugin)
         ]
         _refuse_clashes(new, specs)
     except BaseException as error:

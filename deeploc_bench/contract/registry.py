@@ -1,18 +1,24 @@
 """Who owns which name: everything that the loaded plugins offer."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import pluggy
 
-from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
+from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
-from deeploc_bench.contract.specs import AUTHENTIC, GeneratorDataset, Loss, Model, Spec
+from deeploc_bench.contract.specs import AUTHENTIC, GeneratorDataset, Inclusion, Loss, Model, Spec
 
+DEFAULTS = ("default_model", "default_recipe")
+MOST_WITHIN = 4
+"""How deep suites may include each other."""
 S = TypeVar("S", GeneratorDataset, Model, Loss)
 
 
@@ -32,6 +38,8 @@ class Owned(Generic[S]):
 
     spec: S
     plugin: Plugin
+    included: tuple[Owned[S], ...] = ()
+    """The generator datasets of other suites that it is, where its suite includes them: several only of authentic."""
 
     @property
     def title(self) -> str:
@@ -75,10 +83,19 @@ class Registry:
             raise UsageError(unknown("loss", name, self.losses) + self._left_out())
         return self.losses[name]
 
-    def suite(self, name: str) -> tuple[Owned[GeneratorDataset], ...]:
-        """Return a suite's datasets, by name; raises UsageError if unknown, PluginError or DataError of its owner."""
+    def suite(self, name: str, within: int = 0) -> tuple[Owned[GeneratorDataset], ...]:
+        """Return a suite's datasets, by name; raises UsageError if unknown, PluginError or DataError of its owner.
+
+        `A+B` is a suite of two others, which is called `A-and-B`; `within` is how many include it.
+        """
+        if within > MOST_WITHIN:
+            raise DataError(
+                f"suite {name!r} includes itself, or suites include each other more than {MOST_WITHIN} deep"
+            )
+        if "+" in name and not Path(name).is_file():
+            return tuple(sorted(self._joined(name.split("+")), key=lambda owned: owned.spec.name))
         self._refuse_contested("suite", name)
-        datasets = self._listed(name) or self._described(name)
+        datasets = self._listed(name) or self._described(name, within)
         names = [owned.spec.name for owned in datasets]
         if len({owned.spec.suite for owned in datasets}) > 1 or len(set(names)) < len(names):
             owner = datasets[0].plugin.name
@@ -94,18 +111,34 @@ class Registry:
     def _listed(self, suite: str) -> list[Owned[GeneratorDataset]]:
         return [owned for owned in self.datasets if owned.spec.suite == suite]
 
-    def _described(self, name: str) -> list[Owned[GeneratorDataset]]:
+    def _described(self, name: str, within: int) -> list[Owned[GeneratorDataset]]:
         """Return the datasets of a suite that a plugin finds, and those that others add to it."""
         hook = "deeploc_find_suite"
-        found = (list(owned_specs(hook, specs, GeneratorDataset, plugin)) for plugin, specs in self._found(hook, name))
-        datasets = next(found, [])
+        kinds = (GeneratorDataset, Inclusion)
+        found = (list(owned_specs(hook, specs, kinds, plugin)) for plugin, specs in self._found(hook, name))
+        parts = next(found, [])
+        datasets = [part for part in parts if not isinstance(part.spec, Inclusion)]
+        others = [part.spec.name for part in parts if isinstance(part.spec, Inclusion)]
+        if others:
+            datasets += included(parts[0].spec.suite, [self.suite(one, within + 1) for one in others])
         # a file may describe another copy of a suite that its plugin lists: then it stands for that suite
-        finders = {owned.plugin.name for owned in datasets}
+        finders = {part.plugin.name for part in parts}
         suites = {owned.spec.suite for owned in datasets}
         added = [one for suite in suites for one in self._listed(suite) if one.plugin.name not in finders]
         for reason in intrusions([*added, *datasets]):
             raise PluginError(reason)
         return [*datasets, *added]
+
+    def _joined(self, names: Sequence[str]) -> list[Owned[GeneratorDataset]]:
+        """Return the datasets of a suite that is made of others."""
+        suites = [self.suite(name) for name in names]
+        called = sorted(datasets[0].spec.suite for datasets in suites)
+        joined = "-and-".join(called)
+        if self._listed(joined):
+            raise UsageError(
+                f"{'+'.join(names)} would be called {joined!r}, which is another suite; include them in one"
+            )
+        return included(joined, suites)
 
     def having(self, hook: str) -> list[Plugin]:
         """Return the plugins that implement a hook."""
@@ -146,13 +179,14 @@ def call(manager: pluggy.PluginManager, plugin: Plugin, hook: str, **arguments: 
     return returned
 
 
-def owned_specs(hook: str, specs: object, kind: type[Any], plugin: Plugin) -> Iterable[Owned[Any]]:
+def owned_specs(hook: str, specs: object, kinds: Sequence[type[Any]], plugin: Plugin) -> Iterable[Owned[Any]]:
     """Yield the specs that a hook returned, each with its owner; raises PluginError where one is of another kind."""
+    expected = " or ".join(kind.__name__ for kind in kinds)
     if not isinstance(specs, Iterable):
-        raise PluginError(f"{hook} returned {type(specs).__name__}; expected a list of {kind.__name__}")
+        raise PluginError(f"{hook} returned {type(specs).__name__}; expected a list of {expected}")
     for spec in specs:
-        if not isinstance(spec, kind):
-            raise PluginError(f"{hook} returned a {type(spec).__name__}; expected {kind.__name__}")
+        if not isinstance(spec, tuple(kinds)):
+            raise PluginError(f"{hook} returned a {type(spec).__name__}; expected {expected}")
         yield Owned(spec=spec, plugin=plugin)
 
 
@@ -163,10 +197,40 @@ def claim(spec: Spec) -> str:
     return f"{type(spec).__name__.lower()} {spec.name}"
 
 
+def included(suite: str, others: Sequence[Sequence[Owned[GeneratorDataset]]]) -> list[Owned[GeneratorDataset]]:
+    """Return the generator datasets of other suites as those of a suite that includes them, called `SUITE.GENERATOR`.
+
+    Their authentic images are one dataset. What plugins add to the others is left out; a default of theirs stays one
+    where they agree. Raises UsageError where one of them is included twice.
+    """
+    names = [datasets[0].spec.suite for datasets in others]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"suite {twice!r} stands twice in {suite!r}; name each suite once")
+    parts = [owned for datasets in others for owned in datasets if owned not in additions(datasets)]
+    untouched = tuple(owned for owned in parts if owned.spec.name == AUTHENTIC)
+    edited = [(owned,) for owned in parts if owned.spec.name != AUTHENTIC]
+    model, recipe = (_agreed(getattr(owned.spec, key) for owned in parts) for key in DEFAULTS)
+    made = []
+    for group in [*edited, *([untouched] if untouched else [])]:
+        spec = group[0].spec
+        is_edited = spec.name != AUTHENTIC
+        name = f"{spec.suite}.{spec.name}" if is_edited else AUTHENTIC
+        method = (spec.method or spec.name) if is_edited else None
+        spec = replace(spec, suite=suite, name=name, method=method, default_model=model, default_recipe=recipe)
+        made.append(Owned(spec=spec, plugin=group[0].plugin, included=group))
+    return made
+
+
+def _agreed(values: Iterable[str | None]) -> str | None:
+    found = {value for value in values if value}
+    return found.pop() if len(found) == 1 else None
+
+
 def additions(datasets: Sequence[Owned[GeneratorDataset]]) -> list[Owned[GeneratorDataset]]:
     """Return the generator datasets of a suite that are not its owner's, the plugin of its first standard one."""
-    owner = next((owned.plugin for owned in datasets if owned.spec.role == "standard"), None)
-    return [owned for owned in datasets if owner and owned.plugin is not owner]
+    own = [owned for owned in datasets if not owned.included]
+    owner = next((owned.plugin for owned in own if owned.spec.role == "standard"), None)
+    return [owned for owned in own if owner and owned.plugin is not owner]
 
 
 def intrusions(datasets: Sequence[Owned[GeneratorDataset]]) -> Iterator[str]:

@@ -125,6 +125,17 @@ class GeneratorDataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """Another suite, `name` as `--suite` says it, all of whose generators stand in `suite` too."""
+
+    suite: str
+    name: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.suite, "suite of an inclusion")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A localizer: builds an `nn.Module` from float RGB in [0, 1], (N, 3, H, W), H, W >= 32, to logits (N, 1, H, W).
 

@@ -23,7 +23,7 @@ from deeploc_bench.leaderboard.submission import (
 )
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Environment, TrainingFacts
-from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
+from deeploc_bench.plan.protocols import BUDGETS, RANKED
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.results.cells import Cell, grouped, made_by, read_cells
 from deeploc_bench.scoring.records import Records
@@ -108,7 +108,7 @@ def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     tested = [
         cell
         for cell in read_cells(runs)
-        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and not cell.added_by
+        if cell.facts.suite == selection.suite and cell.protocol in RANKED and not cell.added_by
     ]
     method = (selection.model, selection.loss)
     found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]

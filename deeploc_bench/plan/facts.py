@@ -17,6 +17,8 @@ from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, PARAMETER_PATT
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
+MOST_NAME = 200
+"""Signs in the name of a folder, of which a file system takes 255."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
@@ -127,6 +129,17 @@ class FitState(Strict, frozen=True, kw_only=True):
     scaler: Mapping[str, int | float] = {}
 
 
+class TestedSuite(Strict, frozen=True, kw_only=True):
+    """What is known of another suite that a training was tested on: as of its own, by the names of the other."""
+
+    __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
+    fingerprint: Hash
+    test_data: Mapping[Name, Hash]
+    standard_generators: tuple[Name, ...]
+    methods: Mapping[Name, Name] = {}
+    added: Mapping[Name, Text] = {}
+
+
 class TrainingFacts(Strict, frozen=True, kw_only=True):
     """training.json: all that a training depends on.
 
@@ -137,7 +150,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
     on before it came here, null where that is not declared; `regenerated` are the generator datasets that were made
     anew as a whole. These identify nothing.
-    `added` is the plugin of each generator dataset that was added to another's suite.
+    `added` is the plugin of each generator dataset that was added to another's suite, `included` the suite of each that
+    was included from another. `transfers` are the other suites that it was tested on, by name; they identify nothing.
     """
 
     schema: int = FACTS_SCHEMA
@@ -152,6 +166,8 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     methods: Mapping[Name, Name] = {}
     regenerated: tuple[Name, ...] = ()
     added: Mapping[Name, Text] = {}
+    included: Mapping[Name, Name] = {}
+    transfers: Mapping[Name, TestedSuite] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
     available_samples: tuple[Count, ...] = ()
@@ -172,6 +188,14 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     def what(self) -> str:
         """Return the model and its loss, as tables name them."""
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def trained(self) -> str:
+        """Return the name of the folder of all that was trained on: its generators, or of too many their hash."""
+        if not self.train_generators:
+            return "untrained" if self.kind == "tested" else "undeclared"
+        joined = "+".join(self.train_generators)
+        return joined if len(joined) <= MOST_NAME else f"{len(self.train_generators)}-generators-{digest([joined])[:8]}"
 
     @property
     def is_detector(self) -> bool:

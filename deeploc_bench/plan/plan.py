@@ -19,7 +19,7 @@ from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
+from deeploc_bench.plan.protocols import HELD_OUT, PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
 
@@ -99,10 +99,10 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     """
     make = _Trainings(suite, request)
     pairs = [
-        # of two generators, all samples of the one that is left are the matched budget too
-        (protocol, request.budget if protocol == "loo" and len(suite.standard) > 2 else "full", pair)
+        # all samples of one generator are the matched budget too
+        (protocol, request.budget if protocol in HELD_OUT and len(pair.train_generators) > 1 else "full", pair)
         for protocol in request.protocols
-        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only)
+        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only, suite.included)
     ]
     authentic = {Tested(generator=AUTHENTIC)} if AUTHENTIC in suite.generators else set()
     trainings: dict[str, Training] = {}
@@ -153,6 +153,7 @@ def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code
         methods=suite.methods,
         regenerated=suite.regenerated,
         added=suite.added,
+        included=suite.included,
         model=model,
     )
 
