@@ -1,4 +1,4 @@
-"""A linear or a small convolutional head on frozen DINOv2 features, named `dinov2-SIZE-HEAD`, such as dinov2-small-conv.
+"""A linear or small convolutional head on frozen DINOv2 features, named `dinov2-SIZE-HEAD`, such as dinov2-small-conv.
 
 Oquab et al., DINOv2: Learning robust visual features without supervision, arXiv 2304.07193,
 https://arxiv.org/abs/2304.07193. Sizes: small, base and large (ViT-S/14, ViT-B/14 and ViT-L/14, without registers).

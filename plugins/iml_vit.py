@@ -1,4 +1,4 @@
-"""IML-ViT: a vision transformer that looks through windows, a feature pyramid, and a loss that weighs mask borders.
+"""IML-ViT, a transformer that looks through windows, with a loss that weighs borders: `iml-vit`, `iml-vit-small`.
 
 Ma et al., IML-ViT: Benchmarking image manipulation localization by vision transformer, arXiv 2307.14863,
 https://arxiv.org/abs/2307.14863. `iml-vit` is the paper's: ViT-B/16 with windows of 14 x 14 patches in all but every
@@ -50,13 +50,11 @@ SIZES = {
 
 
 @hookimpl
-def deeploc_models() -> list[Model]:
-    """Return the paper's model, and one for small images."""
-    return [_model(name, size) for name, size in SIZES.items()]
-
-
-def _model(name: str, size: Size) -> Model:
-    build = partial(_build, name)
+def deeploc_find_model(name: str) -> Model | None:
+    """Return the paper's model or the one for small images, or None for another name."""
+    if name not in SIZES:
+        return None
+    build, size = partial(_build, name), SIZES[name]
     return Model(name=name, build=build, reference=ADDRESS, pretraining="imagenet", license=size.license)
 
 

@@ -1,10 +1,10 @@
-"""Patch Forensics: an Xception network that ends after a few blocks and judges overlapping patches, each for itself.
+"""Patch Forensics, an Xception that ends early, as `patch-forensics`, and `patch-forensics-block1` to `-block5`.
 
 Chai, Bau, Lim and Isola, What makes fake images detectable? Understanding properties that generalize, ECCV 2020, arXiv
-2008.10588, https://arxiv.org/abs/2008.10588. `patch-forensics` ends after the second block of Xception (Chollet, arXiv
-1610.02357), as in Dolos (arXiv 2311.04584), which trains it on masks; `patch-forensics-block1` to `-block5` after
-another. It is trained from scratch, as there: convolutions start from Xavier's distribution with a gain of 0.02; no
-published weights are used.
+2008.10588, https://arxiv.org/abs/2008.10588. It judges overlapping patches, each for itself. `patch-forensics` ends
+after the second block of Xception (Chollet, arXiv 1610.02357), as in Dolos (arXiv 2311.04584), which trains it on
+masks; the others end after the block that they are called by. It is trained from scratch, as there: convolutions start
+from Xavier's distribution with a gain of 0.02. No published weights are used.
 
 What differs: one logit a patch, where the paper has one for each of two classes; the map of logits is resized to the
 image bilinearly, where the paper gives each patch the image's label, so that any loss on masks trains it.
@@ -12,6 +12,7 @@ image bilinearly, where the paper gives each patch the image's label, so that an
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -19,17 +20,25 @@ from deeploc_bench import Model, hookimpl
 
 ADDRESS = "https://arxiv.org/abs/2008.10588"
 DEFAULT = 2
-DEEPEST = 5
+"""The block that Dolos ends after."""
+WIDTHS = (128, 256, 728, 728, 728)
 
 
 @hookimpl
 def deeploc_models() -> list[Model]:
-    """Return the localizers that end after each of the first five blocks, and the default one."""
-    names = {"patch-forensics": DEFAULT} | {f"patch-forensics-block{block}": block for block in range(1, DEEPEST + 1)}
-    return [
-        Model(name=name, build=partial(build, block), reference=ADDRESS, pretraining="none", license="MIT")
-        for name, block in names.items()
-    ]
+    """Return the localizer that ends after the second block."""
+    return [_model("patch-forensics", DEFAULT)]
+
+
+@hookimpl
+def deeploc_find_model(name: str) -> Model | None:
+    """Return the localizer `patch-forensics-blockN` that ends after one of the first five blocks, or None."""
+    found = re.fullmatch(rf"patch-forensics-block([1-{len(WIDTHS)}])", name)
+    return _model(name, int(found[1])) if found else None
+
+
+def _model(name: str, blocks: int) -> Model:
+    return Model(name=name, build=partial(build, blocks), reference=ADDRESS, pretraining="none", license="MIT")
 
 
 def build(blocks: int) -> Any:
@@ -47,15 +56,12 @@ def build(blocks: int) -> Any:
             stem = ("conv1", "bn1", "act1", "conv2", "bn2", "act2")
             names = [*stem, *(f"block{number}" for number in range(1, blocks + 1))]
             self.body = nn.Sequential(*(getattr(xception, name) for name in names))
-            self.head = nn.Conv2d([*_widths(self.body)][-1], 1, 1)
+            self.head = nn.Conv2d(WIDTHS[blocks - 1], 1, 1)
             self.apply(_start)
 
         def forward(self, images: Tensor) -> Tensor:
             logits = self.head(self.body(2 * images - 1))
             return interpolate(logits, size=images.shape[2:], mode="bilinear")
-
-    def _widths(body: nn.Module) -> list[int]:
-        return [one.num_features for one in body.modules() if isinstance(one, nn.BatchNorm2d)]
 
     def _start(layer: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d):
