@@ -108,6 +108,7 @@ class Frozen(nn.Module):
         self.normalization = Normalization(name)
         self.block, self.side, self.has_norm = block, side, has_norm
         self.channels, self.stride = (network.feature_info[block][what] for what in ("num_chs", "reduction"))
+        self.eval()
 
     def train(self, mode: bool = True) -> Frozen:
         """Stay in eval mode, whatever the localizer is in."""

@@ -32,7 +32,8 @@ def found(name):
 
 def build(name, weights=None, seed=0):
     torch.manual_seed(seed)
-    return found(name).build(weights and str(weights))
+    model = found(name)
+    return model.build() if model.pretraining == "none" else model.build(weights and str(weights))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,17 +109,17 @@ def test_only_the_head_is_trained_and_the_networks_stay_in_eval_mode(dino):
     dino.train()
     trained = [name for name, parameter in dino.named_parameters() if parameter.requires_grad]
     assert trained and all(name.startswith("head.") for name in trained)
-    assert dino.head.training and not any(module.training for module in dino.networks.modules())
+    assert dino.head.training and not any(one.training for one in dino.networks[0].modules())
     dino(torch.rand(2, 3, 42, 42)).mean().backward()
     assert all(parameter.grad is None for parameter in dino.networks.parameters())
     dino.eval()
 
 
-def tiny_training(name, epochs=2):
+def tiny_training(name, epochs=2, loss="bce"):
     """Return a training of a model on one generator of the tiny suite."""
     registry = load_plugins([str(ROOT / "tests/tiny.py")])
     settings = [f"epochs={epochs}", "lr=0.01"]
-    job = Job(suite="tiny", recipe="quick", settings=settings, models=[name], losses=["bce"], protocols=["same"])
+    job = Job(suite="tiny", recipe="quick", settings=settings, models=[name], losses=[loss], protocols=["same"])
     plan = prepare(job, silent, registry).plan
     return next(one for one in plan.trainings.values() if one.loss)
 
