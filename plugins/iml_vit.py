@@ -10,7 +10,8 @@ Initial weights are those of a masked autoencoder (He et al., arXiv 2111.06377; 
 DINO (Caron et al., arXiv 2104.14294; Apache-2.0), both trained on ImageNet-1k without labels; no weights of IML-ViT are
 used. Say `--loss own` for the paper's loss: binary cross-entropy, plus 20 times that of the pixels within 3 of a mask's
 border. What differs: its means are over the image alone, not over what it is padded by; an image of more than 1024
-pixels a side is padded to whole patches, not cropped.
+pixels a side is padded to whole patches, not cropped; the weights' places are brought to the grid of 1024 x 1024 pixels
+(256 x 256 of the small one) once, not in each step, so that a training at that size is deterministic on a GPU, too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ EDGE_WEIGHT, EDGE_REACH = 20, 3
 class Size(NamedTuple):
     """The network of timm it starts from, its width and heads, the least side that images are padded to, a licence.
 
-    `side` is the one in pixels for which relative positions are kept; for others they are interpolated.
+    `side` is the one in pixels for which places are kept; for others they are interpolated.
     """
 
     network: str
@@ -109,6 +110,7 @@ def _build(name: str, weights: str | None) -> nn.Module:
 def _transformer(size: Size, name: str, weights: str | None) -> nn.Module:
     """Return the transformer with the patches, blocks and places of a plain one, or as that begins at random."""
     from deeploc_bench_plugins.towers import network
+    from timm.layers import resample_abs_pos_embed_nhwc
     from timm.models.vision_transformer_sam import VisionTransformerSAM
     from torch import nn
 
@@ -128,7 +130,8 @@ def _transformer(size: Size, name: str, weights: str | None) -> nn.Module:
     transformer.prune_intermediate_layers([DEPTH - 1], prune_norm=True)
     transformer.patch_embed.load_state_dict(plain.patch_embed.state_dict())
     places = plain.pos_embed[:, 1:].unflatten(1, plain.patch_embed.grid_size)  # (1, 14, 14, width), no class token's
-    transformer.pos_embed = nn.Parameter(places.detach().clone())
+    grown = resample_abs_pos_embed_nhwc(places.detach(), transformer.patch_embed.grid_size)
+    transformer.pos_embed = nn.Parameter(grown.clone())
     for block, source in zip(transformer.blocks, plain.blocks, strict=True):
         state = {key: value for key, value in block.state_dict().items() if ".rel_pos_" in key}
         block.load_state_dict(state | source.state_dict())

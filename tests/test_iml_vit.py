@@ -11,6 +11,7 @@ from deeploc_bench_plugins import iml_vit
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_dilation
 from test_frozen_features import build, one_thread, tiny_training  # noqa: F401
+from timm.layers import resample_abs_pos_embed_nhwc
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deeploc_bench import WeightsError
@@ -34,8 +35,11 @@ def model(plain, tmp_path_factory):
 
 def test_where_one_window_holds_all_patches_its_features_are_those_of_the_plain_transformer(model, plain):
     images = torch.rand(1, 3, 224, 224)
+    places = plain.pos_embed[:, 1:].unflatten(1, (14, 14))  # without the class token's
+    assert torch.equal(model.transformer.pos_embed, resample_abs_pos_embed_nhwc(places, (16, 16)))
     with torch.inference_mode():
-        tokens = plain.patch_embed(images) + plain.pos_embed[:, 1:]  # without the token of the class
+        places = resample_abs_pos_embed_nhwc(model.transformer.pos_embed, (14, 14)).flatten(1, 2)
+        tokens = plain.patch_embed(images) + places
         expected = plain.blocks(tokens).transpose(1, 2).unflatten(2, (14, 14))
         (features,) = model.transformer.forward_intermediates(images, indices=[11], intermediates_only=True)
     assert torch.allclose(features, expected, atol=1e-4)
