@@ -246,9 +246,9 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
         ManifestImage(id=one.id, source=one.source, mask_area=one.mask_area, pixels=one.shape[0] * one.shape[1])
         for one in generator.splits["test"].entries
     ]
-    splits = {}
-    for split, packed in generator.splits.items():
-        splits[split] = ManifestSplit(samples=len(packed), fingerprint=packed.fingerprint)
+    splits = {
+        split: ManifestSplit(samples=len(one), fingerprint=one.fingerprint) for split, one in generator.splits.items()
+    }
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images), regenerated=generator.regenerated)
 
 
