@@ -10,11 +10,13 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest, filling
 from deeploc_bench.contract.findings import summary
+from deeploc_bench.contract.registry import Owned, Registry
 from deeploc_bench.contract.source import source_hash
-from deeploc_bench.contract.specs import Sample
+from deeploc_bench.contract.specs import Model, Sample
 from deeploc_bench.data.folders import paired_samples, sample_id
 from deeploc_bench.data.packs import pack
 from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import TrainingFacts
 from deeploc_bench.plan.plan import file_hash
 from deeploc_bench.plan.recipe import settled_weights
 
@@ -23,11 +25,19 @@ from deeploc_bench.plan.recipe import settled_weights
 @click.argument("training")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder for heatmaps/ and overlays/.")
+@click.option("--model", metavar="FILE.toml", help="The file that describes the model, where one does.")
 @common.plugin_option
 @common.device_option("predict")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [as in the training]")
 def command(
-    *, training: str, images: tuple[str, ...], output: str, plugins: tuple[str, ...], device: str, threads: int | None
+    *,
+    training: str,
+    images: tuple[str, ...],
+    output: str,
+    model: str | None,
+    plugins: tuple[str, ...],
+    device: str,
+    threads: int | None,
 ) -> None:
     """Predict images (files, or folders of them) by a finished training, a folder below the runs folder."""
     from deeploc_bench.training.device import resolve_device, set_arithmetic, working_on
@@ -41,7 +51,7 @@ def command(
     settings = facts.settings
     if settings is None:
         raise UsageError(f"{training} holds predictions made elsewhere, not a model that can predict")
-    owned = common.load(plugins).model(facts.model.name)
+    owned = _model(training, facts, model, common.load(plugins))
     if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
     if owned.spec.weights and file_hash(settled_weights(owned.spec, "none")) != facts.weights:
@@ -63,6 +73,17 @@ def command(
         with filling(target, ("heatmaps", "overlays"), digest([facts.identity, packed.fingerprint])):
             write_predictions(localizer, packed, target, tick)
     common.put(f"{len(packed)} heatmaps in {target / 'heatmaps'}, overlays in {target / 'overlays'}")
+
+
+def _model(training: str, facts: TrainingFacts, asked: str | None, registry: Registry) -> Owned[Model]:
+    """Return the model of a training, by its name or the file that describes it; raises UsageError."""
+    name = facts.model.name
+    if asked is None and facts.is_detector and not registry.find_model(name):
+        raise UsageError(f"no plugin has {name!r}, the model of {training}; name the file that describes it by --model")
+    owned = registry.model(asked or name)
+    if owned.spec.name != name:
+        raise UsageError(f"--model {asked} is {owned.spec.name!r}, and {training} is of {name!r}; leave --model out")
+    return owned
 
 
 def _samples(images: tuple[str, ...]) -> list[Sample]:
