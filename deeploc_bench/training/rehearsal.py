@@ -171,9 +171,20 @@ def batch(trial: ModelTrial) -> Findings:
 
 
 def unbounded(trial: ModelTrial) -> Findings:
-    """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0."""
+    """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0.
+
+    A detector does not descend: it is found where all that it returns of noise, black and white lies there, and varies.
+    """
     logits = trial.tested(trial.images)
-    if logits.min() < 0 or logits.max() > 1 or not trial.loss:
+    if trial.model.spec.is_detector:
+        plain = (trial.tested(torch.full_like(trial.images, level)) for level in (0.0, 1.0))
+        logits = torch.cat([logits, *plain])
+    if logits.min() < 0 or logits.max() > 1:
+        return
+    if trial.model.spec.is_detector and logits.min() < logits.max():
+        message = f"{trial.title} returns numbers from {logits.min():.3g} to {logits.max():.3g}, as probabilities"
+        yield finding("logits", f"{message}; return logits, without sigmoid, or declare what they are")
+    if not trial.loss:
         return
     module = trial.build().eval()
     if not trial.logits(trial.images, module).requires_grad:
