@@ -40,11 +40,9 @@ class Mvss(nn.Module):
         """Return the weighted loss of pixels, images and borders; masks are float32 (N, 1, H, W)."""
         stages = self.edges((images - self.mean) / self.std)
         logits, borders = self._logits(images, stages).float(), self._borders(stages).float()
-        small = F.adaptive_max_pool2d(masks, borders.shape[2:])
-        edges = F.max_pool2d(small, 3, 1, 1) + F.max_pool2d(-small, 3, 1, 1)  # 1 within a pixel of a border
         image = F.binary_cross_entropy_with_logits(logits.amax((1, 2, 3)), masks.amax((1, 2, 3)))
-        rest = 1 - PIXELS - IMAGE
-        return PIXELS * dice(logits.sigmoid(), masks) + IMAGE * image + rest * dice(borders.sigmoid(), edges)
+        edges = dice(borders.sigmoid(), edges_of(masks, borders))
+        return PIXELS * dice(logits.sigmoid(), masks) + IMAGE * image + (1 - PIXELS - IMAGE) * edges
 
     def _logits(self, images: Tensor, stages: list[Tensor]) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # the noise is as fine as bf16 is coarse
@@ -126,6 +124,12 @@ def over_channels(maps: Tensor) -> Tensor:
         flat = maps.float().flatten(2)
         alike = flat @ flat.transpose(1, 2)  # (N, C, C)
         return ((alike.amax(-1, keepdim=True) - alike).softmax(-1) @ flat).view_as(maps)
+
+
+def edges_of(masks: Tensor, borders: Tensor) -> Tensor:
+    """Return 1 within a pixel of a border of masks (N, 1, H, W), else 0, at the size of the maps of borders."""
+    small = F.adaptive_max_pool2d(masks, borders.shape[2:])
+    return F.max_pool2d(small, 3, 1, 1) + F.max_pool2d(-small, 3, 1, 1)
 
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
