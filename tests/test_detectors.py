@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,6 +45,7 @@ def deeploc_models():
     named = {"reference": None, "pretraining": None, "trainable": False, "weights": weights}
     return [Model(name="ordinary", build=build, trained_on=[], **named)]
 '''
+DESCRIPTIONS = Path(__file__).parents[1] / "docs/detectors"
 FREE = {"images": {0: "n", 2: "h", 3: "w"}}
 
 
@@ -204,7 +206,7 @@ MISTAKES = {
     "range": (PLAIN.format(file="net.pt") + "[input]\nrange = [1, 1]\n", "expected two different numbers"),
     "spread": (
         PLAIN.format(file="net.pt") + "[input]\nstd = [1, 0, 1]\n",
-        "key 'input.std.1.' is 0; expected a number",
+        "'input.std.1.' is 0; expected a number",
     ),
     "order": (PLAIN.format(file="net.pt") + "[input]\nchannels = 'GBR'\n", "expected one of BGR, RGB"),
     "stride": (PLAIN.format(file="net.pt") + "stride = 4\n", "say multiple = 4 in .input"),
@@ -269,6 +271,14 @@ def test_weights_that_lie_beside_an_onnx_file_are_refused(described, files):
 def test_the_description_of_a_suite_is_no_model(registry, files):
     with pytest.raises(UsageError, match="suite.toml: no plugin finds a model in it"):
         registry.model(str(files / "suite.toml"))
+
+
+@pytest.mark.parametrize("file", sorted(DESCRIPTIONS.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_description_of_a_published_detector_is_read_and_says_where_its_file_is_missing(file, registry):
+    spec = registry.model(str(file)).spec
+    assert spec.reference.startswith("https://arxiv.org/abs/")
+    with pytest.raises(DeeplocError, match=f"its weights file {file.parent}/.*.pt is not there. Put it there"):
+        settled_weights(spec, "none")
 
 
 def test_two_files_may_not_describe_models_of_one_name(described, files, registry):
