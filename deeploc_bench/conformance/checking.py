@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import DATA_ERRORS, DATA_NOTES, DATA_WARNINGS, Finding
-from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.contract.loading import load_plugins, refuse_joined
 from deeploc_bench.contract.registry import Owned, Plugin, Registry, is_description
 from deeploc_bench.contract.specs import OWN, GeneratorDataset, Loss, Model, Spec
 from deeploc_bench.data.reread import reread_findings
@@ -120,6 +120,7 @@ def with_specs(registry: Registry, specs: Iterable[Spec]) -> Registry:
     owned: list[Owned[Any]] = [Owned(spec=spec, plugin=_here(spec)) for spec in specs]
     models = {one.spec.name: one for one in owned if isinstance(one.spec, Model)}
     losses = {one.spec.name: one for one in owned if isinstance(one.spec, Loss)}
+    refuse_joined(models)
     taken = sorted((models.keys() & registry.models.keys()) | (losses.keys() & registry.losses.keys()))
     if taken:
         raise PluginError(f"{taken[0]!r} is the name of an installed plugin's model or loss; choose another")

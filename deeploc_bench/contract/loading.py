@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -177,7 +177,7 @@ def _loaded(
             for offered in call(manager, plugin, hook)
             for owned in owned_specs(hook, offered, kind, plugin)
         ]
-        _refuse_joined(new)
+        refuse_joined(owned.spec.name for owned in new)
         _refuse_clashes(new, specs)
     except BaseException as error:
         if manager.is_registered(module):
@@ -196,11 +196,11 @@ def _refuse_unmarked(manager: pluggy.PluginManager, module: ModuleType) -> None:
             raise PluginError(f"{name} is not marked; put @hookimpl above it (from deeploc_bench import hookimpl)")
 
 
-def _refuse_joined(new: Sequence[Owned[Any]]) -> None:
-    """Raise PluginError where a listed model is called as one that is made of another, and found by its name."""
-    for owned in new:
-        if "+" in owned.spec.name:
-            raise PluginError(f"a model is called {owned.spec.name!r}; expected {NAME_RULE}")
+def refuse_joined(names: Iterable[str]) -> None:
+    """Raise PluginError where a model has a name that only one which is made of another may have, and is found by."""
+    for name in names:
+        if "+" in name:
+            raise PluginError(f"a model is called {name!r}; expected {NAME_RULE}")
 
 
 class _Clash(PluginError):

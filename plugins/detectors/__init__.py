@@ -49,4 +49,4 @@ def _build(description: Description, path: Path, weights: str) -> nn.Module:
     """Build a detector out of its file; raises PluginError where that is not what the description says."""
     from deeploc_bench_plugins.detectors.network import OPENERS, Detector
 
-    return Detector(OPENERS[description.kind](Path(weights), description), description, f"detector {path}")
+    return Detector(OPENERS[description.file_format](Path(weights), description), description, f"detector {path}")

@@ -73,7 +73,7 @@ class Description(Strict, frozen=True, kw_only=True):
     about: str | None = None
 
     @property
-    def kind(self) -> str:
+    def file_format(self) -> str:
         """Return the format of the file, as it is stated or as its suffix says."""
         return self.format or SUFFIXES[Path(self.file).suffix.lower()]
 

@@ -105,13 +105,13 @@ class Onnx(nn.Module):
     def __init__(self, content: bytes, where: str) -> None:
         super().__init__()
         self.content, self.where = content, where
-        self.sessions: dict[str, Any] = {}
+        self.sessions: dict[torch.device, Any] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Onnx:
         """Return another that opens its sessions anew, which cannot be copied."""
         return Onnx(self.content, self.where)
 
-    def session(self, device: str) -> Any:
+    def session(self, device: torch.device) -> Any:
         """Return the network opened for a device, on as many threads as torch has."""
         if device not in self.sessions:
             runtime = _onnxruntime(self.where)
@@ -119,10 +119,11 @@ class Onnx(nn.Module):
             options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others compute here, too
             options.log_severity_level = 3
-            wanted = ["CUDAExecutionProvider"] if device == "cuda" else []
-            providers = [one for one in wanted if one in runtime.get_available_providers()]
+            providers: list[Any] = ["CPUExecutionProvider"]
+            if device.type == "cuda" and "CUDAExecutionProvider" in runtime.get_available_providers():
+                providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
             try:
-                opened = runtime.InferenceSession(self.content, options, providers=[*providers, "CPUExecutionProvider"])
+                opened = runtime.InferenceSession(self.content, options, providers=providers)
             except Exception as error:
                 raise PluginError(f"{self.where} cannot be opened: {_unopened(str(error))}") from None
             self.sessions[device] = opened
@@ -130,7 +131,7 @@ class Onnx(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return all outputs, on the device of the images."""
-        session = self.session(images.device.type)
+        session = self.session(images.device)
         (given,) = session.get_inputs()
         fed = {given.name: images.to("cpu", FLOATS[given.type]).numpy()}
         try:
@@ -148,7 +149,7 @@ def open_onnx(file: Path, description: Description) -> nn.Module:
         network = Onnx(read_bytes(file, MOST_ONNX), where)
     except OSError as error:
         raise PluginError(f"{where} cannot be read: {error.strerror}") from None
-    inputs = network.session("cpu").get_inputs()
+    inputs = network.session(torch.device("cpu")).get_inputs()
     told = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
     if len(inputs) != 1 or inputs[0].type not in FLOATS or len(inputs[0].shape) != 4:
         raise PluginError(f"{where} takes {told}; expected one input of float images, (N, 3, H, W)")
