@@ -21,11 +21,19 @@ from deeploc_bench.plan.finished import model_of, settings_of
 @click.argument("training")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder for heatmaps/ and overlays/.")
+@click.option("--model", metavar="FILE.toml", help="The file that describes the model, where one does.")
 @common.plugin_option
 @common.device_option("predict")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [as in the training]")
 def command(
-    *, training: str, images: tuple[str, ...], output: str, plugins: tuple[str, ...], device: str, threads: int | None
+    *,
+    training: str,
+    images: tuple[str, ...],
+    output: str,
+    model: str | None,
+    plugins: tuple[str, ...],
+    device: str,
+    threads: int | None,
 ) -> None:
     """Predict images (files, or folders of them) by a finished training, a folder below the runs folder."""
     from deeploc_bench.training.device import resolve_device, set_arithmetic, working_on
@@ -37,7 +45,7 @@ def command(
         raise UsageError(f"{training} is not a training's folder (it holds no training.json)")
     facts = store.read_facts(folder)
     settings = settings_of(folder, facts)
-    owned = model_of(folder, facts, common.load(plugins))
+    owned = model_of(folder, facts, common.load(plugins), model)
     environment, where = store.read_environment(folder), resolve_device(device)
     set_arithmetic(threads or environment.threads, where)
     weights = folder / "model.safetensors" if facts.is_learned else None

@@ -35,7 +35,13 @@ PER_GPU = "Trainings that share a GPU, by --engine ray."
 @click.option(
     "--budget", default="full", metavar="full|matched", show_default=True, help="Training samples of loo, lodo."
 )
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Model (repeatable). [the suite's default]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|FILE.toml",
+    help="Model, or a detector's description (repeatable). [the suite's default]",
+)
 @click.option("--loss", "losses", multiple=True, metavar="EXPR", help="Loss or weighted sum (repeatable). [jaccard]")
 @click.option("--recipe", metavar="NAME|FILE", help="Recipe. [the suite's default]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a recipe key (repeatable).")

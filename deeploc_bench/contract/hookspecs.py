@@ -1,6 +1,6 @@
 """The hooks a plugin may implement; each returns values, none changes anything."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,13 @@ def deeploc_losses() -> Iterable[Loss]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def deeploc_find_model(name: str) -> Model | None:
-    """Return the model of that name, out of a family too large to list, or None; asked only for names nobody listed."""
+def deeploc_find_model(name: str, find: Callable[[str], Model]) -> Model | None:
+    """Return the model of that name, out of a family too large to list, or None; asked only for names nobody listed.
+
+    A name that ends with `.toml` is a file that may describe one. `find(other)` returns the model `other` of any
+    plugin, for one that is made of it and called `WORD+other`: its code then counts as that of both. An implementation
+    that needs no other model may leave `find` out.
+    """
 
 
 @hookspec(firstresult=True)

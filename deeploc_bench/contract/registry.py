@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -34,18 +35,24 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owned(Generic[S]):
-    """A spec and the plugin that returned it."""
+    """A spec and the plugin that returned it; `inner` are the models that a model is made of, of any plugin."""
 
     spec: S
     plugin: Plugin
     included: tuple[Owned[S], ...] = ()
     """The generator datasets of other suites that it is, where its suite includes them: several only of authentic."""
+    inner: tuple[Owned[Model], ...] = ()
 
     @property
     def title(self) -> str:
         """Return the words by which messages name it, such as `model 'net' (plugin 'mine')`."""
         kind = type(self.spec).__name__.lower()
         return f"{kind} {self.spec.name!r} (plugin {self.plugin.name!r})"
+
+    @property
+    def parts(self) -> tuple[Owned[Any], ...]:
+        """Return it and all that it is made of, however deep."""
+        return (self, *(part for inner in self.inner for part in inner.parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +74,44 @@ class Registry:
 
     def model(self, name: str) -> Owned[Model]:
         """Return a model, listed or of a family; raises UsageError if unknown, PluginError if its owner is broken."""
+        if found := self.find_model(name):
+            return found
+        if is_description(name):
+            raise UsageError(
+                f"model {name}: no plugin finds a model in it; docs/detectors.md says how one is described"
+            )
+        raise UsageError(unknown("model", name, self.models) + self._left_out())
+
+    def find_model(self, name: str) -> Owned[Model] | None:
+        """Return a model as `model` does, or None where no plugin knows it."""
         self._refuse_contested("model", name)
         if name in self.models:
             return self.models[name]
-        for plugin, spec in self._found("deeploc_find_model", name):
-            if not isinstance(spec, Model) or spec.name != name:
-                raise PluginError(f"plugin {plugin.name}: deeploc_find_model({name!r}) returned {spec!r:.200}")
-            return Owned(spec=spec, plugin=plugin)
-        raise UsageError(unknown("model", name, self.models) + self._left_out())
+        for plugin in self.plugins:
+            inner: list[Owned[Model]] = []
+            for spec in self._asked(plugin, "deeploc_find_model", name=name, find=partial(self._lent, inner)):
+                found = Owned(spec=spec, plugin=plugin, inner=tuple(inner))
+                self._refuse_misnamed(found, name)
+                return found
+        return None
+
+    def _lent(self, inner: list[Owned[Model]], name: str) -> Model:
+        """Return a model to a plugin that makes another of it, and note it."""
+        inner.append(self.model(name))
+        return inner[-1].spec
+
+    def _refuse_misnamed(self, found: Owned[Model], name: str) -> None:
+        """Raise PluginError where a model is not called as it was asked for, or a described one as another is."""
+        spec, plugin = found.spec, found.plugin.name
+        is_described = is_description(name) and isinstance(spec, Model)
+        if not isinstance(spec, Model) or (spec.name != name and not is_described):
+            raise PluginError(f"plugin {plugin}: deeploc_find_model({name!r}) returned {spec!r:.200}")
+        if "+" in spec.name and not found.inner:
+            raise PluginError(
+                f"plugin {plugin}: model {spec.name!r} has a '+', and is made of no other that it asks for"
+            )
+        if is_described and (other := self.find_model(spec.name)):
+            raise PluginError(f"{name}: {spec.name!r} is the name of {other.title}; give it another")
 
     def loss(self, name: str) -> Owned[Loss]:
         """Return the loss of that name; raises UsageError where no plugin knows it."""
@@ -115,7 +152,11 @@ class Registry:
         """Return the datasets of a suite that a plugin finds, and those that others add to it."""
         hook = "deeploc_find_suite"
         kinds = (GeneratorDataset, Inclusion)
-        found = (list(owned_specs(hook, specs, kinds, plugin)) for plugin, specs in self._found(hook, name))
+        found = (
+            list(owned_specs(hook, specs, kinds, plugin))
+            for plugin in self.plugins
+            for specs in self._asked(plugin, hook, name=name)
+        )
         parts = next(found, [])
         datasets = [part for part in parts if not isinstance(part.spec, Inclusion)]
         others = [part.spec.name for part in parts if isinstance(part.spec, Inclusion)]
@@ -145,17 +186,16 @@ class Registry:
         modules = [one.plugin for one in getattr(self.manager.hook, hook).get_hookimpls()]
         return [plugin for plugin in self.plugins if plugin.module in modules]
 
-    def _found(self, hook: str, name: str) -> Iterator[tuple[Plugin, Any]]:
-        """Yield what plugins find under a name that nobody lists; each is asked when the ones before found nothing."""
-        for plugin in self.plugins:
-            try:
-                found = call(self.manager, plugin, hook, name=name)
-            except DeeplocError:
-                raise
-            except Exception as error:
-                raised = f"{type(error).__name__}: {error}"
-                raise PluginError(f"plugin {plugin.name}: {hook}({name!r}) raised {raised}") from error
-            yield from ((plugin, one) for one in found if one is not None)
+    def _asked(self, plugin: Plugin, hook: str, *, name: str, **more: object) -> list[Any]:
+        """Return what a plugin finds under a name that nobody lists; an empty list where it finds nothing."""
+        try:
+            found = call(self.manager, plugin, hook, name=name, **more)
+        except DeeplocError:
+            raise
+        except Exception as error:
+            raised = f"{type(error).__name__}: {error}"
+            raise PluginError(f"plugin {plugin.name}: {hook}({name!r}) raised {raised}") from error
+        return [one for one in found if one is not None]
 
     def _refuse_contested(self, kind: str, name: str) -> None:
         if finding := self.contested.get(f"{kind} {name}"):
@@ -163,6 +203,11 @@ class Registry:
 
     def _left_out(self) -> str:
         return "".join(f" ({finding})" for finding in self.findings)
+
+
+def is_description(name: str) -> bool:
+    """Tell whether what is asked for is a file that describes it."""
+    return name.endswith(".toml")
 
 
 def call(manager: pluggy.PluginManager, plugin: Plugin, hook: str, **arguments: object) -> list[Any]:

@@ -12,7 +12,14 @@ from msgspec import Meta
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.source import source_hash
-from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, PARAMETER_PATTERN, PARAMETER_RULE
+from deeploc_bench.contract.specs import (
+    MODEL_PATTERN,
+    MODEL_RULE,
+    NAME_PATTERN,
+    NAME_RULE,
+    PARAMETER_PATTERN,
+    PARAMETER_RULE,
+)
 
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
@@ -21,6 +28,7 @@ MOST_NAME = 200
 """Signs in the name of a folder, of which a file system takes 255."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
+ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description=MODEL_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="16 to 64 hex digits")]
 Parameter = Annotated[str, Meta(pattern=PARAMETER_PATTERN, description=PARAMETER_RULE)]
@@ -39,7 +47,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Code(Strict, frozen=True, kw_only=True):
     """A piece of code: its name, the distribution it came in, and the hash of its source (None: made elsewhere)."""
 
-    name: Name
+    name: ModelName
     distribution: Text | None
     version: Text | None
     source: Hash | None
@@ -48,6 +56,7 @@ class Code(Strict, frozen=True, kw_only=True):
 class Term(Code, frozen=True, kw_only=True, omit_defaults=True):
     """One weighted loss; `parameters` are those that are not its defaults. The code of `own` is the model's."""
 
+    name: Name
     weight: Positive
     parameters: Mapping[Parameter, int | Finite] = {}
 

@@ -20,9 +20,20 @@ def settings_of(folder: Path, facts: TrainingFacts) -> Testing:
     return facts.settings
 
 
-def model_of(folder: Path, facts: TrainingFacts, registry: Registry) -> Owned[Model]:
-    """Return the model of a finished training; raises UsageError where it is not finished, or its code has changed."""
-    owned = registry.model(facts.model.name)
+def model_of(folder: Path, facts: TrainingFacts, registry: Registry, asked: str | None = None) -> Owned[Model]:
+    """Return the model of a finished training, by its name, or by the file that describes it.
+
+    Raises UsageError where the training is not finished, or the model's code has changed.
+    """
+    name = facts.model.name
+    if asked is None and facts.is_detector and not registry.find_model(name):
+        raise UsageError(
+            f"no plugin has {name!r}, the model of {folder}; name the file that describes it, as --model of predict or "
+            "of run, which tests it on any suite"
+        )
+    owned = registry.model(asked or name)
+    if owned.spec.name != name:
+        raise UsageError(f"--model {asked} is {owned.spec.name!r}, and {folder} is of {name!r}; leave --model out")
     if source_hash(owned) != facts.model.source:
         raise UsageError(f"the code of model {owned.spec.name!r} has changed since {folder} was trained; train again")
     if owned.spec.weights and file_hash(settled_weights(owned.spec, "none")) != facts.weights:

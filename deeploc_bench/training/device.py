@@ -224,7 +224,7 @@ def _environment(training: Training, folder: Path, device: torch.device, threads
 
 def _versions(training: Training, device: torch.device) -> dict[str, str]:
     """Return the versions of what the harness computes with, and of all that the model's and losses' code imports."""
-    plugins: list[Owned[Any]] = [training.model]
+    plugins: list[Owned[Any]] = [*training.model.parts]
     plugins += training.loss.losses if training.loss else []
     names = {*VERSIONED, *(name for owned in plugins for name in imported_distributions(owned))}
     found = {name: importlib.metadata.version(name) for name in names}
