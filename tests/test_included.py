@@ -15,7 +15,7 @@ from runs import cell, facts_of
 import deeploc_bench as dlb
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import included
+from deeploc_bench.contract.owned import included
 from deeploc_bench.data.suites import load_suite, silent
 from deeploc_bench.data.survey import survey
 from deeploc_bench.plan import store

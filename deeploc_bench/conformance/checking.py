@@ -12,7 +12,8 @@ from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import DATA_ERRORS, DATA_NOTES, DATA_WARNINGS, Finding
 from deeploc_bench.contract.loading import load_plugins, refuse_joined
-from deeploc_bench.contract.registry import Owned, Plugin, Registry, is_description
+from deeploc_bench.contract.owned import Owned, Plugin
+from deeploc_bench.contract.registry import Registry, is_description
 from deeploc_bench.contract.specs import OWN, GeneratorDataset, Loss, Model, Spec
 from deeploc_bench.data.reread import reread_findings
 from deeploc_bench.data.suites import Progress, load_suite, silent

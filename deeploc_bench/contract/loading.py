@@ -19,7 +19,8 @@ from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
-from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, intrusions, owned_specs
+from deeploc_bench.contract.owned import Owned, Plugin, claim, intrusions, owned_specs
+from deeploc_bench.contract.registry import Registry, call
 from deeploc_bench.contract.source import reached
 from deeploc_bench.contract.specs import NAME_RULE, GeneratorDataset, Loss, Model
 

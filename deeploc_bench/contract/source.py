@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deeploc_bench.contract.files import read_bytes
-from deeploc_bench.contract.registry import Plugin
+from deeploc_bench.contract.owned import Plugin
 
 HARNESS = __name__.partition(".")[0]
 

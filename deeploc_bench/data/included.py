@@ -14,7 +14,7 @@ import numpy as np
 
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import digest
-from deeploc_bench.contract.registry import Owned, additions
+from deeploc_bench.contract.owned import Owned, additions
 from deeploc_bench.contract.specs import GeneratorDataset, Sample, Samples, Split
 from deeploc_bench.data.packing import Tick
 from deeploc_bench.data.packs import Pack, cache_folder, pack

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from deeploc_bench.contract.errors import SampleError, reason_of
 from deeploc_bench.contract.findings import Finding, data_finding
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import GeneratorDataset, Sample
 from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.data.included import parts_of, roots_of

@@ -16,7 +16,7 @@ from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.isolation import guarded
-from deeploc_bench.contract.registry import Owned, additions
+from deeploc_bench.contract.owned import Owned, additions
 from deeploc_bench.contract.specs import (
     AUTHENTIC,
     ID_PATTERN,

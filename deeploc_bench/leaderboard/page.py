@@ -48,8 +48,7 @@ class SuiteSection:
     sentences: Sequence[str] = ()
     generators: Table | None = None
     is_drawn: bool = False
-    reproduced: str = "the first row"
-    """What the command `reproduce` reproduces: the first row that was made here."""
+    reproduced: str = "the first row"  # that was made here: what the command `reproduce` makes again
     reproduce: str = ""
     folded: Sequence[tuple[str, Table]] = ()
     commands: Sequence[tuple[str, str]] = ()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from deeploc_bench.contract.files import digest
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import (
     MODEL_PATTERN,

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.registry import Owned, Registry
+from deeploc_bench.contract.owned import Owned
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan import store

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned, Registry, additions
+from deeploc_bench.contract.owned import Owned, additions
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Model
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.data.suites import Progress, Suite

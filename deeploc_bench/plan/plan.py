@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 
 from deeploc_bench.contract.errors import WeightsError
 from deeploc_bench.contract.files import open_regular
-from deeploc_bench.contract.registry import Owned, claim
+from deeploc_bench.contract.owned import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
 from deeploc_bench.data.perturb import Perturbation

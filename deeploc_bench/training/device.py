@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from deeploc_bench.contract.errors import DeviceError, TrainingFailed, UsageError, reason_of
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import imported_distributions
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TrainingEnvironment

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import digest, read_bytes, write
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import code_files, source_hash
 from deeploc_bench.contract.specs import Loss, Model, Split
 from deeploc_bench.data.batches import Subset
