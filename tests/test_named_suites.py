@@ -146,6 +146,17 @@ def test_a_photograph_that_is_trained_and_tested_on_is_named(checked, name):
     assert set(found) == {"leak"} and "source '000002' stands in" in found["leak"]
 
 
+def test_a_folder_that_is_another_is_answered_with_the_one_that_is_meant(registry, tmp_path):
+    (tmp_path / "probe").mkdir()
+    suite = load_suite(registry.suite("tgif"), data=str(tmp_path), progress=silent)
+    found = told(suite.findings)
+    assert set(found) == {"dataset", "split"}
+    words = (
+        "give the folder that holds masks, original, SD2-sp and PS-sp of TGIF. Where they lie otherwise, change a copy"
+    )
+    assert found["dataset"].count(words) == 2 and suite.absent == ("authentic",)
+
+
 def test_what_a_suite_may_lack_is_left_out(checked):
     suite, findings = checked("br-gen", [one for one in stored("br-gen") if "Au/" not in one.shot.image])
     assert suite.absent == ("authentic",) and not any(finding.is_error for finding in findings)
