@@ -139,11 +139,11 @@ def test_a_suite_of_another_name_includes_the_others_generators(tmp_path):
     page = (ROOT / "docs/suites.md").read_text("utf-8")
     source = next(text for text in re.findall(r"```python[^\n]*\n(.*?)```", page, re.DOTALL) if "photos-plus" in text)
     assert "    ...  # the samples of each split" in source
-    (tmp_path / "plus.py").write_text(source.replace("    ...  #", "    return datasets_of_blend().build()  #"))
+    (tmp_path / "plus.py").write_text(source.replace("    ...  #", "    return datasets_of_latent().build()  #"))
     with (tmp_path / "plus.py").open("a") as file:
-        file.write("\ndef datasets_of_blend():\n    return list(photos.deeploc_datasets())[1]\n")
+        file.write("\ndef datasets_of_latent():\n    return list(photos.deeploc_datasets())[1]\n")
     suite = suite_of(str(tmp_path / "plus.py"), name="photos-plus")
-    assert suite.standard == ("blend", "grain", "more", "resample", "telea") and suite.added == {}
+    assert suite.standard == ("cyclegan", "ddpm", "latent", "more", "patchmatch") and suite.added == {}
     assert suite_of(str(tmp_path / "plus.py"), name="photos").fingerprint == suite_of(name="photos").fingerprint
 
 

@@ -21,15 +21,15 @@ def photos(registry):
 
 @pytest.fixture
 def found(photos):
-    """Return a function from a change of telea's images and masks, and other generators, to what is found in all."""
+    """Return a function from a change of ddpm's images and masks, and other generators, to what is found in all."""
 
     def find(change, *beside, read=None):
-        kept = {name: photos[name] for name in ("telea", *beside)}
+        kept = {name: photos[name] for name in ("ddpm", *beside)}
         read = read or (lambda samples: [(one.image(), one.mask()) for one in samples])
-        changed = [change(image, mask) for image, mask in read(photos["telea"])]
-        kept["telea"] = [
+        changed = [change(image, mask) for image, mask in read(photos["ddpm"])]
+        kept["ddpm"] = [
             Sample(id=one.id, source=one.source, image=image.copy, mask=mask.copy)
-            for one, (image, mask) in zip(photos["telea"], changed, strict=True)
+            for one, (image, mask) in zip(photos["ddpm"], changed, strict=True)
         ]
         packs = {name: pack(one, inverted=False, folder=None, tick=lambda: None) for name, one in kept.items()}
         made = {
@@ -66,14 +66,14 @@ def others_masks(samples):
 
 def test_spliced_images_are_told_and_nothing_is_wrong_with_them(found):
     assert found(lambda image, mask: (image, mask), AUTHENTIC) == [
-        "note [spliced] telea: 16 of 16 compared images equal the authentic ones outside the masks"
+        "note [spliced] ddpm: 16 of 16 compared images equal the authentic ones outside the masks"
     ]
 
 
 @pytest.mark.parametrize("change", [jpeg, resampled])
 def test_images_that_are_saved_again_are_told_as_regenerated_and_nothing_is_wrong_with_them(found, change):
     (line,) = found(lambda image, mask: (change(image), mask), AUTHENTIC)
-    assert line.startswith("note [regenerated] telea: 16 compared images differ by ")
+    assert line.startswith("note [regenerated] ddpm: 16 compared images differ by ")
 
 
 def slow(value):
@@ -91,12 +91,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("beside", [(AUTHENTIC,), slow(("grain", "blend", "resample"))], ids=["authentic", "others"])
+@pytest.mark.parametrize("beside", [(AUTHENTIC,), slow(("cyclegan", "patchmatch"))], ids=["authentic", "others"])
 @pytest.mark.parametrize("what", ["inverted", "shifted", "BGR"])
 def test_a_mistake_is_told_by_authentic_images_or_by_other_generators(found, what, beside):
     change, words = WRONG[what]
     (line,) = [line for line in found(change, *beside) if not line.startswith("note")]
-    assert line.startswith("error [edit] telea/test: ") and words in line
+    assert line.startswith("error [edit] ddpm/test: ") and words in line
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_a_mistake_is_told_by_authentic_images_or_by_other_generators(found, wha
 def test_what_masks_are_is_told(found, what):
     change, words = WRONG[what]
     (line,) = found(change, AUTHENTIC)
-    assert line.startswith("error [edit] telea/test: as the authentic images show, ") and words in line
+    assert line.startswith("error [edit] ddpm/test: as the authentic images show, ") and words in line
 
 
 def test_masks_in_another_order_are_told_with_the_image_they_belong_to(found, photos):
     (line,) = found(lambda image, mask: (image, mask), AUTHENTIC, read=others_masks)
-    image, place = photos["telea"][0].id, len(photos["telea"]) - 37
-    assert f"{image} is edited where the mask of {photos['telea'][place].id} is; pair them by name" in line
+    image, place = photos["ddpm"][0].id, len(photos["ddpm"]) - 37
+    assert f"{image} is edited where the mask of {photos['ddpm'][place].id} is; pair them by name" in line
 
 
 def test_images_that_nobody_edited_are_told(found, photos):
@@ -120,14 +120,14 @@ def test_images_that_nobody_edited_are_told(found, photos):
     def authentic(samples):
         return [(image, one.mask()) for image, one in zip(untouched, samples, strict=True)]
 
-    told = "error [edit] telea/test: nothing is edited; its images equal the authentic ones"
+    told = "error [edit] ddpm/test: nothing is edited; its images equal the authentic ones"
     assert found(lambda image, mask: (image, mask), AUTHENTIC, read=authentic) == [told]
     (line,) = found(lambda image, mask: (jpeg(image), mask), AUTHENTIC, read=authentic)
-    assert line.startswith("warning [elsewhere] telea/test: its images differ from the authentic images by ")
+    assert line.startswith("warning [elsewhere] ddpm/test: its images differ from the authentic images by ")
 
 
 def test_images_of_another_scene_are_not_compared(found, photos):
     def others(samples):
         return [(one.image(), one.mask()) for one in [*samples[37:], *samples[:37]]]
 
-    assert found(lambda image, mask: (image, mask), "grain", read=others) == []
+    assert found(lambda image, mask: (image, mask), "patchmatch", read=others) == []

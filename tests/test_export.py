@@ -30,7 +30,7 @@ def test_images_and_masks_are_written_pixel_by_pixel_and_only_once(deeploc, tiny
 def test_what_cannot_be_exported_is_told_with_what_can(deeploc, tmp_path):
     for flags, words in (
         (["--split", "tests"], "unknown split 'tests'"),
-        (["--generator", "telia"], "Did you mean 'telea'"),
+        (["--generator", "cyclega"], "Did you mean 'cyclegan'"),
         (["--generator", "authentic", "--split", "train"], "has no train images: it is test-only"),
     ):
         done = deeploc("data", "export", "photos", "-o", "out", *flags)

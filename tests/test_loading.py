@@ -70,7 +70,7 @@ from deeploc_bench import GeneratorDataset, hookimpl
 
 @hookimpl
 def deeploc_datasets():
-    return [GeneratorDataset(name="telea", suite="photos", build=dict)]
+    return [GeneratorDataset(name="cyclegan", suite="photos", build=dict)]
 """
 
 
@@ -78,8 +78,8 @@ def test_a_suite_with_a_generator_that_two_installed_plugins_claim_cannot_be_use
     install(tmp_path, "zclash", CLAIMS_A_GENERATOR)
     done = deeploc("run", "--dry-run", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
-    told = "generator photos/telea is owned by plugin 'photos' and claimed by 'zclash'"
-    assert "generator 'photos/telea' cannot be used" in done.stderr and told in done.stderr.splitlines()[-1]
+    told = "generator photos/cyclegan is owned by plugin 'photos' and claimed by 'zclash'"
+    assert "generator 'photos/cyclegan' cannot be used" in done.stderr and told in done.stderr.splitlines()[-1]
 
 
 def test_an_installed_plugin_is_found_by_its_entry_point_and_switched_off_by_name(deeploc, tmp_path):

@@ -178,7 +178,7 @@ def test_what_was_tested_is_told_by_the_tables_sorted_by_name(tmp_path):
     perturbed = Tested(generator="ldm", perturbation=parse_perturbation("noise:0.02"))
     for tested in (perturbed, LAMA, Tested(generator="ldm"), Tested(generator="authentic")):
         store.write_records(tmp_path, tested, RECORDS, DATA)
-    (tmp_path / "test-telea.hist.safetensors").write_bytes(b"")
+    (tmp_path / "test-latent.hist.safetensors").write_bytes(b"")
     names = [tested.name for tested in store.tested_in(tmp_path)]
     assert names == ["authentic", "lama", "ldm", "ldm@noise-0.02"]
     assert store.tested_in(tmp_path)[3] == perturbed

@@ -9,7 +9,7 @@ from PIL import Image
 
 from deeploc_bench.contract.loading import load_plugins
 
-GENERATORS = {"lama": "telea", "ldm": "grain", "pluralistic": "blend", "repaint-p2-9k": "resample"}
+GENERATORS = {"lama": "cyclegan", "ldm": "latent", "pluralistic": "patchmatch", "repaint-p2-9k": "ddpm"}
 SPLITS = ("train", "valid", "test")
 
 

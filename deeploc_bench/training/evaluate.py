@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
 from deeploc_bench.contract.registry import Owned
 from deeploc_bench.contract.specs import Model
-from deeploc_bench.data.augment import to_float
+from deeploc_bench.data.augment import Pixels
 from deeploc_bench.data.batches import evaluation_batches, read_batch
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.perturb import Perturbation
@@ -123,24 +123,6 @@ def areas(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _places(heatmaps: Tensor, masks: Tensor) -> Tensor:
     """Return the bin of each pixel, 0 to 255, and 256 more where it is manipulated: int16, in the heatmaps' shape."""
     return (heatmaps * 256).ceil_().to(torch.int16).sub_(1).clamp_(0, 255).add_(masks, alpha=256)
-
-
-class Pixels:
-    """The float pixels of one batch after another, on the CPU in one memory.
-
-    Memory that is given back costs a page fault for every 4 KiB when it is taken again: more than the conversion.
-    """
-
-    def __init__(self) -> None:
-        self.memory = torch.empty(0)
-
-    def of(self, images: Tensor) -> Tensor:
-        """Return `to_float` of images, which holds until the next are asked for."""
-        if images.device.type != "cpu":
-            return to_float(images)
-        if self.memory.numel() < images.numel():
-            self.memory = torch.empty(images.numel())
-        return to_float(images, self.memory[: images.numel()].view(images.shape))
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from deeploc_bench.contract.files import remove
 from deeploc_bench.contract.isolation import unchanged
 from deeploc_bench.contract.specs import Image, Mask
 from deeploc_bench.data.ahead import ahead
-from deeploc_bench.data.augment import blur_some, flip, moved, to_float
+from deeploc_bench.data.augment import Pixels, blur_some, flip, moved
 from deeploc_bench.data.batches import as_packs, training_batch
 from deeploc_bench.data.suites import Progress
 from deeploc_bench.plan import store
@@ -106,6 +106,7 @@ class Fit:
             for parameter in self.parameters:
                 self.plain_optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.valid = as_packs(training.valid)
+        self.pixels = Pixels()
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the epoch's batches of positions; a last one of less than two images a process is left out."""
@@ -186,7 +187,7 @@ class Fit:
     def _augmented(self, raw: tuple[Image, Mask], seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         recipe = self.recipe
         own = slice(ranks.rank(), None, ranks.processes())
-        images = to_float(moved(torch.from_numpy(raw[0][own]), self.device))
+        images = self.pixels.of(moved(torch.from_numpy(raw[0][own]), self.device))
         masks = moved(torch.from_numpy(raw[1][own]), self.device).float()[:, None]  # (N, 1, H, W)
         # Drawn for the whole batch, then cut: an image's augmentation does not depend on the number of processes.
         random = np.random.default_rng([*seed, 1])

@@ -1,7 +1,7 @@
-"""The embedded suite: crops of 35 photographs, each edited in one region by four local manipulations.
+"""The embedded suite: crops of 91 photographs, each edited in one region by four generators, three of them networks.
 
 Every crop is shipped in a lossless contact sheet a generator and split, beside the sheets of the masks and of the
-untouched test crops. Crops lie in rows of 16, in the sorted order of their ids; `make.py` made them, CREDITS.md names
+untouched test crops. Crops lie in rows of 16, in the sorted order of their ids; `making/` made them, CREDITS.md names
 the photographers. A small benchmark of local edits in photographs, not of faces.
 """
 
@@ -26,25 +26,35 @@ if TYPE_CHECKING:
 SHEETS = Path(__file__).parent / "sheets"
 SIZE = 64
 COLUMNS = 16
-CROPS_PER_PHOTO = 8
+CROPS: dict[Split, int] = {"train": 6, "valid": 4, "test": 4}  # of each photograph
 PHOTOS: dict[Split, tuple[str, ...]] = {
     "train": (
-        *("air-balloon", "aitzgorri", "brushes", "bulb", "cat", "chameleon", "cocktail", "european-honey-bee", "fig"),
-        *("moonwalk", "owl", "pancakes", "pencils", "shuttle", "stream", "sunflower", "sushi", "two-dogs", "wine"),
+        *("air-balloon", "aitzgorri", "ajanta-cave", "arles-amphitheater", "bison", "brushes", "bulb", "cat"),
+        *("chameleon", "chateaude-chambord", "citede-carcassonne", "cocktail", "cow", "crab", "dragon", "eiffel-tower"),
+        *("european-honey-bee", "fig", "garden-chameleon", "giraffe", "giraffes", "golden-temple"),
+        *("great-stupa", "great-wallof-china", "horses", "kangaroo", "konark-sun-temple", "mont-st-michel", "moonwalk"),
+        *("moose", "mysore-palace", "night-owl", "owl", "palaisdes-papes", "pancakes", "pencils", "pig", "pika"),
+        *("playing-cat", "polar-bear", "qutub-minar", "rocamadour", "shuttle", "stream", "sunflower", "sushi"),
+        *("two-dogs", "wine"),
     ),
-    "valid": ("books", "citrus-fruits", "dog", "gamepad", "sunset"),
+    "valid": (
+        *("books", "charminar", "citrus-fruits", "dog", "duck", "gamepad", "gibbon", "koala", "machu-picchu"),
+        *("narwhal", "rang-ghar", "sunset", "tree-chameleon"),
+    ),
     "test": (
-        *("cat-face", "cincinnati-bridge", "coffee", "fish", "launchpad", "paintbrushes", "parrot", "picosdeeuropa"),
-        *("portrait", "seeding", "soccer"),
+        *("cat-face", "chateaude-chenonceau", "chicken", "cincinnati-bridge", "coffee", "colosseum", "fish"),
+        *("gatewayof-india", "hawa-mahal", "hedgehog", "jaguar", "kingfisher", "kitten", "launchpad", "lemur"),
+        *("paintbrushes", "panda", "parrot", "petra", "picosdeeuropa", "pontdu-gard", "portrait", "raccoon"),
+        *("red-panda", "reims-cathedral", "scarlet-macaw", "seeding", "sheep", "shepherd", "soccer"),
     ),
 }
 GENERATORS = {
-    "telea": "https://doi.org/10.1080/10867651.2004.10487596",  # fast-marching inpainting
-    "grain": "https://doi.org/10.1109/TIP.2010.2052822",  # random phase noise, on a membrane
-    "blend": "https://doi.org/10.1145/882262.882269",  # Poisson image editing
-    "resample": None,  # the region down- and upsampled
+    "cyclegan": "https://arxiv.org/abs/1703.10593",  # the region in another style, blended in
+    "ddpm": "https://arxiv.org/abs/2201.09865",  # diffusion of pixels, as RePaint's
+    "latent": "https://arxiv.org/abs/2112.10752",  # latent diffusion; the whole crop is decoded
+    "patchmatch": "https://doi.org/10.1145/1531326.1531330",  # patches from elsewhere in the crop
 }
-LICENSE = "CC-BY-4.0 (photographs: CC0-1.0, CC-BY-4.0, public domain; see plugins/photos/CREDITS.md)"
+LICENSE = "CC-BY-4.0 (photographs: public domain, CC0-1.0, CC-BY 2.0 to 4.0; see plugins/photos/CREDITS.md)"
 
 
 @hookimpl
@@ -71,36 +81,36 @@ def read_generator(generator: str, sheets: Path = SHEETS) -> dict[Split, list[Sa
 
 def read_manipulated(generator: str, split: Split, sheets: Path) -> list[Sample]:
     """The samples of one generator and split."""
-    images = read_sheet(sheets / f"{generator}-{split}.png", "RGB", len(PHOTOS[split]))
-    masks = read_sheet(sheets / f"masks-{split}.png", "1", len(PHOTOS[split]))
+    ids = ids_and_sources(split)
+    images = read_sheet(sheets / f"{generator}-{split}.png", "RGB", len(ids))
+    masks = read_sheet(sheets / f"masks-{split}.png", "1", len(ids))
     return [
         Sample(id=id, source=source, image=image.copy, mask=mask.copy)
-        for (id, source), image, mask in zip(ids_and_sources(split), images, masks, strict=True)
+        for (id, source), image, mask in zip(ids, images, masks, strict=True)
     ]
 
 
 def read_authentic(sheets: Path = SHEETS) -> dict[Split, list[Sample]]:
     """Decode the untouched test crops; authentic samples have no mask."""
-    images = read_sheet(sheets / "authentic-test.png", "RGB", len(PHOTOS["test"]))
-    return {
-        "test": [
-            Sample(id=id, source=source, image=image.copy, mask=None)
-            for (id, source), image in zip(ids_and_sources("test"), images, strict=True)
-        ]
-    }
+    ids = ids_and_sources("test")
+    images = read_sheet(sheets / "authentic-test.png", "RGB", len(ids))
+    samples = [
+        Sample(id=id, source=source, image=image.copy, mask=None)
+        for (id, source), image in zip(ids, images, strict=True)
+    ]
+    return {"test": samples}
 
 
 def ids_and_sources(split: Split) -> list[tuple[str, str]]:
     """Every (id, source) of a split in the order of its sheets: `coffee-3` is the fourth crop of `coffee`."""
-    return [(f"{photo}-{k}", photo) for photo in PHOTOS[split] for k in range(CROPS_PER_PHOTO)]
+    return [(f"{photo}-{k}", photo) for photo in PHOTOS[split] for k in range(CROPS[split])]
 
 
-def read_sheet(path: Path, mode: str, photos: int) -> NDArray[Any]:
+def read_sheet(path: Path, mode: str, count: int) -> NDArray[Any]:
     """The crops in a contact sheet: (N, 64, 64, 3) uint8 where the mode is RGB, (N, 64, 64) bool where it is 1.
 
-    Raises DataError where the file cannot be read, or is not the sheet of that many photographs.
+    Raises DataError where the file cannot be read, or is not the sheet of that many crops.
     """
-    count = photos * CROPS_PER_PHOTO
     rows = -(-count // COLUMNS)
     expected = f"{mode} {COLUMNS * SIZE} x {rows * SIZE}"
     try:

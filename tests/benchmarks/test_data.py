@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.ahead import ahead
-from deeploc_bench.data.augment import blur_some, gaussian_blur, to_float
+from deeploc_bench.data.augment import Pixels, blur_some, gaussian_blur
 from deeploc_bench.data.batches import all_samples, read_batch, training_batch
 from deeploc_bench.data.packs import pack
 
@@ -75,7 +75,7 @@ def test_batches(benchmark, way, blur, alike, tmp_path):
     benchmark.group = f"{COUNT} images of {SIZE} x {SIZE} in batches, blurred with p = {blur}"
     random = torch.Generator().manual_seed(0)
     sigmas = torch.where(torch.rand(COUNT, generator=random) < blur, torch.rand(COUNT, generator=random) * 3, 0)
-    data = packed(alike, tmp_path)
+    data, pixels = packed(alike, tmp_path), Pixels()
 
     def blurred(i, image, mask):
         return (gaussian_blur(image[None], sigmas[i : i + 1])[0] if sigmas[i] else image), mask
@@ -83,7 +83,8 @@ def test_batches(benchmark, way, blur, alike, tmp_path):
     def cut():
         for start in range(0, COUNT, BATCH):
             images, masks = read_batch(data, np.arange(start, start + BATCH))
-            yield blur_some(to_float(torch.from_numpy(images)), sigmas[start : start + BATCH]), torch.from_numpy(masks)
+            floats = pixels.of(torch.from_numpy(images))
+            yield blur_some(floats, sigmas[start : start + BATCH]), torch.from_numpy(masks)
 
     loader = DataLoader(Files(alike, blurred), batch_size=BATCH)
     for (images, masks), (expected, truth) in zip(cut(), loader, strict=True):

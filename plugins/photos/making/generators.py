@@ -1,4 +1,4 @@
-"""Three generators: `inpaint(images, masks, random) -> images`, as `deeploc-bench data make` calls them.
+"""Two generators: `inpaint(images, masks, random) -> images`, as `deeploc-bench data make` calls them.
 
 Images are uint8 (N, H, W, 3), masks bool (N, H, W), True where pixels are to be made; sides are multiples of 8.
 They are small networks that `train.py` trained.
@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from deeploc_bench_plugins.photos.making.diffusion import sample
-from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Denoiser, Filler, guessed
+from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Denoiser, guessed
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,14 +26,6 @@ Random = np.random.Generator
 Network = TypeVar("Network", bound=nn.Module)
 
 WEIGHTS = Path(__file__).parent / "weights"
-
-
-def gan_fill(images: Pixels, masks: Masks, random: Random) -> Pixels:
-    """Holes filled by a convolutional network trained against a critic, a miniature of LaMa (arXiv 2109.07161)."""
-    holes = as_holes(masks)
-    noise = torch.randn(holes.shape, generator=torch_random(random))
-    with torch.inference_mode():
-        return as_pixels(filler()(as_values(images), holes, noise))
 
 
 def latent(images: Pixels, masks: Masks, random: Random) -> Pixels:
@@ -53,12 +45,6 @@ def ddpm(images: Pixels, masks: Masks, random: Random) -> Pixels:
     holes = as_holes(masks)
     known = guessed(as_values(images), holes)
     return as_pixels(sample(denoiser("pixels", 3, 2), known, holes, limit=1.0, generator=torch_random(random)))
-
-
-@cache
-def filler() -> Filler:
-    """The trained network of `gan_fill`."""
-    return trained(Filler(), "filler")
 
 
 @cache

@@ -1,8 +1,8 @@
-"""The small networks: an inpainting generator and its critic, an autoencoder, and a denoiser for pixels or latents.
+"""The small networks: an autoencoder and its critic, and a denoiser for pixels or latents.
 
-Miniatures of LaMa (arXiv 2109.07161: Fourier convolutions, a critic that looks at patches), of latent diffusion (arXiv
-2112.10752) and of RePaint (arXiv 2201.09865), small enough to be trained on a CPU in a quarter of an hour. Images are
-float (N, 3, H, W) in [-1, 1], holes float (N, 1, H, W), 1 where pixels are to be made; sides are multiples of 4.
+Miniatures of latent diffusion (arXiv 2112.10752) and of RePaint (arXiv 2201.09865), small enough to be trained on a CPU
+in a quarter of an hour. Images are float (N, 3, H, W) in [-1, 1], holes float (N, 1, H, W), 1 where pixels are to be
+made; sides are multiples of 4.
 """
 
 from __future__ import annotations
@@ -38,56 +38,6 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features of the same shape."""
         return features + self.convolutions(features)
-
-
-class FourierBlock(nn.Module):
-    """Convolutions beside one in the frequency domain, which sees the whole image at once."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.near, self.far = Block(width), nn.Conv2d(width, width, 1)
-        both = 2 * width  # real and imaginary parts
-        self.frequencies = nn.Sequential(nn.Conv2d(both, both, 1), nn.ReLU(), nn.Conv2d(both, both, 1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features of the same shape."""
-        spectrum = torch.fft.rfft2(features.float(), norm="ortho")  # bfloat16 has no transform
-        mixed = self.frequencies(torch.cat([spectrum.real, spectrum.imag], 1)).float()
-        wave = torch.fft.irfft2(torch.complex(*mixed.chunk(2, 1)), s=features.shape[-2:], norm="ortho")
-        return self.near(features) + self.far(wave)
-
-
-class Filler(nn.Module):
-    """Fills holes, in one pass, at a quarter of the resolution; noise gives it something to make grain of."""
-
-    def __init__(self, widths: tuple[int, int, int] = (32, 64, 80)) -> None:
-        super().__init__()
-        near, middle, far = widths
-        self.stem = nn.Sequential(nn.Conv2d(5, near, 5, padding=2), nn.SiLU())
-        self.to_middle = nn.Sequential(nn.Conv2d(near, middle, 4, 2, 1), nn.SiLU())
-        self.to_far = nn.Sequential(nn.Conv2d(middle, far, 4, 2, 1), nn.SiLU())
-        self.body = nn.Sequential(
-            Block(far), Block(far, 2), FourierBlock(far), Block(far, 4), FourierBlock(far), Block(far)
-        )
-        self.from_far, self.from_middle = grown(far, middle), grown(2 * middle, near)
-        self.head = nn.Sequential(
-            nn.Conv2d(2 * near + 1, near, 3, padding=1), nn.SiLU(), nn.Conv2d(near, 3, 3, padding=1)
-        )
-        nn.init.zeros_(self.head[-1].weight)  # the guess, first
-
-    def forward(self, images: Tensor, holes: Tensor, noise: Tensor) -> Tensor:
-        """Whole images, noise (N, 1, H, W); what the images show in the holes is not looked at."""
-        start = guessed(images, holes)
-        stem = self.stem(torch.cat([start, holes, noise], 1))
-        middle = self.to_middle(stem)
-        up = F.silu(self.from_far(self.body(self.to_far(middle))))
-        up = F.silu(self.from_middle(torch.cat([up, middle], 1)))
-        return start + self.head(torch.cat([up, stem, noise], 1))
-
-
-def grown(inputs: int, outputs: int) -> nn.Module:
-    """Twice the sides; a transposed convolution would leave a chequered trace."""
-    return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1))
 
 
 class Critic(nn.Module):

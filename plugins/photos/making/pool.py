@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from deeploc_bench_plugins.photos import PHOTOS
 from deeploc_bench_plugins.photos.making.networks import Autoencoder
-from deeploc_bench_plugins.photos.making.photographs import PHOTOS
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from deeploc_bench_plugins.photos.making.diffusion import TIMES, noised, signal
-from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Critic, Denoiser, Filler, guessed
+from deeploc_bench_plugins.photos.making.networks import LATENT, Autoencoder, Critic, Denoiser, guessed
 from deeploc_bench_plugins.photos.making.pool import batch, encoded, masks, photographs
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -99,26 +99,6 @@ class Learner:
         self.average = state["average"]
 
 
-def fill(learner: Learner, given: Batch) -> dict[str, Tensor]:
-    """Absolute differences of pixels and gradients at first, then what the critic says of the holes, too."""
-    noise = torch.randn(given.holes.shape, generator=given.generator)
-    with torch.autocast("cpu", torch.bfloat16):
-        made = learner.network(given.values, given.holes, noise).float()
-    whole = torch.where(given.holes > 0, made, given.values)
-    judged = given.done > 0.15
-    weight = 1.0 if judged else 2.0
-    likeness = F.l1_loss(made, given.values) + weight * mean_inside((made - given.values).abs(), given.holes)
-    likeness = likeness + 0.3 * steepness(made, given.values)
-    if not judged:
-        learner.descend(likeness)
-        return {"likeness": likeness}
-    with torch.autocast("cpu", torch.bfloat16):
-        scores = learner.critic(whole).float()
-    praise = mean_inside(scores, F.interpolate(given.holes, scores.shape[-2:], mode="area"))
-    learner.descend(likeness - min(0.15, 0.4 * given.done) * praise)
-    return {"likeness": likeness, "praise": praise, "critic": learner.judge(given.values, whole, given.holes)}
-
-
 def reconstruct(learner: Learner, given: Batch) -> dict[str, Tensor]:
     """Absolute differences of pixels and gradients and a little divergence, and for the last part the critic's word."""
     with torch.autocast("cpu", torch.bfloat16):
@@ -161,7 +141,6 @@ def steepness(made: Tensor, real: Tensor) -> Tensor:
 
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "filler": lambda: Task(network=Filler(), step=fill, steps=1300, sizes=(8, 64)),
     "autoencoder": lambda: Task(network=Autoencoder(), step=reconstruct, steps=2500, sizes=(8, 64)),
     "latents": lambda: Task(network=Denoiser(LATENT, 1), step=denoise, steps=1500, sizes=(16, 24)),
     "pixels": lambda: Task(network=Denoiser(3, 2), step=denoise, steps=1600, sizes=(8, 64)),
