@@ -150,11 +150,9 @@ def test_a_folder_that_is_another_is_answered_with_the_one_that_is_meant(registr
     (tmp_path / "probe").mkdir()
     suite = load_suite(registry.suite("tgif"), data=str(tmp_path), progress=silent)
     found = told(suite.findings)
-    assert set(found) == {"dataset", "split"}
-    words = (
-        "give the folder that holds masks, original, SD2-sp and PS-sp of TGIF. Where they lie otherwise, change a copy"
-    )
-    assert found["dataset"].count(words) == 2 and suite.absent == ("authentic",)
+    words = "give the folder that holds masks, original, SD2-sp and PS-sp of TGIF. Where they lie otherwise, change"
+    assert set(found) == {"dataset"} and found["dataset"].count(words) == 2
+    assert suite.absent == ("authentic",)
 
 
 def test_what_a_suite_may_lack_is_left_out(checked):
