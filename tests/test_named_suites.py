@@ -12,7 +12,7 @@ from deeploc_bench_plugins.described import SUITES
 from field_trees import TREES, encoded, mask_pixels, stored, write
 from PIL import Image
 
-from deeploc_bench.data.suites import load_suite, silent
+from deeploc_bench.data.suites import load_suite, manifest, silent
 from deeploc_bench.data.survey import survey
 
 COUNTS = {
@@ -95,6 +95,8 @@ def test_a_right_tree_is_clean_with_each_mask_where_the_edit_is(checked, name):
     }
     assert counts.pop("authentic")[2] > 0 and counts == COUNTS[name]
     assert {finding.check for finding in findings} - {"unused"} == KINDS.get(name, {"spliced"})
+    whole = tuple(name for name, part in manifest(suite).generators.items() if part.regenerated)
+    assert whole == (("sd2-fr", "sdxl-fr") if name == "tgif-fr" else ())
     for generator in counts:
         areas = [entry.mask_area for entry in suite.generators[generator].splits["test"].entries]
         assert areas == pytest.approx([16 * 18] * len(areas), rel=0.05)
@@ -144,6 +146,15 @@ def test_a_photograph_that_is_trained_and_tested_on_is_named(checked, name):
     assert set(found) == {"leak"} and "source '000002' stands in" in found["leak"]
 
 
+def test_a_folder_that_is_another_is_answered_with_the_one_that_is_meant(registry, tmp_path):
+    (tmp_path / "probe").mkdir()
+    suite = load_suite(registry.suite("tgif"), data=str(tmp_path), progress=silent)
+    found = told(suite.findings)
+    words = "give the folder that holds masks, original, SD2-sp and PS-sp of TGIF. Where they lie otherwise, change"
+    assert set(found) == {"dataset"} and found["dataset"].count(words) == 2
+    assert suite.absent == ("authentic",)
+
+
 def test_what_a_suite_may_lack_is_left_out(checked):
     suite, findings = checked("br-gen", [one for one in stored("br-gen") if "Au/" not in one.shot.image])
     assert suite.absent == ("authentic",) and not any(finding.is_error for finding in findings)
@@ -157,6 +168,8 @@ def test_a_model_is_trained_and_tested_on_a_tree(deeploc, tmp_path, name):
     done = deeploc("run", "--suite", name, "--data", data, *flags, "--threads", "1", XDG_CACHE_HOME=str(tmp_path / "c"))
     cells = [cell for cell in printed_json(done)["cells"] if cell["model"] == "residual-unet"]
     assert {cell["test_generator"] for cell in cells} == set(COUNTS[name])
+    if name == "tgif-fr":
+        assert "sd2-fr, sdxl-fr: masks say where the edit was asked for" in deeploc("results").stdout
 
 
 @pytest.mark.slow

@@ -83,6 +83,16 @@ def test_tables_are_packed_once_until_they_change(built, tmp_path, monkeypatch):
     assert stale.reason == "its files have changed"
 
 
+def test_another_column_of_masks_is_another_pack(built, tmp_path):
+    whole = encoded(np.full((40, 48), 255, np.uint8), "")
+    write_rows(tmp_path / "a.parquet", [row(n, other=whole) for n in range(2)])
+    areas = [
+        [entry.mask_area for entry in packed(built(KEYS + keys), tmp_path / "cache").entries]
+        for keys in ("", 'columns = { mask = "other" }')
+    ]
+    assert areas == [[16 * 18] * 2, [40 * 48] * 2]
+
+
 def test_only_the_rows_that_are_asked_for_are_held(built, tmp_path):
     write_rows(tmp_path / "a.parquet", [row(1)] * 200, group=200)
     samples = built()

@@ -80,7 +80,7 @@ def _build(part: Part, description: Description, path: Path, data: Path) -> Mapp
         named = in_files(part, data)
     names = [one.name for found in named.values() for one in found]
     if not names and not part.optional:
-        raise DataError(_nothing(part, path, data))
+        raise DataError(_nothing(part, description, path, data))
     sources = first_groups(part.source or description.source, names)
     samples = {
         split: [sample_of(one.name, one.image, one.mask, one.source or sources[one.name]) for one in found]
@@ -89,7 +89,10 @@ def _build(part: Part, description: Description, path: Path, data: Path) -> Mapp
     return {split: distinct_samples(found) for split, found in dealt(samples, description.shares).items()}
 
 
-def _nothing(part: Part, path: Path, data: Path) -> str:
+def _nothing(part: Part, description: Description, path: Path, data: Path) -> str:
     place = next(f"{key} = {getattr(part, key)!r}" for key in ("lists", "parquet", "images") if getattr(part, key))
     left_out = f", without what exclude = {part.exclude!r} leaves out" if part.exclude else ""
-    return f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; mend it, or leave the generator out"
+    cure = "mend it, or leave the generator out"
+    if path.parent == SUITES:
+        cure = f"give {description.data}. Where they lie otherwise, change a copy of this file, and name that"
+    return f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; {cure}"
