@@ -58,7 +58,7 @@ METHODS = {
     "arithmetic": {"arithmetic": ARITHMETIC + 1},
     "schema": {"schema": TRAINED.schema + 1},
 }
-TESTED = TestedSuite(fingerprint=hash_of("f"), test_data={"x": hash_of("x")}, standard_generators=("x",))
+ELSEWHERE = TestedSuite(fingerprint=hash_of("f"), test_data={"x": hash_of("x")}, standard_generators=("x",))
 # what makes another training of the same experiment
 TRAININGS = {
     "seed": {"seed": 1},
@@ -82,7 +82,7 @@ NOTHING = {
     "methods of the generators": {"methods": {"x": "a"}},
     "what was added to the suite": {"added": {"x": "mine"}},
     "suites that the generators are included from": {"included": {"a": "other"}},
-    "other suites that it was tested on": {"transfers": {"other": TESTED}},
+    "other suites that it was tested on": {"transfers": {"other": ELSEWHERE}},
 }
 
 
