@@ -63,6 +63,7 @@ class Generator:
     method: str | None = None
     """The generator it is made by, where that is another name's."""
     regenerated: bool = False
+    reference: str | None = None
     added_by: str | None = None
     """The plugin that adds it to another's suite; None where it is the suite's own."""
     included: str | None = None
@@ -115,6 +116,12 @@ class Suite:
     def regenerated(self) -> tuple[str, ...]:
         """Return the generators that made whole images anew, sorted."""
         return tuple(sorted(name for name, generator in self.generators.items() if generator.regenerated))
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return the address of each generator that gives one, by `generator SUITE/NAME`."""
+        every = self.generators.items()
+        return {f"generator {self.name}/{name}": one.reference for name, one in every if one.reference}
 
     @property
     def included(self) -> dict[str, str]:
@@ -225,6 +232,7 @@ def load_suite(
                     splits=packs,
                     method=spec.method,
                     regenerated=spec.regenerated,
+                    reference=spec.reference,
                     added_by=owned.plugin.name if owned in added else None,
                     included=owned.included[0].spec.suite if owned.included else None,
                 )

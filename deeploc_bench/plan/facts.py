@@ -154,13 +154,12 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
 
     `kind` is `trained`; `fitted` for a baseline that fits itself; `tested` for a model that is never trained; or
     `scored` for predictions made elsewhere. Trained ones have a `recipe`, fitted and tested ones `testing`. `data` is
-    the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split.
-    `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
-    generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
-    on before it came here, null where that is not declared; `regenerated` are the generator datasets that were made
-    anew as a whole. These identify nothing.
-    `added` is the plugin of each generator dataset that was added to another's suite, `included` the suite of each that
-    was included from another. `transfers` are the other suites that it was tested on, by name; they identify nothing.
+    the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split,
+    `train` and `valid` of the ordered samples trained (or fitted) and validated on. `added` is the plugin of each
+    generator dataset that was added to another's suite, `included` the suite of each that was included from another.
+    These identify nothing: `methods`, what each is made by, where that is another name's; `trained_on`, what a detector
+    was trained on before it came here, null where that is not declared; `regenerated`, those made anew as a whole;
+    `references`, addresses, by `model NAME` and the like; `transfers`, the other suites that it was tested on, by name.
     """
 
     schema: int = FACTS_SCHEMA
@@ -174,6 +173,7 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
     regenerated: tuple[Name, ...] = ()
+    references: Mapping[Text, Text] = {}
     added: Mapping[Name, Text] = {}
     included: Mapping[Name, Name] = {}
     transfers: Mapping[Name, TestedSuite] = {}

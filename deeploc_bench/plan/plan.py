@@ -152,6 +152,7 @@ def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code
         standard_generators=suite.standard,
         methods=suite.methods,
         regenerated=suite.regenerated,
+        references=suite.references,
         added=suite.added,
         included=suite.included,
         model=model,
@@ -207,12 +208,14 @@ class _Trainings:
         weights = None if recipe.weights in NO_FILE else self.weights(recipe.weights)
         recorded = replace(recipe, weights="file") if weights else recipe  # it counts by its hash, wherever it lies
         code, spec = self.codes[claim(model.spec)], model.spec
+        described = [part.spec for part in (*model.parts, *(loss.losses if loss else ()))]
         facts = replace(
             self.about,
             model=code,
             baseline=spec.baseline,
             pretraining="none" if recipe.weights == "none" and spec.pretraining else spec.pretraining,
             weights=weights,
+            references={**self.about.references, **{claim(one): one.reference for one in described if one.reference}},
         )
         if spec.trained_on is not None:
             facts = replace(facts, trained_on=tuple(sorted({*spec.trained_on})))
