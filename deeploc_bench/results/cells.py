@@ -105,13 +105,14 @@ class Cell:
     def is_seen(self) -> bool | None:
         """Tell whether its test generator is made by the method of one that was trained on: it is not held out.
 
-        None where a detector does not declare what it was trained on. What is trained here by a protocol that holds
-        nothing out of the standard generators is told by the pair.
+        None where a detector does not declare what it was trained on. What is trained here by a protocol on standard
+        generators is told by the pair, but for those of several suites, which may share a method.
         """
         if self.trained is None:
             return None
-        test = self.pair.test_generator
-        if self.protocol in ("same", "cross") and test in self.facts.standard_generators and not self.facts.is_detector:
+        test, facts = self.pair.test_generator, self.facts
+        is_told = self.protocol not in HELD_OUT or test not in facts.included
+        if test in facts.standard_generators and is_told and not facts.is_detector and not self.transferred:
             return False
         own, theirs = self.facts.methods, self.tested.methods
         return theirs.get(test, test) in {own.get(name, name) for name in self.trained}
