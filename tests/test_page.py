@@ -333,7 +333,7 @@ def test_a_bare_address_is_no_link(text):
 
 
 def test_what_was_published_on_a_suite_without_a_manifest_has_no_section():
-    assert "## dolos" not in render({}, published(), [])
+    assert "## dolos" not in render({}, published(), {})
 
 
 ROW = PublishedRow(model="m", trained_on="all", place="table 1", iou={"a": 0.5})
