@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from deeploc_bench.api.compare import compare
     from deeploc_bench.api.results import results
     from deeploc_bench.api.run import run
+    from deeploc_bench.api.test import test
     from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, WeightsError
     from deeploc_bench.contract.files import read_bytes, read_toml
     from deeploc_bench.contract.hookspecs import hookimpl
-    from deeploc_bench.contract.specs import Contained, GeneratorDataset, Loss, Model, Sample
+    from deeploc_bench.contract.specs import Contained, GeneratorDataset, Inclusion, Loss, Model, Sample
     from deeploc_bench.data.folders import IMAGE_SUFFIXES, distinct_samples, paired_samples, sample_of
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DeeplocError",
     "GeneratorDataset",
     "IMAGE_SUFFIXES",
+    "Inclusion",
     "Loss",
     "Model",
     "PluginError",
@@ -42,6 +44,7 @@ __all__ = [
     "results",
     "run",
     "sample_of",
+    "test",
 ]
 
 _HOMES = {
@@ -50,6 +53,7 @@ _HOMES = {
     "DeeplocError": "contract.errors",
     "GeneratorDataset": "contract.specs",
     "IMAGE_SUFFIXES": "data.folders",
+    "Inclusion": "contract.specs",
     "Loss": "contract.specs",
     "Model": "contract.specs",
     "PluginError": "contract.errors",
@@ -65,6 +69,7 @@ _HOMES = {
     "results": "api.results",
     "run": "api.run",
     "sample_of": "data.folders",
+    "test": "api.test",
 }
 
 

@@ -28,7 +28,7 @@ A plugin is a module with functions of these names and arguments (an argument ma
 They return specs: frozen values, made with keywords. [plugins.md](plugins.md) shows how to begin. Functions that help
 to write them are at the end; all are imported from `deeploc_bench`.
 """
-SPECS = ("Model", "Loss", "GeneratorDataset", "Sample")
+SPECS = ("Model", "Loss", "GeneratorDataset", "Inclusion", "Sample")
 
 
 def commands_page():

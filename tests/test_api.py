@@ -109,7 +109,7 @@ def test_the_name_results_is_the_function_whatever_was_imported(found):
         ({"engine": "slurm"}, "unknown engine 'slurm'"),
         ({"device": "gpu"}, "device 'gpu' is not a device"),
         ({"threads": 0}, "threads: 0 is not a whole number from 1 to 1024"),
-        ({"protocols": "lodo"}, "unknown protocol 'lodo'"),
+        ({"protocols": "lolo"}, "unknown protocol 'lolo'"),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -12,7 +12,7 @@ from boards import outline
 from conftest import printed_json, records_of
 
 from deeploc_bench.contract.errors import PluginError
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.batches import Subset, as_packs
 from deeploc_bench.training.baseline_fit import Batches, rehearse_fit

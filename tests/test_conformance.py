@@ -11,7 +11,7 @@ from torch import nn
 
 from deeploc_bench.conformance.checking import check, with_specs
 from deeploc_bench.contract.errors import PluginError
-from deeploc_bench.contract.registry import Owned, Plugin
+from deeploc_bench.contract.owned import Owned, Plugin
 from deeploc_bench.contract.specs import Loss, Model
 from deeploc_bench.plan.losses import WeightedLoss, parse_loss
 from deeploc_bench.testing import assert_conforms, registry_of, tiny_suite

@@ -98,7 +98,8 @@ def test_a_damaged_unfinished_training_is_a_message_or_ends_in_the_same_files(fo
         assert forked(folder, command(*EASY, "--seed", seed, before=before))[0] == (-9 if before else 0)
     (state,), (others,) = (folder.rglob("resume.safetensors") for folder in (one, other))
     files = [file.relative_to(one) for file in state.parent.iterdir() if file.name != ".lock"]
-    assert {file.name for file in files} == {"training.json", "environment.json", "epochs.csv", "resume.safetensors"}
+    told = {"training.json", "samples.json", "environment.json", "epochs.csv"}
+    assert {file.name for file in files} == {*told, "resume.safetensors"}
     count = told = 0
     for file in files:
         for how, content in damages(one / file, others.parent / file.name).items():

@@ -6,6 +6,8 @@ import ast
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +18,7 @@ import pytest
 from command_reference import hooks_page
 from conftest import environment, run_deeploc
 from deeploc_bench_plugins.described import deeploc_find_suite
+from deeploc_bench_plugins.detectors import deeploc_find_model
 from warm import commands
 
 import deeploc_bench
@@ -154,6 +157,8 @@ def test_a_toml_block_is_read_by_what_reads_such_files(block, tmp_path):
     table = tomllib.loads(block.text)
     if "suite" in table or "generator" in table:
         assert deeploc_find_suite(str(file))
+    elif "output" in table:
+        assert deeploc_find_model(str(file))
     elif not {"project", "tool", "build-system"} & set(table):
         assert load_recipe(str(file))
 
@@ -206,6 +211,10 @@ def walk(page, folder, only=None):
             program += block.text
         elif block.language == "bash" and block.is_run:
             asked = [words for name, *words in commands_of(block.text) if name == "deeploc-bench"]
+            scripts = [words for name, *words in commands_of(block.text) if name == "python"]
+            for words in scripts if only is None else ():  # those that the page has shown
+                if (folder / words[0]).is_file():
+                    subprocess.run([sys.executable, "-W", "ignore", *words], cwd=folder, check=True)
             if asked and (only is None or {words[0] for words in asked} <= only):
                 printed = "".join(output_of(words, folder, "fails" in block.marks) for words in asked)
                 shown = following.text if following and following.language == "text" else ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import Loss
 from deeploc_bench.plan.losses import parse_loss, slug
 from deeploc_bench.training.build import TrainingLoss, build_loss

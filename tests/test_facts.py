@@ -15,7 +15,7 @@ from runs import QUICK, code, facts_of, hash_of
 import deeploc_bench
 from deeploc_bench.contract.errors import StoreError
 from deeploc_bench.contract.files import parse_json, to_json
-from deeploc_bench.plan.facts import ARITHMETIC, Recipe, Term, Testing, TrainingFacts, code_of, identified
+from deeploc_bench.plan.facts import ARITHMETIC, Recipe, Term, TestedSuite, Testing, TrainingFacts, code_of, identified
 
 TRAINED = facts_of(("a", "b", "c"))
 FITTED = facts_of(("a", "b", "c"), kind="fitted")
@@ -58,6 +58,7 @@ METHODS = {
     "arithmetic": {"arithmetic": ARITHMETIC + 1},
     "schema": {"schema": TRAINED.schema + 1},
 }
+ELSEWHERE = TestedSuite(fingerprint=hash_of("f"), test_data={"x": hash_of("x")}, standard_generators=("x",))
 # what makes another training of the same experiment
 TRAININGS = {
     "seed": {"seed": 1},
@@ -80,6 +81,8 @@ NOTHING = {
     "baseline": {"baseline": True},
     "methods of the generators": {"methods": {"x": "a"}},
     "what was added to the suite": {"added": {"x": "mine"}},
+    "suites that the generators are included from": {"included": {"a": "other"}},
+    "other suites that it was tested on": {"transfers": {"other": ELSEWHERE}},
 }
 
 

@@ -122,7 +122,7 @@ def test_a_flag_goes_before_the_environment(registry, monkeypatch, dolos):
         ({"suite": "dolos", "data": "/nowhere"}, r"--data /nowhere: there is no such folder. Give .*"),
         ({"data": "."}, "suite 'photos' takes no --data: its images come with the plugin. Leave the flag out."),
         ({"suite": "photo"}, r"unknown suite 'photo'. Did you mean 'photos'\?"),
-        ({"protocols": ["lou"]}, r"unknown protocol 'lou'. Did you mean 'loo'\? Known: cross, loo, same."),
+        ({"protocols": ["lou"]}, r"unknown protocol 'lou'. Did you mean 'loo'\? Known: cross, lodo, loo, same."),
         ({"budget": "half"}, "unknown budget 'half'. Known: full, matched."),
         ({"models": ["residual"]}, r"unknown model 'residual'. Did you mean 'residual-unet'\?"),
         ({"losses": ["jacard"]}, r"unknown loss 'jacard'. Did you mean 'jaccard'\?"),

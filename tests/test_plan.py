@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from deeploc_bench.contract.errors import RecipeError, UsageError
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, Model
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.data.suites import Generator, Suite

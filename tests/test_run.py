@@ -120,8 +120,8 @@ def test_the_training_folder_holds_what_the_readme_says(deeploc, tiny, tmp_path)
     deeploc("run", *tiny, "--set", "epochs=2")
     (folder,) = (tmp_path / "runs/tiny/residual-unet+jaccard/dark").iterdir()
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    tests = {"test-bright.csv", "test-bright.hist.safetensors"}
-    assert names == {"training.json", "environment.json", "epochs.csv", "model.safetensors", "examples", *tests}
+    told, tests = {"samples.json"}, {"test-bright.csv", "test-bright.hist.safetensors"}
+    assert names == {"training.json", "environment.json", "epochs.csv", "model.safetensors", "examples", *told, *tests}
     assert json.loads((folder / "training.json").read_text())["identity"].startswith(folder.name[-8:])
     assert [row["epoch"] for row in csv.DictReader((folder / "epochs.csv").read_text().splitlines())] == ["1", "2"]
     assert len(list((folder / "examples").glob("bright-*.png"))) == 3

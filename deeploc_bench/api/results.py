@@ -11,6 +11,7 @@ from deeploc_bench.results.export import Value, cell_json, long_rows, long_table
 from deeploc_bench.results.published import Publication, find_publication, published_tables
 from deeploc_bench.results.render import Table, as_csv, as_latex, as_markdown_page, as_text
 from deeploc_bench.results.tables import VIEWS, dialect_tables, score_tables
+from deeploc_bench.results.transfers import transfer_tables
 from deeploc_bench.scoring.dialects import DIALECTS, Dialect, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
@@ -101,8 +102,11 @@ class Results:
         if by is not None and by not in VIEWS:
             raise UsageError(unknown("view", by, VIEWS))
         if by is None:
-            return self._of_each_suite(lambda cells: score_tables(cells, self.beside))
+            return self._of_each_suite(self._scores)
         return self._of_each_suite(VIEWS[by])
+
+    def _scores(self, cells: Sequence[Cell]) -> list[Table]:
+        return [*score_tables(cells, self.beside), *transfer_tables(cells, self.beside)]
 
     def dialects(self, *names: str) -> Tables:
         """Return IoU as others define it, `all` or some of the dialects by name; raises UsageError for another."""
@@ -161,6 +165,7 @@ def _images(cell: Cell) -> Iterator[dict[str, Value]]:
         "experiment": cell.facts.experiment,
         "seed": cell.facts.seed,
         "train_generators": "+".join(cell.pair.train_generators),
+        "test_suite": cell.transferred or cell.facts.suite,
         "test_generator": cell.pair.test_generator,
     }
     records = cell.records

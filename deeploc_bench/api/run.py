@@ -21,9 +21,9 @@ MOST_SEED, MOST_THREADS, MOST_PER_GPU = 2**31 - 1, 1024, 64
 
 
 def run(
-    suite: str | Path = DEFAULT_SUITE,
+    suite: Sequence[str | Path] | str | Path = DEFAULT_SUITE,
     *,
-    data: str | Path | None = None,
+    data: Mapping[str, str | Path] | str | Path | None = None,
     protocols: Sequence[str] | str = ("loo",),
     budget: str = "full",
     models: Sequence[str] | str = (),
@@ -42,26 +42,27 @@ def run(
     """Train and test by some protocols, and return the cells, as `deeploc-bench run` prints them.
 
     What is left out takes the default of the suite: its model, `jaccard`, its recipe. `settings` changes keys of the
-    recipe, such as `{"epochs": 2}`. A loss is a name or a weighted sum, `"0.5*dice+0.5*focal"`; a perturbation such as
-    `"jpeg:75"`. `plugins` are modules, files, or `no:NAME`. Trainings that are finished are never repeated. Progress
-    goes to stderr. A training that fails stops no other, and stands in `failed` with its reason. Raises UsageError,
-    PluginError or DataError before anything is trained.
+    recipe, such as `{"epochs": 2}`. Several suites are one of them all, whose `data` may be a mapping. A loss is a name
+    or a weighted sum, `"0.5*dice+0.5*focal"`; a perturbation such as `"jpeg:75"`. `plugins` are modules, files, or
+    `no:NAME`. Trainings that are finished are never repeated. Progress goes to stderr. A training that fails stops no
+    other, and stands in `failed` with its reason. Raises UsageError, PluginError or DataError before anything is
+    trained.
     """
     session.device_named(device)
     threads = None if threads is None else _whole("threads", threads, 1, MOST_THREADS)
     check_engine(engine, _whole("per_gpu", per_gpu, 1, MOST_PER_GPU))
     job = Job(
-        suite=str(suite),
-        data=str(data) if data else None,
-        protocols=_names("protocols", protocols),
+        suite="+".join(map(str, several(suite))),
+        data=data_of(data),
+        protocols=names_of("protocols", protocols),
         budget=budget,
-        models=_names("models", models),
-        losses=_names("losses", losses),
+        models=names_of("models", models),
+        losses=names_of("losses", losses),
         recipe=str(recipe) if recipe else None,
         settings=_settings(settings or {}),
         seeds=_seeds(seeds),
-        perturbations=_names("perturbations", perturbations),
-        plugins=session.requested([str(plugin) for plugin in _several(plugins)]),
+        perturbations=names_of("perturbations", perturbations),
+        plugins=session.requested([str(plugin) for plugin in several(plugins)]),
     )
     with session.quiet():
         registry = session.load(job.plugins)
@@ -92,9 +93,23 @@ def begun(
 ) -> tuple[Prepared, Workplace]:
     """Return a job as prepared, what to warn of told, and the place where it is done; no `threads` are all cores."""
     prepared = prepare(job, session.progress, registry, threads=threads or ranks.cores())
+    place = placed(prepared, runs=runs, device=device, threads=threads, per_gpu=per_gpu, is_debug=is_debug)
+    return prepared, place
+
+
+def placed(
+    prepared: Prepared,
+    *,
+    runs: Path,
+    device: str,
+    threads: int | None = None,
+    per_gpu: int = 1,
+    is_debug: bool = False,
+) -> Workplace:
+    """Tell what to warn of, and return the place where what is prepared is done; no `threads` are all cores."""
     for line in prepared.warnings:
         session.say(line)
-    place = Workplace(
+    return Workplace(
         runs=runs,
         device=device,
         threads=threads or ranks.cores(),
@@ -105,7 +120,6 @@ def begun(
         is_terminal=sys.stderr.isatty(),
         is_debug=is_debug,
     )
-    return prepared, place
 
 
 def results_of(prepared: Prepared, runs: Path, outcome: Outcome) -> Results:
@@ -146,15 +160,23 @@ def _failures(prepared: Prepared, failed: Mapping[str, str]) -> list[Failure]:
     ]
 
 
-def _several(values: object) -> list[Any]:
+def data_of(data: Mapping[str, str | Path] | str | Path | None) -> str | None:
+    """Return where the data lie, as `--data` says it; a mapping is of suites to folders."""
+    if isinstance(data, Mapping):
+        return session.data_said([f"{suite}={path}" for suite, path in data.items()])
+    return str(data) if data else None
+
+
+def several(values: object) -> list[Any]:
     """Return a list of what came in one, or of the one that came alone."""
     if values is None:
         return []
     return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
 
 
-def _names(what: str, values: object) -> list[str]:
-    names = _several(values)
+def names_of(what: str, values: object) -> list[str]:
+    """Return the names that came in a list or alone; raises UsageError where one is no name."""
+    names = several(values)
     for name in names:
         if not isinstance(name, str):
             raise UsageError(
@@ -165,7 +187,7 @@ def _names(what: str, values: object) -> list[str]:
 
 
 def _seeds(values: object) -> list[int]:
-    return [_whole("seeds", seed, 0, MOST_SEED) for seed in _several(values)]
+    return [_whole("seeds", seed, 0, MOST_SEED) for seed in several(values)]
 
 
 def _whole(what: str, value: object, least: int, most: int) -> int:

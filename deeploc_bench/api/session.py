@@ -28,6 +28,13 @@ def requested(plugins: Sequence[str]) -> tuple[str, ...]:
     return (*(name.strip() for name in listed if name.strip()), *plugins)
 
 
+def data_said(said: Sequence[str]) -> str | None:
+    """Return where the data lie, in one text; raises UsageError where several folders have no suite."""
+    if len(said) > 1 and (bare := next((one for one in said if "=" not in one), None)):
+        raise UsageError(f"--data {bare}: of several, each names its suite: --data SUITE=PATH")
+    return os.pathsep.join(said) or None
+
+
 def load(plugins: Sequence[str]) -> Registry:
     """Load plugins and tell of each that was left out."""
     registry = load_plugins(plugins)

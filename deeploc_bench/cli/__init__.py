@@ -37,6 +37,7 @@ COMMANDS = {
     "score": "Score predictions made elsewhere.",
     "speed": "Measure what a model's forward pass costs.",
     "submit": "Collect finished trainings into a submission.",
+    "test": "Test finished trainings on another suite than theirs.",
     "verify": "Recompute and check submissions.",
     "weights": "Fetch pretrained weights.",
 }
@@ -60,7 +61,10 @@ HABITS = {
 
 USES = {
     **dict.fromkeys(("train", "fit", "bench", "benchmark"), "run"),
-    **dict.fromkeys(("eval", "evaluate"), "score for predictions made elsewhere, or run for a model"),
+    **dict.fromkeys(
+        ("eval", "evaluate"), "score for predictions made elsewhere, run for a model, or test for a training"
+    ),
+    **dict.fromkeys(("transfer",), "test"),
     **dict.fromkeys(("show", "table", "tables"), "results"),
     **dict.fromkeys(("validate", "lint"), "check"),
     **dict.fromkeys(("infer", "inference"), "predict"),

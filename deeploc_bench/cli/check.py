@@ -10,7 +10,7 @@ from deeploc_bench.contract.findings import as_json as findings_json
 
 
 @click.command("check")
-@click.argument("what", metavar="NAME|FILE.py|MODULE")
+@click.argument("what", metavar="NAME|FILE|MODULE")
 @common.data_option
 @common.plugin_option
 @common.json_option

@@ -29,7 +29,13 @@ plugin_option = click.option(
     help="Load a plugin, or switch one off (repeatable; also DEEPLOC_PLUGINS, comma-separated).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-data_option = click.option("--data", metavar="PATH", help="Folder of the suite's images (also DEEPLOC_DATA).")
+data_option = click.option(
+    "--data",
+    multiple=True,
+    metavar="PATH|SUITE=PATH",
+    callback=lambda context, parameter, said: session.data_said(said),
+    help="Folder of the suite's images (also DEEPLOC_DATA); SUITE=PATH, repeated, where a suite includes others.",
+)
 runs_option = click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=cores, help="CPU threads. [all cores]")
 

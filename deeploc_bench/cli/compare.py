@@ -11,7 +11,7 @@ from deeploc_bench.plan.protocols import PROTOCOLS
 @click.command("compare")
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@click.option("--protocol", default="loo", metavar="same|loo|cross", show_default=True, help="Protocol.")
+@click.option("--protocol", default="loo", metavar="same|loo|cross|lodo", show_default=True, help="Protocol.")
 @common.runs_option
 @click.option("--leaderboard", "board", default="leaderboard", metavar="DIR", show_default=True, help="Leaderboard.")
 @common.json_option

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError
 from deeploc_bench.contract.files import digest, filling, rewrite
+from deeploc_bench.contract.loading import refuse_joined
 from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
 from deeploc_bench.data.example import example_files
@@ -75,6 +76,8 @@ def _refuse_taken(kind: str, name: str, registry: Registry) -> None:
     """Raise PluginError where a name is not allowed, UsageError where a plugin has it."""
     if name.endswith((".py", ".toml")):
         raise UsageError(f"{name!r} reads like a file. Give the name that tables show, such as {Path(name).stem!r}.")
+    if kind == "model":
+        refuse_joined([name])
     owner = None
     with suppress(UsageError):  # raised where nobody knows it
         if kind == "model":

@@ -10,24 +10,30 @@ from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import DataError, UsageError
 from deeploc_bench.contract.files import digest, filling
 from deeploc_bench.contract.findings import summary
-from deeploc_bench.contract.source import source_hash
 from deeploc_bench.contract.specs import Sample
 from deeploc_bench.data.folders import paired_samples, sample_id
 from deeploc_bench.data.packs import pack
 from deeploc_bench.plan import store
-from deeploc_bench.plan.plan import file_hash
-from deeploc_bench.plan.recipe import settled_weights
+from deeploc_bench.plan.finished import model_of, settings_of
 
 
 @click.command("predict")
 @click.argument("training")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Folder for heatmaps/ and overlays/.")
+@click.option("--model", metavar="FILE.toml", help="The file that describes the model, where one does.")
 @common.plugin_option
 @common.device_option("predict")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. [as in the training]")
 def command(
-    *, training: str, images: tuple[str, ...], output: str, plugins: tuple[str, ...], device: str, threads: int | None
+    *,
+    training: str,
+    images: tuple[str, ...],
+    output: str,
+    model: str | None,
+    plugins: tuple[str, ...],
+    device: str,
+    threads: int | None,
 ) -> None:
     """Predict images (files, or folders of them) by a finished training, a folder below the runs folder."""
     from deeploc_bench.training.device import resolve_device, set_arithmetic, working_on
@@ -38,18 +44,8 @@ def command(
     if not (folder / "training.json").exists():
         raise UsageError(f"{training} is not a training's folder (it holds no training.json)")
     facts = store.read_facts(folder)
-    settings = facts.settings
-    if settings is None:
-        raise UsageError(f"{training} holds predictions made elsewhere, not a model that can predict")
-    owned = common.load(plugins).model(facts.model.name)
-    if source_hash(owned) != facts.model.source:
-        raise UsageError(f"the code of model {owned.spec.name!r} has changed since {training} was trained; train again")
-    if owned.spec.weights and file_hash(settled_weights(owned.spec, "none")) != facts.weights:
-        raise UsageError(
-            f"{owned.spec.weights} has changed since {training} was tested by these weights; test it again"
-        )
-    if not store.is_ready(folder, facts):
-        raise UsageError(f"{training} is not finished; run its command again first")
+    settings = settings_of(folder, facts)
+    owned = model_of(folder, facts, common.load(plugins), model)
     environment, where = store.read_environment(folder), resolve_device(device)
     set_arithmetic(threads or environment.threads, where)
     weights = folder / "model.safetensors" if facts.is_learned else None

@@ -13,12 +13,13 @@ from deeploc_bench.contract.files import rewrite
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.export import cell_json
 from deeploc_bench.results.published import Publication, published_of
+from deeploc_bench.results.references import FILE, write_references
 from deeploc_bench.results.render import FORMATS, Table
 from deeploc_bench.results.sections import title
 from deeploc_bench.results.tables import VIEWS, dialect_ious
 from deeploc_bench.scoring.dialects import Dialect
 
-CSV, JSON = "csv", "json"
+CSV, JSON, LATEX = "csv", "json", "latex"
 
 
 @click.command("results")
@@ -28,6 +29,13 @@ CSV, JSON = "csv", "json"
 @click.option("--by", metavar="area|generator|seed", help="IoU by mask area, or a line a method, or a column a seed.")
 @click.option("--format", "form", default="text", metavar="|".join([*FORMATS, JSON]), show_default=True, help="Form.")
 @click.option("--curves", metavar="DIR", help="Draw validation IoU by epoch into this folder, as SVG and PNG.")
+@click.option(
+    "--references",
+    default=FILE,
+    metavar="FILE",
+    show_default=True,
+    help="Where --format latex puts what is to be cited.",
+)
 @common.json_option
 def command(
     *,
@@ -37,6 +45,7 @@ def command(
     by: str | None,
     form: str,
     curves: str | None,
+    references: str,
     as_json: bool,
 ) -> None:
     """Print the tables of runs folders [runs] again; several are read as one. Needs no data and no plugin."""
@@ -61,6 +70,8 @@ def command(
         tables += own.tables(by) if by or form != CSV else ()
         tables += own.dialects(*dialects) if dialects else ()
         tables += own.published(published) if published and name == about else ()
+    if form == LATEX:
+        write_references(Path(references), found.cells)
     if tables:
         common.put(FORMATS[form](*tables))
 

@@ -20,15 +20,28 @@ from deeploc_bench.training.engines import to_do
 from deeploc_bench.training.workplace import Workplace
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
+SUITE = "Suite to run on; repeated, a suite of them all."
 PER_GPU = "Trainings that share a GPU, by --engine ray."
 
 
 @click.command("run")
-@click.option("--suite", default=DEFAULT_SUITE, metavar="NAME|FILE.toml", show_default=True, help="Suite to run on.")
+@click.option(
+    "--suite", "suites", multiple=True, default=[DEFAULT_SUITE], metavar="NAME|FILE.toml", show_default=True, help=SUITE
+)
 @common.data_option
-@click.option("--protocol", "protocols", multiple=True, metavar="same|loo|cross", help="Protocol (repeatable). [loo]")
-@click.option("--budget", default="full", metavar="full|matched", show_default=True, help="Training samples of loo.")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Model (repeatable). [the suite's default]")
+@click.option(
+    "--protocol", "protocols", multiple=True, metavar="same|loo|cross|lodo", help="Protocol (repeatable). [loo]"
+)
+@click.option(
+    "--budget", default="full", metavar="full|matched", show_default=True, help="Training samples of loo, lodo."
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|FILE.toml",
+    help="Model, or a detector's description (repeatable). [the suite's default]",
+)
 @click.option("--loss", "losses", multiple=True, metavar="EXPR", help="Loss or weighted sum (repeatable). [jaccard]")
 @click.option("--recipe", metavar="NAME|FILE", help="Recipe. [the suite's default]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a recipe key (repeatable).")
@@ -45,6 +58,7 @@ PER_GPU = "Trainings that share a GPU, by --engine ray."
 @common.json_option
 def command(
     *,
+    suites: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     precision: str | None,
@@ -64,7 +78,7 @@ def command(
     if dry_run and as_json:
         raise UsageError("--dry-run prints text; leave --json out")
     settings = (*settings, f"precision={precision}") if precision else settings
-    job, registry = Job(settings=settings, **asked), common.load(asked["plugins"])
+    job, registry = Job(suite="+".join(suites), settings=settings, **asked), common.load(asked["plugins"])
     is_asked = click.get_current_context().get_parameter_source("threads") is not ParameterSource.DEFAULT
     prepared, place = begun(
         job,

@@ -75,7 +75,8 @@ def command(
             "--contact TEXT (a name, an address, a handle)" if what else "MODEL+LOSS, such as residual-unet+jaccard"
         )
         raise UsageError(f"submit needs {lacking}")
-    model, _, loss = what.replace(" ", "").partition("+")
+    what = what.replace(" ", "")
+    model, _, loss = what.partition("+")
     name = name or (Path(output).stem if output else slug(what).replace("+", "-"))
     keys = ("suite", "recipe", "experiment", "budget", "seeds")
     selection = Selection(model=model, loss=loss or None, **{key: asked.pop(key) for key in keys})
@@ -87,7 +88,7 @@ def command(
         contact=contact,
         date=date.date() if date else datetime.date.today(),
         pretraining_generators=tuple(sorted(set(seen))),
-        speed=read_speed(Path(speed_file), model) if speed_file else None,
+        speed=read_speed(Path(speed_file), what) if speed_file else None,
         **asked,
     )
     submission = collect(Path(runs), selection, declaration)

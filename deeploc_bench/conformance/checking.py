@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import DATA_ERRORS, DATA_NOTES, DATA_WARNINGS, Finding
-from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned, Plugin, Registry
+from deeploc_bench.contract.loading import load_plugins, refuse_joined
+from deeploc_bench.contract.owned import Owned, Plugin
+from deeploc_bench.contract.registry import Registry, is_description
 from deeploc_bench.contract.specs import OWN, GeneratorDataset, Loss, Model, Spec
 from deeploc_bench.data.reread import reread_findings
 from deeploc_bench.data.suites import Progress, load_suite, silent
@@ -100,7 +101,7 @@ def check(
         what = what.suite if isinstance(what, GeneratorDataset) else what.name
     registry = registry or load_plugins(plugins)
     known = {*registry.models, *registry.losses, *(owned.spec.suite for owned in registry.datasets)}
-    is_named = what in known or what.endswith(".toml") or any(sign in what for sign in SUM)
+    is_named = what in known or is_description(what) or any(sign in what for sign in SUM)
     if what.endswith(".py") or not is_named and ("." in what or Path(what).exists()):
         registry = load_plugins((*plugins, what))
         plugin = _plugin(registry, what)
@@ -120,6 +121,7 @@ def with_specs(registry: Registry, specs: Iterable[Spec]) -> Registry:
     owned: list[Owned[Any]] = [Owned(spec=spec, plugin=_here(spec)) for spec in specs]
     models = {one.spec.name: one for one in owned if isinstance(one.spec, Model)}
     losses = {one.spec.name: one for one in owned if isinstance(one.spec, Loss)}
+    refuse_joined(models)
     taken = sorted((models.keys() & registry.models.keys()) | (losses.keys() & registry.losses.keys()))
     if taken:
         raise PluginError(f"{taken[0]!r} is the name of an installed plugin's model or loss; choose another")
@@ -164,12 +166,16 @@ def _names_of(plugin: Plugin, registry: Registry) -> list[str]:
 
 
 def _checked(name: str, registry: Registry, data: str | None, progress: Progress) -> Checked:
+    if "+" in name or is_description(name):
+        model = registry.find_model(name)  # made of another, or described; else a sum of losses, or a suite
+        if model:
+            return Checked(name=f"model {model.spec.name}", results=tuple(_model_results(model, registry)))
     if name in registry.losses or any(sign in name for sign in SUM):
         loss = parse_loss(name, registry)
         if len(loss.losses) < len(loss.terms):
             raise UsageError(f"loss {name!r}: {OWN!r} is a model's own; check the model, by its name or file")
         return Checked(name=f"loss {loss.text}", results=tuple(_loss_results(loss)))
-    if any(owned.spec.suite == name for owned in registry.datasets) or name.endswith(".toml"):
+    if any(owned.spec.suite == name for owned in registry.datasets) or is_description(name):
         results = _suite_results(registry.suite(name), data, progress)
         return Checked(name=f"suite {name}", results=tuple(results))
     return Checked(name=f"model {name}", results=tuple(_model_results(registry.model(name), registry)))

@@ -70,8 +70,9 @@ def surroundings(trial: ModelTrial) -> Findings:
             f"{trial.title} asks the network for {listed(sorted(set(watch.hosts)))} though no weights are asked for"
         )
         yield finding("surroundings", f"{message}; load pretrained weights only where build is given them", "warning")
-    code = {file.absolute() for file in code_files(trial.model).values()}
-    used = [*watch.modules, *(name for name in imported_names(trial.model) if name in sys.modules)]
+    code = {file.absolute() for part in trial.model.parts for file in code_files(part).values()}
+    imported = {name for part in trial.model.parts for name in imported_names(part)}
+    used = [*watch.modules, *(name for name in imported if name in sys.modules)]
     files = {Path(file).absolute() for name in used if (file := getattr(sys.modules[name], "__file__", None))}
     strange = sorted(str(file) for file in files - code if _is_own(file))
     if strange:
@@ -80,10 +81,12 @@ def surroundings(trial: ModelTrial) -> Findings:
         )
         cure = "leave old results standing. Put it beside the plugin or into its distribution, and import it by name"
         yield finding("surroundings", f"{message} {cure}")
-    read = sorted({str(file) for file in watch.files if _is_own(file) and file.suffix not in CODE and file.is_file()})
-    if read:
+    declared = Path(trial.model.spec.weights or "").absolute()
+    read = {file for file in watch.files if _is_own(file) and file.suffix not in CODE and file.is_file()}
+    strange = sorted(str(file) for file in read if file.absolute() != declared)
+    if strange:
         message = (
-            f"{trial.title} reads {listed(read)} in build, which is not part of its identity: a change of it would"
+            f"{trial.title} reads {listed(strange)} in build, which is not part of its identity: a change of it would"
         )
         cure = "leave old results standing. Declare it, by Model(weights=...), or take it from --set weights=FILE"
         yield finding("surroundings", f"{message} {cure}")

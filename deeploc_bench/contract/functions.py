@@ -15,7 +15,7 @@ import msgspec
 from deeploc_bench.contract.errors import PluginError, UsageError, unknown
 from deeploc_bench.contract.isolation import guarded, streams_kept
 from deeploc_bench.contract.loading import load_file, reason_with_place, refuse_path
-from deeploc_bench.contract.registry import Plugin
+from deeploc_bench.contract.owned import Plugin
 
 WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 

@@ -1,12 +1,12 @@
 """The hooks a plugin may implement; each returns values, none changes anything."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
+from deeploc_bench.contract.specs import GeneratorDataset, Inclusion, Loss, Model
 
 hookspec = pluggy.HookspecMarker("deeploc_bench")
 hookimpl = pluggy.HookimplMarker("deeploc_bench")
@@ -28,13 +28,21 @@ def deeploc_losses() -> Iterable[Loss]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def deeploc_find_model(name: str) -> Model | None:
-    """Return the model of that name, out of a family too large to list, or None; asked only for names nobody listed."""
+def deeploc_find_model(name: str, find: Callable[[str], Model]) -> Model | None:
+    """Return the model of that name, out of a family too large to list, or None; asked only for names nobody listed.
+
+    A name that ends with `.toml` is a file that may describe one. `find(other)` returns the model `other` of any
+    plugin, for one that is made of it and called `WORD+other`: its code then counts as that of both. An implementation
+    that needs no other model may leave `find` out.
+    """
 
 
 @hookspec(firstresult=True)
-def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset] | None:
-    """Return the generator datasets of a suite out of a file or a family, or None; asked only for unlisted names."""
+def deeploc_find_suite(name: str) -> Iterable[GeneratorDataset | Inclusion] | None:
+    """Return the generator datasets of a suite out of a file or a family, or None; asked only for unlisted names.
+
+    A suite may include others, whose generators are called `SUITE.GENERATOR` in it.
+    """
 
 
 @hookspec

@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,10 @@ from deeploc_bench.contract import hookspecs
 from deeploc_bench.contract.errors import DeeplocError, PluginError, UsageError, unknown
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
-from deeploc_bench.contract.registry import Owned, Plugin, Registry, call, claim, intrusions, owned_specs
+from deeploc_bench.contract.owned import Owned, Plugin, claim, intrusions, owned_specs
+from deeploc_bench.contract.registry import Registry, call
 from deeploc_bench.contract.source import reached
-from deeploc_bench.contract.specs import GeneratorDataset, Loss, Model
+from deeploc_bench.contract.specs import NAME_RULE, GeneratorDataset, Loss, Model
 
 GROUP = "deeploc_bench"
 LISTING_HOOKS = {"deeploc_datasets": GeneratorDataset, "deeploc_models": Model, "deeploc_losses": Loss}
@@ -175,8 +176,9 @@ def _loaded(
             owned
             for hook, kind in LISTING_HOOKS.items()
             for offered in call(manager, plugin, hook)
-            for owned in owned_specs(hook, offered, kind, plugin)
+            for owned in owned_specs(hook, offered, (kind,), plugin)
         ]
+        refuse_joined(owned.spec.name for owned in new)
         _refuse_clashes(new, specs)
     except BaseException as error:
         if manager.is_registered(module):
@@ -193,6 +195,13 @@ def _refuse_unmarked(manager: pluggy.PluginManager, module: ModuleType) -> None:
         marked = any(one.plugin is module for one in getattr(manager.hook, name).get_hookimpls())
         if callable(getattr(module, name, None)) and not marked:
             raise PluginError(f"{name} is not marked; put @hookimpl above it (from deeploc_bench import hookimpl)")
+
+
+def refuse_joined(names: Iterable[str]) -> None:
+    """Raise PluginError where a model has a name that only one which is made of another may have, and is found by."""
+    for name in names:
+        if "+" in name:
+            raise PluginError(f"a model is called {name!r}; expected {NAME_RULE}")
 
 
 class _Clash(PluginError):

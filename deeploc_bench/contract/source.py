@@ -8,13 +8,14 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from deeploc_bench.contract.registry import Plugin
+from deeploc_bench.contract.files import read_bytes
+from deeploc_bench.contract.owned import Plugin
 
 HARNESS = __name__.partition(".")[0]
 
@@ -27,8 +28,32 @@ class OfPlugin(Protocol):
         """Return the module, and the distribution that it came in."""
 
 
-def source_hash(owned: OfPlugin) -> str:
+class Part(OfPlugin, Protocol):
+    """A spec with its owner, that may be made of others, or read from a file."""
+
+    @property
+    def spec(self) -> Any:
+        """Return the spec."""
+
+    @property
+    def inner(self) -> "Sequence[Part]":
+        """Return what it is made of."""
+
+
+def source_hash(owned: Part) -> str:
     """Return the hash (16 hex) of all code that a spec's plugin reaches, each file by its dotted name and content.
+
+    The file that describes a model counts as such, and so does the code of the models that it is made of.
+    """
+    description: Path | None = getattr(owned.spec, "description", None)
+    hashes = [files_hash(owned), *map(source_hash, owned.inner)]
+    if description:
+        hashes.append(hashlib.sha256(read_bytes(description)).hexdigest())
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:16] if len(hashes) > 1 else hashes[0]
+
+
+def files_hash(owned: OfPlugin) -> str:
+    """Return the hash (16 hex) of the files that a plugin reaches.
 
     A lone file has no name, so that it may be moved; its helpers have theirs.
     """

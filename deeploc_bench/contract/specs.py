@@ -19,11 +19,14 @@ Role: TypeAlias = Literal["standard", "test-only"]
 
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 NAME_PATTERN = r"\A[a-z0-9][a-z0-9._-]{0,95}\Z"
+MODEL_PATTERN = r"\A(?=.{1,96}\Z)[a-z0-9][a-z0-9._-]*(\+[a-z0-9][a-z0-9._-]*)*\Z"
+"""A model that is made of another, as `srm+unet-resnet18` is, has a `+` in its name; no other has."""
 ID_PATTERN = r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z"
 PARAMETER_PATTERN = r"\A[a-z][a-z0-9_]{0,63}\Z"
 NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 96, the first a letter or digit"
 ID_RULE = "letters, digits, '.', '_' and '-', at most 200, the first a letter or digit"
 PARAMETER_RULE = "lower-case letters, digits and '_', at most 64, the first a letter"
+MODEL_RULE = f"{NAME_RULE}; with '+' where it is made of another model"
 MODEL_OVERRIDES = ("batch_size", "input_size", "lr", "optimizer")
 COLORS = ("red", "green", "blue")
 AUTHENTIC = "authentic"
@@ -125,6 +128,17 @@ class GeneratorDataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inclusion:
+    """Another suite, `name` as `--suite` says it, all of whose generators stand in `suite` too."""
+
+    suite: str
+    name: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.suite, "suite of an inclusion")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A localizer: builds an `nn.Module` from float RGB in [0, 1], (N, 3, H, W), H, W >= 32, to logits (N, 1, H, W).
 
@@ -136,7 +150,8 @@ class Model:
 
     `trainable=False` is a detector that is only tested. Its `weights` are a file, an absolute path, that `build` gets;
     the hash of the file is part of what identifies its tests. `trained_on` are the generators or methods that it was
-    trained on, () where these are of no suite, None = not declared: then nothing is held out for it.
+    trained on, () where these are of no suite, None = not declared: then nothing is held out for it. `description` is
+    the file, an absolute path, that a model was read from: its content counts as the model's code.
 
     `baseline=True` is a model that tells how much can be had without looking for edits: it stands beside every row, and
     is never ranked. A baseline that is trainable fits itself, without loss or recipe: what its `build` returns has a
@@ -155,6 +170,7 @@ class Model:
     baseline: bool = False
     weights: Path | str | None = None
     trained_on: Sequence[str] | None = None
+    description: Path | None = None
 
     def __post_init__(self) -> None:
         _check_common(self, "model")
@@ -208,7 +224,7 @@ Spec: TypeAlias = GeneratorDataset | Model | Loss
 
 
 def _check_common(spec: Spec, kind: str) -> None:
-    _check_name(spec.name, f"name of {kind}")
+    _check_name(spec.name, f"name of {kind}", *((MODEL_PATTERN, MODEL_RULE) if isinstance(spec, Model) else ()))
     if not callable(spec.build):
         raise PluginError(f"{kind} {spec.name!r} has build={spec.build!r}; expected a callable")
     for what, value in (("reference", spec.reference), ("license", spec.license)):
@@ -244,6 +260,6 @@ def _check_parameter(loss: str, name: object, default: object) -> None:
         raise PluginError(f"parameter {name!r} of loss {loss!r} has the default {default!r:.120}; expected a number")
 
 
-def _check_name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not re.fullmatch(NAME_PATTERN, name):
-        raise PluginError(f"{what} is {name!r:.120}; expected {NAME_RULE}")
+def _check_name(name: object, what: str, pattern: str = NAME_PATTERN, rule: str = NAME_RULE) -> None:
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        raise PluginError(f"{what} is {name!r:.120}; expected {rule}")

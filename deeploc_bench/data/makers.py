@@ -15,7 +15,7 @@ from typing import Any
 
 from deeploc_bench.contract.errors import PluginError, UsageError
 from deeploc_bench.contract.functions import Function
-from deeploc_bench.contract.source import imported_distributions, source_hash
+from deeploc_bench.contract.source import files_hash, imported_distributions
 from deeploc_bench.contract.specs import AUTHENTIC, NAME_PATTERN, NAME_RULE
 from deeploc_bench.data.made import Maker, MakerFile
 from deeploc_bench.data.making import Making
@@ -38,7 +38,7 @@ def making_of(
         inpaint=partial(function.call, **options),
         maker=Maker(
             function=function.title,
-            code=source_hash(function),
+            code=files_hash(function),
             options={name: str(value) for name, value in sorted(options.items()) if not isinstance(value, Path)},
             files=files,
             whole=whole,

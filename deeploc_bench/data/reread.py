@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from deeploc_bench.contract.errors import SampleError, reason_of
 from deeploc_bench.contract.findings import Finding, data_finding
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import GeneratorDataset, Sample
 from deeploc_bench.data.decoding import MaskRule, decode
+from deeploc_bench.data.included import parts_of, roots_of
 from deeploc_bench.data.pairs import spread
-from deeploc_bench.data.suites import data_root, samples_of
+from deeploc_bench.data.suites import samples_of
 
 REREAD = 4
 """The most samples of each split that are read again."""
@@ -38,9 +39,10 @@ def reread_findings(datasets: Sequence[Owned[GeneratorDataset]], data: str | Non
     Tells of samples, an order or pixels that change, of samples that cannot be read, and of samples that can be pickled
     and cannot be read in another process. `data` is what `--data` says. Raises UsageError as `load_suite` does.
     """
-    root = data_root(datasets[0].spec.suite, datasets, data)
+    roots = roots_of(datasets, data)
     findings, read = list[Finding](), list[_Read]()
-    for owned in datasets:
+    for owned in [part.owned for one in datasets for part in parts_of(one)]:
+        root = roots[owned.spec.suite]
         first, again = (samples_of(owned, root, []) for _ in range(2))
         spec = owned.spec
         rule = MaskRule(inverted=spec.inverted_masks, above=spec.mask_above, color=spec.mask_color)

@@ -3,7 +3,6 @@
 The manifest of a suite is what a leaderboard knows of its data, without the data.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from deeploc_bench.contract.errors import DataError, UsageError
+from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.isolation import guarded
-from deeploc_bench.contract.registry import Owned, additions
+from deeploc_bench.contract.owned import Owned, additions
 from deeploc_bench.contract.specs import (
     AUTHENTIC,
     ID_PATTERN,
@@ -32,8 +31,9 @@ from deeploc_bench.contract.specs import (
     Split,
 )
 from deeploc_bench.data.folders import left_out
+from deeploc_bench.data.included import packed, parts_of, roots_of
 from deeploc_bench.data.packing import Tick
-from deeploc_bench.data.packs import Pack, cache_folder, pack
+from deeploc_bench.data.packs import Pack
 
 MANIFEST_SCHEMA = 1
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
@@ -63,8 +63,11 @@ class Generator:
     method: str | None = None
     """The generator it is made by, where that is another name's."""
     regenerated: bool = False
+    reference: str | None = None
     added_by: str | None = None
     """The plugin that adds it to another's suite; None where it is the suite's own."""
+    included: str | None = None
+    """The suite that it was included from; None where it is the suite's own."""
 
     @property
     def lines(self) -> list[str]:
@@ -113,6 +116,18 @@ class Suite:
     def regenerated(self) -> tuple[str, ...]:
         """Return the generators that made whole images anew, sorted."""
         return tuple(sorted(name for name, generator in self.generators.items() if generator.regenerated))
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Return the address of each generator that gives one, by `generator SUITE/NAME`."""
+        every = self.generators.items()
+        return {f"generator {self.name}/{name}": one.reference for name, one in every if one.reference}
+
+    @property
+    def included(self) -> dict[str, str]:
+        """Return the suite of each edited generator that was included from another."""
+        found = {name: generator.included for name, generator in self.generators.items() if name != AUTHENTIC}
+        return {name: suite for name, suite in found.items() if suite}
 
     @property
     def fingerprint(self) -> str:
@@ -194,27 +209,21 @@ def load_suite(
     lacking, or is not taken.
     """
     name = datasets[0].spec.suite
-    root = data_root(name, datasets, data)
+    roots = roots_of(datasets, data)
     findings: list[Finding] = []
-    samples = {owned.spec.name: samples_of(owned, root, findings) for owned in datasets}
+    samples = [
+        [(part, samples_of(part.owned, roots[part.owned.spec.suite], findings)) for part in parts_of(owned)]
+        for owned in datasets
+    ]
+    every = [one for parts in samples for _, found in parts for one in found.values()]
     generators, added = {}, additions(datasets)
-    with progress(f"read {name}", sum(len(one) for splits in samples.values() for one in splits.values())) as tick:
-        for owned in datasets:
-            spec = owned.spec
-            packs = {}
-            for split, one in samples[spec.name].items():
-                folder = cache_folder() / name / f"{spec.name}-{split}"
-                with guarded(f"{spec.name}/{split}"):
-                    packs[split] = pack(
-                        one,
-                        inverted=spec.inverted_masks,
-                        mask_above=spec.mask_above,
-                        mask_color=spec.mask_color,
-                        folder=folder,
-                        tick=tick,
-                        threads=threads,
-                    )
+    with progress(f"read {name}", sum(map(len, every))) as tick:
+        for owned, parts in zip(datasets, samples, strict=True):
+            spec, packs = owned.spec, {}
+            for split in (split for split in SPLITS if any(split in found for _, found in parts)):
                 where = f"{spec.name}/{split}"
+                with guarded(where):
+                    packs[split] = packed(parts, split, tick, threads)
                 findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
                 generators[spec.name] = Generator(
@@ -223,10 +232,14 @@ def load_suite(
                     splits=packs,
                     method=spec.method,
                     regenerated=spec.regenerated,
+                    reference=spec.reference,
                     added_by=owned.plugin.name if owned in added else None,
+                    included=owned.included[0].spec.suite if owned.included else None,
                 )
-    findings += left_out(sample for splits in samples.values() for one in splits.values() for sample in one)
+    findings += left_out(sample for one in every for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
+    folders = {str(root) for root in roots.values() if root}
+    root = Path(folders.pop()) if len(folders) == 1 else None
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
 
 
@@ -241,27 +254,10 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
         ManifestImage(id=one.id, source=one.source, mask_area=one.mask_area, pixels=one.shape[0] * one.shape[1])
         for one in generator.splits["test"].entries
     ]
-    splits = {}
-    for split, packed in generator.splits.items():
-        splits[split] = ManifestSplit(samples=len(packed), fingerprint=packed.fingerprint)
+    splits = {
+        split: ManifestSplit(samples=len(one), fingerprint=one.fingerprint) for split, one in generator.splits.items()
+    }
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images), regenerated=generator.regenerated)
-
-
-def data_root(name: str, datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> Path | None:
-    """Return the folder of a suite's images, None where they come with the plugin; raises UsageError."""
-    added = additions(datasets)
-    taking = next((o for o in sorted(datasets, key=lambda o: o in added) if o.spec.needs_data), None)
-    needs = taking and taking.spec.needs_data
-    who = f"generator {taking.spec.name!r} of plugin {taking.plugin.name!r}" if taking in added else f"suite {name!r}"
-    if needs:
-        data = data or os.environ.get("DEEPLOC_DATA")  # which may be set for other suites than this one
-    if needs and not data:
-        raise UsageError(f"{who} needs --data PATH (or DEEPLOC_DATA): {needs}.")
-    if data and not Path(data).exists():
-        raise UsageError(f"--data {data}: there is no such folder.{f' Give {needs}.' if needs else ''}")
-    if data and not needs:
-        raise UsageError(f"suite {name!r} takes no --data: its images come with the plugin. Leave the flag out.")
-    return Path(data) if data else None
 
 
 def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:

@@ -6,7 +6,7 @@ from itertools import product
 from typing import NamedTuple, TypeAlias
 
 from deeploc_bench.contract.findings import Finding, data_finding, refuse
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, GeneratorDataset, Split
 from deeploc_bench.data.edits import edit_findings
 from deeploc_bench.data.entries import Entry

@@ -12,7 +12,7 @@ from deeploc_bench.contract.files import digest
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.leaderboard.submission import About, Claim, Claims, Evidence, Submission, recipe_of
 from deeploc_bench.plan.facts import Recipe
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, declared
+from deeploc_bench.plan.protocols import PROTOCOLS, RANKED, Pair, declared
 from deeploc_bench.results.comparison import Method
 from deeploc_bench.results.rows import Rows, make_row, mean_row
 from deeploc_bench.scoring.metrics import false_alarm_area
@@ -75,7 +75,7 @@ def missing(evidence: Evidence, records: PairRecords, protocol: str) -> list[tup
 
 def rows_of(evidence: Evidence, records: PairRecords) -> ProtocolRows:
     """Return the rows of each protocol that a submission is complete in."""
-    complete = [name for name in PROTOCOLS if not missing(evidence, records, name)]
+    complete = [name for name in RANKED if not missing(evidence, records, name)]
     return {name: _rows(evidence, records, pairs_of(name, evidence.generators)) for name in complete}
 
 

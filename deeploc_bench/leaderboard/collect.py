@@ -23,7 +23,7 @@ from deeploc_bench.leaderboard.submission import (
 )
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Environment, TrainingFacts
-from deeploc_bench.plan.protocols import BUDGETS, PROTOCOLS
+from deeploc_bench.plan.protocols import BUDGETS, RANKED
 from deeploc_bench.plan.recipe import division
 from deeploc_bench.results.cells import Cell, grouped, made_by, read_cells
 from deeploc_bench.scoring.records import Records
@@ -108,18 +108,23 @@ def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     tested = [
         cell
         for cell in read_cells(runs)
-        if cell.facts.suite == selection.suite and cell.protocol in PROTOCOLS and not cell.added_by
+        if cell.facts.suite == selection.suite and cell.protocol in RANKED and not cell.added_by
     ]
-    method = (selection.model, selection.loss)
-    found = [c for c in tested if (c.facts.model.name, c.facts.loss_expression) == method and not c.perturbation]
+    # as one text, since a model that is made of another has a '+' in its name, too
+    found = [c for c in tested if _title(c) == selection.title and not c.perturbation]
     if not found:
-        known = sorted({cell.facts.what.replace(" + ", "+") for cell in tested})
+        known = sorted({*map(_title, tested)})
         raise UsageError(
             f"{runs} holds no finished training of {selection.title} on suite {selection.suite!r}; of this suite it "
             f"holds: {', '.join(known) or 'none'}. Run it first, all generators and seeds, with --protocol loo, "
             "or score its predictions with --protocol loo."
         )
     return grouped(found, lambda cell: cell.facts.experiment)
+
+
+def _title(cell: Cell) -> str:
+    """Return a cell's model and loss, as they are asked for."""
+    return cell.facts.what.replace(" + ", "+")
 
 
 def _cure(facts: TrainingFacts) -> str:

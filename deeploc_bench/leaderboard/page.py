@@ -48,8 +48,7 @@ class SuiteSection:
     sentences: Sequence[str] = ()
     generators: Table | None = None
     is_drawn: bool = False
-    reproduced: str = "the first row"
-    """What the command `reproduce` reproduces: the first row that was made here."""
+    reproduced: str = "the first row"  # that was made here: what the command `reproduce` makes again
     reproduce: str = ""
     folded: Sequence[tuple[str, Table]] = ()
     commands: Sequence[tuple[str, str]] = ()
@@ -127,8 +126,11 @@ def command(entry: Entry) -> str:
     protocols = {"loo": True, "same": entry.claims.same, "cross": entry.claims.cross}
     flags = [("--suite", entry.about.suite), *(("--protocol", name) for name, has in protocols.items() if has)]
     flags += [("--budget", entry.about.budget)] if entry.about.budget != "full" else []
-    flags += [("--plugin", "PLUGIN.py")] if entry.about.model.distribution != "deeploc-bench" else []
-    flags += [("--model", entry.about.model.name)]
+    is_ours = entry.about.model.distribution == "deeploc-bench"
+    flags += [] if is_ours else [("--plugin", "PLUGIN.py")]
+    # a detector of no plugin's own is one that a file describes
+    is_described = is_ours and entry.about.model.weights is not None and not entry.about.loss
+    flags += [("--model", entry.about.model.name + ".toml" * is_described)]
     if entry.recipe and entry.about.loss:
         loss = entry.about.loss_expression
         flags += [("--loss", f"'{loss}'" if "(" in loss else loss), ("--recipe", entry.recipe.name)]

@@ -13,9 +13,10 @@ class _Measured(Speed, frozen=True, kw_only=True, forbid_unknown_fields=False):
     model: str
 
 
-def read_speed(file: Path, model: str) -> Speed:
-    """Return what `deeploc-bench speed --json` measured of a model; raises UsageError."""
+def read_speed(file: Path, what: str) -> Speed:
+    """Return what `deeploc-bench speed --json` measured of the model of `MODEL` or `MODEL+LOSS`; raises UsageError."""
     found = {one.model: one for one in read_json(file, tuple[_Measured, ...], "--speed", UsageError)}
-    if model not in found:
-        raise UsageError(f"--speed {file}: {unknown('model', model, found)}")
+    model = max((name for name in found if f"{what}+".startswith(f"{name}+")), key=len, default="")
+    if not model:
+        raise UsageError(f"--speed {file}: {unknown('model', what.partition('+')[0], found)}")
     return Speed(**{key: getattr(found[model], key) for key in Speed.__struct_fields__})

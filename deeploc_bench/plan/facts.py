@@ -10,15 +10,25 @@ import msgspec
 from msgspec import Meta
 
 from deeploc_bench.contract.files import digest
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import source_hash
-from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, PARAMETER_PATTERN, PARAMETER_RULE
+from deeploc_bench.contract.specs import (
+    MODEL_PATTERN,
+    MODEL_RULE,
+    NAME_PATTERN,
+    NAME_RULE,
+    PARAMETER_PATTERN,
+    PARAMETER_RULE,
+)
 
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
+MOST_NAME = 200
+"""Signs in the name of a folder, of which a file system takes 255."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
+ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description=MODEL_RULE)]
 Text = Annotated[str, Meta(min_length=1, max_length=200, description="text of 1 to 200 characters")]
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16,64}\Z", description="16 to 64 hex digits")]
 Parameter = Annotated[str, Meta(pattern=PARAMETER_PATTERN, description=PARAMETER_RULE)]
@@ -37,7 +47,7 @@ class Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Code(Strict, frozen=True, kw_only=True):
     """A piece of code: its name, the distribution it came in, and the hash of its source (None: made elsewhere)."""
 
-    name: Name
+    name: ModelName
     distribution: Text | None
     version: Text | None
     source: Hash | None
@@ -46,6 +56,7 @@ class Code(Strict, frozen=True, kw_only=True):
 class Term(Code, frozen=True, kw_only=True, omit_defaults=True):
     """One weighted loss; `parameters` are those that are not its defaults. The code of `own` is the model's."""
 
+    name: Name
     weight: Positive
     parameters: Mapping[Parameter, int | Finite] = {}
 
@@ -127,17 +138,28 @@ class FitState(Strict, frozen=True, kw_only=True):
     scaler: Mapping[str, int | float] = {}
 
 
+class TestedSuite(Strict, frozen=True, kw_only=True):
+    """What is known of another suite that a training was tested on: as of its own, by the names of the other."""
+
+    __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
+    fingerprint: Hash
+    test_data: Mapping[Name, Hash]
+    standard_generators: tuple[Name, ...]
+    methods: Mapping[Name, Name] = {}
+    added: Mapping[Name, Text] = {}
+
+
 class TrainingFacts(Strict, frozen=True, kw_only=True):
     """training.json: all that a training depends on.
 
     `kind` is `trained`; `fitted` for a baseline that fits itself; `tested` for a model that is never trained; or
     `scored` for predictions made elsewhere. Trained ones have a `recipe`, fitted and tested ones `testing`. `data` is
-    the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split.
-    `train` and `valid` are the hashes of the ordered samples trained (or fitted) and validated on. `methods` is what
-    generator each generator dataset is made by, where that is another name's; `trained_on` what a detector was trained
-    on before it came here, null where that is not declared; `regenerated` are the generator datasets that were made
-    anew as a whole. These identify nothing.
-    `added` is the plugin of each generator dataset that was added to another's suite.
+    the hash of all splits of the standard generators, `fingerprint` of the whole suite, `test_data` of each test split,
+    `train` and `valid` of the ordered samples trained (or fitted) and validated on. `added` is the plugin of each
+    generator dataset that was added to another's suite, `included` the suite of each that was included from another.
+    These identify nothing: `methods`, what each is made by, where that is another name's; `trained_on`, what a detector
+    was trained on before it came here, null where that is not declared; `regenerated`, those made anew as a whole;
+    `references`, addresses, by `model NAME` and the like; `transfers`, the other suites that it was tested on, by name.
     """
 
     schema: int = FACTS_SCHEMA
@@ -151,7 +173,10 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
     regenerated: tuple[Name, ...] = ()
+    references: Mapping[Text, Text] = {}
     added: Mapping[Name, Text] = {}
+    included: Mapping[Name, Name] = {}
+    transfers: Mapping[Name, TestedSuite] = {}
     train_generators: tuple[Name, ...] = ()
     train_samples: tuple[Count, ...] = ()
     available_samples: tuple[Count, ...] = ()
@@ -172,6 +197,14 @@ class TrainingFacts(Strict, frozen=True, kw_only=True):
     def what(self) -> str:
         """Return the model and its loss, as tables name them."""
         return f"{self.model.name} + {self.loss_expression}" if self.loss else self.model.name
+
+    @property
+    def trained(self) -> str:
+        """Return the name of the folder of all that was trained on: its generators, or of too many their hash."""
+        if not self.train_generators:
+            return "untrained" if self.kind == "tested" else "undeclared"
+        joined = "+".join(self.train_generators)
+        return joined if len(joined) <= MOST_NAME else f"{len(self.train_generators)}-generators-{digest([joined])[:8]}"
 
     @property
     def is_detector(self) -> bool:

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from deeploc_bench.contract.errors import RecipeError, UsageError, unknown
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned, Registry, additions
+from deeploc_bench.contract.owned import Owned, additions
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import GeneratorDataset, Model
 from deeploc_bench.data.perturb import parse_perturbation
 from deeploc_bench.data.suites import Progress, Suite
@@ -98,6 +99,7 @@ def _request(job: Job, registry: Registry, datasets: Sequence[Owned[GeneratorDat
     own = [owned.spec for owned in datasets if owned not in added]
     names = job.models or [_first((spec.default_model for spec in own), DEFAULT_MODEL)]
     models = [registry.model(name) for name in dict.fromkeys(names)]
+    _refuse_namesakes(names, models)
     settings = parse_settings(job.settings)
     _refuse_unused_weights(models, settings)
     baselines = [registry.models[name] for name in registry.baselines if name not in names]
@@ -116,6 +118,15 @@ def _request(job: Job, registry: Registry, datasets: Sequence[Owned[GeneratorDat
 
 def _first(values: Iterable[str | None], default: str) -> str:
     return next((value for value in values if value), default)
+
+
+def _refuse_namesakes(names: Sequence[str], models: Sequence[Owned[Model]]) -> None:
+    """Two files may describe models of one name, which would share records."""
+    asked: dict[str, str] = {}
+    for name, owned in zip(dict.fromkeys(names), models, strict=True):
+        other = asked.setdefault(owned.spec.name, name)
+        if other != name:
+            raise UsageError(f"{other} and {name} both describe a model {owned.spec.name!r}; rename one, or drop it")
 
 
 def _refuse_unused_weights(models: Sequence[Owned[Model]], settings: Mapping[str, object]) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.contract.registry import Owned, Registry
+from deeploc_bench.contract.owned import Owned
+from deeploc_bench.contract.registry import Registry
 from deeploc_bench.contract.specs import OWN, Loss
 
 LONGEST = 150

@@ -12,14 +12,14 @@ from msgspec.structs import asdict, replace
 
 from deeploc_bench.contract.errors import WeightsError
 from deeploc_bench.contract.files import open_regular
-from deeploc_bench.contract.registry import Owned, claim
+from deeploc_bench.contract.owned import Owned, claim
 from deeploc_bench.contract.specs import AUTHENTIC, Model, Split
 from deeploc_bench.data.batches import Subset, all_samples
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, matched
+from deeploc_bench.plan.protocols import HELD_OUT, PROTOCOLS, Pair, matched
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
 
@@ -99,10 +99,10 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     """
     make = _Trainings(suite, request)
     pairs = [
-        # of two generators, all samples of the one that is left are the matched budget too
-        (protocol, request.budget if protocol == "loo" and len(suite.standard) > 2 else "full", pair)
+        # all samples of one generator are the matched budget too
+        (protocol, request.budget if protocol in HELD_OUT and len(pair.train_generators) > 1 else "full", pair)
         for protocol in request.protocols
-        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only)
+        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only, suite.included)
     ]
     authentic = {Tested(generator=AUTHENTIC)} if AUTHENTIC in suite.generators else set()
     trainings: dict[str, Training] = {}
@@ -152,7 +152,9 @@ def untrained_facts(suite: Suite, kind: Literal["tested", "scored"], model: Code
         standard_generators=suite.standard,
         methods=suite.methods,
         regenerated=suite.regenerated,
+        references=suite.references,
         added=suite.added,
+        included=suite.included,
         model=model,
     )
 
@@ -206,12 +208,14 @@ class _Trainings:
         weights = None if recipe.weights in NO_FILE else self.weights(recipe.weights)
         recorded = replace(recipe, weights="file") if weights else recipe  # it counts by its hash, wherever it lies
         code, spec = self.codes[claim(model.spec)], model.spec
+        described = [part.spec for part in (*model.parts, *(loss.losses if loss else ()))]
         facts = replace(
             self.about,
             model=code,
             baseline=spec.baseline,
             pretraining="none" if recipe.weights == "none" and spec.pretraining else spec.pretraining,
             weights=weights,
+            references={**self.about.references, **{claim(one): one.reference for one in described if one.reference}},
         )
         if spec.trained_on is not None:
             facts = replace(facts, trained_on=tuple(sorted({*spec.trained_on})))

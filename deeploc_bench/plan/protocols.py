@@ -1,8 +1,10 @@
 """Protocols: pure functions from the generators of a suite to cells, and the matched budget of leave-one-out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -11,6 +13,11 @@ from deeploc_bench.data.batches import Subset
 from deeploc_bench.data.packs import Pack
 
 BUDGETS = ("full", "matched")
+TRANSFER = "transfer"
+"""What the cells of a training are called that is tested on another suite: they belong to no protocol of its own."""
+Included: TypeAlias = Mapping[str, str]
+"""The suite that a generator was included from, by its name."""
+NOTHING: Included = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +28,12 @@ class Pair:
     test_generator: str
 
 
-def same(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
+def same(standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING) -> list[Pair]:
     """Train on each generator, test on the same one (and on the test-only ones)."""
     return [pair for one in standard for pair in _pairs([one], [one, *test_only])]
 
 
-def loo(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
+def loo(standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING) -> list[Pair]:
     """Train on all generators but one, test on that one (and on the test-only ones).
 
     Raises UsageError where there is no other generator to train on.
@@ -41,7 +48,22 @@ def all_but(left_out: str, standard: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in standard if name != left_out)
 
 
-def cross(standard: Sequence[str], test_only: Sequence[str]) -> list[Pair]:
+def lodo(standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING) -> list[Pair]:
+    """Train on all included suites but one, test on each generator of that one (and on the test-only ones).
+
+    Raises UsageError where the suite does not include others. A generator of its own is a suite by itself.
+    """
+    suites = list(dict.fromkeys(included.get(name, name) for name in standard))
+    if not included or len(suites) < 2:
+        raise UsageError("protocol 'lodo' needs a suite of several others, such as --suite A --suite B; use loo")
+    pairs = []
+    for suite in suites:
+        own = [name for name in standard if included.get(name, name) == suite]
+        pairs += _pairs([name for name in standard if name not in own], [*own, *test_only])
+    return pairs
+
+
+def cross(standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING) -> list[Pair]:
     """Train on each generator, test on every one: the full matrix."""
     return [pair for one in standard for pair in _pairs([one], [*standard, *test_only])]
 
@@ -50,16 +72,32 @@ def _pairs(train: Sequence[str], tests: Sequence[str]) -> list[Pair]:
     return [Pair(train_generators=tuple(train), test_generator=test) for test in tests]
 
 
-PROTOCOLS: Mapping[str, Callable[[Sequence[str], Sequence[str]], list[Pair]]] = {
+class Rule(Protocol):
+    """A protocol: the pairs of a suite's standard and test-only generators, some of which it includes of others."""
+
+    def __call__(self, standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING) -> list[Pair]:
+        """Return the pairs; raises UsageError where the suite has none."""
+
+
+PROTOCOLS: Mapping[str, Rule] = {
     "same": same,
     "loo": loo,
     "cross": cross,
+    "lodo": lodo,
 }
+HELD_OUT = ("loo", "lodo")
+"""The protocols that hold something out, and have budgets."""
+RANKED = ("same", "loo", "cross")
+"""The protocols of a leaderboard."""
 
 
-def trained_on(train_generators: Sequence[str], protocol: str, standard: Sequence[str]) -> str:
+def trained_on(
+    train_generators: Sequence[str], protocol: str, standard: Sequence[str], included: Included = NOTHING
+) -> str:
     """Return the words of a table for the generators trained on, such as `w/o lama`."""
     left_out = [name for name in standard if name not in train_generators]
+    if protocol == "lodo" and train_generators and left_out:
+        return f"w/o {included.get(left_out[0], left_out[0])}"
     if protocol == "loo" and train_generators and len(left_out) == 1:
         return f"w/o {left_out[0]}"
     return "+".join(train_generators) or "not declared"

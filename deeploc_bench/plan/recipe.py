@@ -79,7 +79,7 @@ def settled_weights(model: Model, weights: str) -> str:
         if not Path(model.weights).is_file():
             raise WeightsError(
                 f"model {model.name!r}: its weights file {model.weights} is not there. Put it there, or let its plugin "
-                "declare where it is."
+                "or description say where it is."
             )
         return str(model.weights)
     if model.pretraining == "none":

@@ -58,18 +58,20 @@ class Tested:
     __test__: ClassVar[bool] = False  # or pytest takes it for a class of tests
     generator: str
     perturbation: Perturbation | None = None
+    suite: str | None = None
+    """Another suite than that of the training; None where it is its own."""
 
     @property
     def name(self) -> str:
-        """Return what its records are called after: `generator`, or `generator@kind-value`."""
-        return f"{self.generator}@{self.perturbation.name}" if self.perturbation else self.generator
+        """Return what its records are called after: `generator`, `generator@kind-value`, or `suite+generator`."""
+        generator = f"{self.suite}+{self.generator}" if self.suite else self.generator
+        return f"{generator}@{self.perturbation.name}" if self.perturbation else generator
 
 
 def place_of(facts: TrainingFacts) -> str:
     """Return a training's folder, relative to the runs folder."""
     method = slug(f"{facts.model.name}+{facts.loss_expression}") if facts.loss else facts.model.name
-    generators = "+".join(facts.train_generators) or ("untrained" if facts.kind == "tested" else "undeclared")
-    return f"{facts.suite}/{method}/{generators}/seed{facts.seed}-{facts.identity[:8]}"
+    return f"{facts.suite}/{method}/{facts.trained}/seed{facts.seed}-{facts.identity[:8]}"
 
 
 def write_facts(folder: Path, facts: TrainingFacts) -> None:
@@ -227,10 +229,12 @@ def _record_files(folder: Path, tested: Tested) -> tuple[Path, Path]:
 def tested_in(folder: Path) -> list[Tested]:
     """Return the test sets that a training's folder has records of, sorted by name."""
     names = sorted(path.stem.removeprefix("test-").partition("@") for path in folder.glob("test-*.csv"))
-    return [
-        Tested(generator=generator, perturbation=parse_perturbation(name, "-") if at else None)
-        for generator, at, name in names
-    ]
+    tests = []
+    for place, at, name in names:
+        suite, _, generator = place.rpartition("+")
+        perturbation = parse_perturbation(name, "-") if at else None
+        tests.append(Tested(generator=generator, perturbation=perturbation, suite=suite or None))
+    return tests
 
 
 @contextmanager

@@ -6,13 +6,23 @@ from functools import cache
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.errors import StoreError, UsageError
 from deeploc_bench.contract.specs import AUTHENTIC
 from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.plan import store
-from deeploc_bench.plan.facts import TrainingFacts
+from deeploc_bench.plan.facts import TestedSuite, TrainingFacts
 from deeploc_bench.plan.plan import Plan
-from deeploc_bench.plan.protocols import PROTOCOLS, Pair, all_but, declared, trained_on
+from deeploc_bench.plan.protocols import (
+    HELD_OUT,
+    NOTHING,
+    PROTOCOLS,
+    TRANSFER,
+    Included,
+    Pair,
+    all_but,
+    declared,
+    trained_on,
+)
 from deeploc_bench.plan.recipe import label
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.scoring.records import Records
@@ -30,7 +40,7 @@ class Cell:
     """One (train generators -> test generator) pair of one protocol and training, with its records."""
 
     protocol: str
-    """`score` where predictions made elsewhere belong to no protocol."""
+    """`score` where predictions made elsewhere belong to no protocol, `transfer` where another suite was tested."""
     budget: str
     pair: Pair
     perturbation: Perturbation | None
@@ -39,18 +49,35 @@ class Cell:
     records: Records
     authentic: Records | None
     """The training's records on untouched images, if it has been tested on some."""
+    transferred: str | None = None
+    """The other suite that was tested; None where it is the training's own."""
 
     @property
     def group(self) -> Group:
         """Return what its table is about; what belongs to no protocol, by what it was trained on too."""
-        trained = "+".join(self.pair.train_generators) if self.protocol == "score" else ""
+        trained = "" if self.protocol in PROTOCOLS else "+".join(self.pair.train_generators)
         experiment = f"{self.facts.experiment}{trained}"
-        return (self.facts.suite, self.protocol, self.budget, self.added_by or "", experiment)
+        return (self.suites, self.protocol, self.budget, self.added_by or "", experiment)
+
+    @property
+    def suites(self) -> str:
+        """Return the words for its suite, or for the one trained on and the one tested."""
+        return f"{self.facts.suite} to {self.transferred}" if self.transferred else self.facts.suite
+
+    @property
+    def tested(self) -> TestedSuite | TrainingFacts:
+        """Return what is known of the suite that was tested."""
+        return self.facts.transfers[self.transferred] if self.transferred else self.facts
+
+    @property
+    def test(self) -> str:
+        """Return the words for what was tested: its generator, behind its suite where that is another."""
+        return f"{self.transferred}/{self.pair.test_generator}" if self.transferred else self.pair.test_generator
 
     @property
     def added_by(self) -> str | None:
         """Return the plugin that adds its test generator to another's suite; None where it is the suite's own."""
-        return self.facts.added.get(self.pair.test_generator)
+        return self.tested.added.get(self.pair.test_generator)
 
     @property
     def recipe(self) -> str:
@@ -66,7 +93,8 @@ class Cell:
         """Return the words for what was trained on, such as `w/o lama`; of a detector, what it declares."""
         if self.facts.is_detector:
             return declared(self.facts.trained_on)
-        return trained_on(self.pair.train_generators, self.protocol, self.facts.standard_generators)
+        facts = self.facts
+        return trained_on(self.pair.train_generators, self.protocol, facts.standard_generators, facts.included)
 
     @property
     def trained(self) -> tuple[str, ...] | None:
@@ -78,14 +106,16 @@ class Cell:
         """Tell whether its test generator is made by the method of one that was trained on: it is not held out.
 
         None where a detector does not declare what it was trained on. What is trained here by a protocol on standard
-        generators is told by the pair.
+        generators is told by the pair, but for those of several suites, which may share a method.
         """
         if self.trained is None:
             return None
-        test = self.pair.test_generator
-        if test in self.facts.standard_generators and not self.facts.is_detector:
+        test, facts = self.pair.test_generator, self.facts
+        is_told = self.protocol not in HELD_OUT or test not in facts.included
+        if test in facts.standard_generators and is_told and not facts.is_detector and not self.transferred:
             return False
-        return bool(made_by(self.trained, [test], self.facts.methods))
+        own, theirs = self.facts.methods, self.tested.methods
+        return theirs.get(test, test) in {own.get(name, name) for name in self.trained}
 
 
 def read_cells(*runs: Path) -> list[Cell]:
@@ -116,7 +146,7 @@ def cells_in(folders: Iterable[Path]) -> list[Cell]:
 
 def planned_cells(runs: Path, plan: Plan) -> list[Cell]:
     """Return those cells of a plan whose trainings are done, in the tables' order; raises StoreError."""
-    places = []
+    places: list[Place] = []
     for cell in plan.cells:
         training = plan.trainings[cell.identity]
         folder = runs / training.place
@@ -133,10 +163,19 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def protocols_of(pair: Pair, standard: Sequence[str], test_only: Sequence[str]) -> list[str]:
+def protocols_of(
+    pair: Pair, standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING
+) -> list[str]:
     """Return the protocols that a pair is a cell of."""
-    rules = [(name, rule) for name, rule in PROTOCOLS.items() if name != "loo" or len(standard) > 1]
-    return [name for name, rule in rules if pair in rule(standard, test_only)]
+    return [name for name in PROTOCOLS if pair in _pairs_of(name, standard, test_only, included)]
+
+
+def _pairs_of(protocol: str, standard: Sequence[str], test_only: Sequence[str], included: Included) -> list[Pair]:
+    """Return the pairs of a protocol; none where the suite has none."""
+    try:
+        return PROTOCOLS[protocol](standard, test_only, included)
+    except UsageError:
+        return []
 
 
 def made_by(trained_on: Sequence[str], generators: Sequence[str], methods: Mapping[str, str]) -> list[str]:
@@ -146,20 +185,27 @@ def made_by(trained_on: Sequence[str], generators: Sequence[str], methods: Mappi
 
 
 def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
-    train, standard, tests = facts.train_generators, facts.standard_generators, store.tested_in(folder)
+    train, standard, every = facts.train_generators, facts.standard_generators, store.tested_in(folder)
+    tests = [tested for tested in every if not tested.suite]
     generators = {tested.generator for tested in tests}
 
     def is_whole(protocol: str) -> bool:
         """Tell whether all standard generators were tested that the protocol asks for after this training."""
-        own = [pair.test_generator for pair in PROTOCOLS[protocol](standard, ()) if pair.train_generators == train]
+        pairs = PROTOCOLS[protocol](standard, (), facts.included)
+        own = [pair.test_generator for pair in pairs if pair.train_generators == train]
         return set(own) <= generators
 
     for tested in tests:
         pair = Pair(train_generators=train, test_generator=tested.generator)
-        known = protocols_of(pair, standard, [] if tested.generator in standard else [tested.generator])
+        test_only = [] if tested.generator in standard else [tested.generator]
+        known = protocols_of(pair, standard, test_only, facts.included)
         protocols = [protocol for protocol in known if is_whole(protocol)]
         for protocol in protocols or (["score"] if facts.kind == "scored" else []):
-            yield folder, facts, protocol, facts.budget if protocol == "loo" else "full", pair, tested
+            yield folder, facts, protocol, facts.budget if protocol in HELD_OUT else "full", pair, tested
+    for tested in every:
+        if tested.suite:
+            pair = Pair(train_generators=train, test_generator=tested.generator)
+            yield folder, facts, TRANSFER, facts.budget, pair, tested
 
 
 def _beside(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Iterator[Place]:
@@ -169,13 +215,16 @@ def _beside(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Itera
     fitted at those of predictions that were made elsewhere by what was trained on the same.
     """
     standard, tests = facts.standard_generators, store.tested_in(folder)
-    test_only = sorted({tested.generator for tested in tests} - {*standard, AUTHENTIC})
+    test_only = sorted({tested.generator for tested in tests if not tested.suite} - {*standard, AUTHENTIC})
     alone = "loo" if len(standard) > 1 else "same"
-    own = [(alone, "full", pair) for pair in PROTOCOLS[alone](standard, test_only)] if facts.kind == "tested" else []
+    pairs = PROTOCOLS[alone](standard, test_only) if facts.kind == "tested" else []
+    own = [(None, alone, "full", pair) for pair in pairs]
     alike = [cell for cell in others if facts.kind == "tested" or (facts.kind == "fitted" and _is_like(cell, facts))]
-    for protocol, budget, pair in dict.fromkeys((c.protocol, c.budget, c.pair) for c in alike) or own:
+    for suite, protocol, budget, pair in (
+        dict.fromkeys((c.transferred, c.protocol, c.budget, c.pair) for c in alike) or own
+    ):
         for tested in tests:
-            if tested.generator == pair.test_generator:
+            if (tested.suite, tested.generator) == (suite, pair.test_generator):
                 yield folder, facts, protocol, budget, pair, tested
 
 
@@ -190,7 +239,8 @@ def _cells(places: Iterable[Place]) -> list[Cell]:
     read = cache(store.read_records)  # a training's records on untouched images belong to each of its cells
     cells = []
     for folder, facts, protocol, budget, pair, tested in places:
-        data, untouched = facts.test_data.get(tested.generator), facts.test_data.get(AUTHENTIC)
+        about = facts.transfers.get(tested.suite) if tested.suite else facts
+        data, untouched = (about.test_data.get(name) if about else None for name in (tested.generator, AUTHENTIC))
         records = read(folder, tested, data) if data and tested.generator != AUTHENTIC else None
         if records is not None:
             cell = Cell(
@@ -201,7 +251,10 @@ def _cells(places: Iterable[Place]) -> list[Cell]:
                 facts=facts,
                 folder=folder,
                 records=records,
-                authentic=read(folder, Tested(generator=AUTHENTIC), untouched) if untouched else None,
+                authentic=read(folder, Tested(generator=AUTHENTIC, suite=tested.suite), untouched)
+                if untouched
+                else None,
+                transferred=tested.suite,
             )
             cells.append(cell)
     return cells
@@ -221,14 +274,14 @@ def _only(copies: Sequence[Cell]) -> Cell:
 def _key(cell: Cell) -> tuple[object, ...]:
     # a model that is never trained has one identity in all suites
     facts = cell.facts
-    return (facts.suite, facts.data, facts.identity, cell.protocol, cell.budget, cell.pair, cell.perturbation)
+    return (cell.suites, facts.data, facts.identity, cell.protocol, cell.budget, cell.pair, cell.perturbation)
 
 
 def _order(cell: Cell) -> tuple[object, ...]:
     """Baselines last; by protocol, model, loss and pair, as protocols list them, what was added last; then by seed."""
     facts, pair = cell.facts, cell.pair
-    protocols = [*PROTOCOLS, "score"]
-    names = (pair.test_generator,) if cell.protocol == "loo" else (*pair.train_generators, pair.test_generator)
+    protocols = [*PROTOCOLS, TRANSFER, "score"]
+    names = (pair.test_generator,) if cell.protocol in HELD_OUT else (*pair.train_generators, pair.test_generator)
     method = (facts.model.name, facts.loss_expression or "", facts.experiment)
-    place = (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.budget, method)
+    place = (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.suites, cell.budget, method)
     return (*place, cell.added_by or "", names, facts.seed)

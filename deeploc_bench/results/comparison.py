@@ -1,11 +1,11 @@
 """Two methods compared on the same test images: by generator and in the mean, with what could have been told."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.plan.protocols import Pair, trained_on
+from deeploc_bench.plan.protocols import Included, Pair, trained_on
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table, interval_of, number
 from deeploc_bench.results.rows import Row, Rows, make_rows
@@ -27,6 +27,7 @@ class Method:
     """The plugin that adds the generators of its rows to the suite; None where they are the suite's own."""
     rows: Rows
     standard: tuple[str, ...]
+    included: Included = field(default_factory=dict)
     elsewhere: str = ""
     """The words for a detector, which was trained elsewhere, on what it declares."""
 
@@ -73,6 +74,7 @@ def methods_of(cells: Iterable[Cell], protocol: str, added_by: str | None = None
             added_by=added_by,
             rows=make_rows(group),
             standard=group[0].facts.standard_generators,
+            included=group[0].facts.included,
             elsewhere=group[0].recipe if group[0].facts.is_detector else "",
         )
         for group in grouped(own, lambda cell: cell.group).values()
@@ -144,7 +146,8 @@ def comparison_table(title: str, one: Method, other: Method, lines: Sequence[Lin
     for line in lines:
         found, train, test = line.found, "mean", ""
         if line.pair:
-            train, test = trained_on(line.pair.train_generators, one.protocol, one.standard), line.pair.test_generator
+            train = trained_on(line.pair.train_generators, one.protocol, one.standard, one.included)
+            test = line.pair.test_generator
             train = "-" if one.elsewhere and other.elsewhere else train
         fields = ("-", "-", "-", "-")
         if found:

@@ -22,7 +22,7 @@ from deeploc_bench.scoring.statistics import SeedVariance, interval, score
 Value: TypeAlias = str | int | float | bool | None
 COLUMNS = (
     *("suite", "protocol", "budget", "perturbation", "model", "loss", "recipe", "experiment", "seeds"),
-    *("train_generators", "test_generator", "seen", "added_by"),
+    *("train_generators", "test_suite", "test_generator", "seen", "added_by"),
     *("iou", "low", "high", "covers", "sd_over_seeds", "sources"),
     *("above_best_baseline", "above_low", "above_high", "false_alarm_area"),
 )
@@ -60,7 +60,9 @@ def _values(section: Section, row: Row) -> tuple[Value, ...]:
         *(cell.facts.suite, cell.protocol, cell.budget, section.main or None, cell.facts.model.name),
         *(cell.facts.loss_expression, cell.recipe, cell.facts.experiment),
         " ".join(map(str, section.rows.seeds)),
-        *(("+".join(_trained(cell, pair)), pair.test_generator) if pair else (None, None)),
+        "+".join(_trained(cell, pair)) if pair else None,
+        cell.transferred or cell.facts.suite,
+        pair.test_generator if pair else None,
         _seen(section, row),
         cell.added_by,
         *((own.iou, bounds.low, bounds.high) if own and bounds else (None, None, None)),
@@ -103,6 +105,7 @@ def cell_json(cell: Cell) -> dict[str, Any]:
         "seed": facts.seed,
         "experiment": facts.experiment,
         "train_generators": None if cell.trained is None else list(cell.trained),
+        "test_suite": cell.transferred or facts.suite,
         "test_generator": cell.pair.test_generator,
         "seen": cell.is_seen,
         "added_by": cell.added_by,

@@ -132,7 +132,8 @@ def published_of(cell: Cell, entry: Publication) -> dict[str, float | str]:
 
 def published_tables(cells: Sequence[Cell], entry: Publication) -> list[Table]:
     """Return the tables of all trained cells beside the numbers of a publication, with the difference."""
-    trained = [cell for cell in cells if cell.facts.loss and not cell.perturbation and not cell.added_by]
+    own = [cell for cell in cells if not cell.added_by and not cell.transferred]
+    trained = [cell for cell in own if cell.facts.loss and not cell.perturbation]
     notes = (_note(entry), f"Its dialect of IoU: {entry.dialect}. Published, not recomputed.")
     tables = []
     for group in grouped(trained, lambda cell: cell.group).values():

@@ -20,6 +20,7 @@ from deeploc_bench.results.figures import curves_of, iou_histogram, validation_c
 from deeploc_bench.results.render import Table, number
 from deeploc_bench.results.sections import Section, sections
 from deeploc_bench.results.tables import dialect_tables, image_level_tables, tables_of
+from deeploc_bench.results.transfers import transfer_tables
 from deeploc_bench.scoring.dialects import DIALECTS, find_dialect
 from deeploc_bench.scoring.metrics import image_ious
 
@@ -52,6 +53,7 @@ def render_report(cells: Sequence[Cell]) -> str:
             "sections": [
                 (section, tables_of(section), figures_of(section), examples_of(section)) for section in sections(own)
             ],
+            "transfers": transfer_tables(own),
             "image_level": image_level_tables(own),
             "dialects": dialect_tables(own, dialects),
             "provenance": provenance_table(own),
@@ -116,7 +118,7 @@ def _averaged(section: Section) -> list[Cell]:
     """Return what the section's table is made of: its unperturbed cells of the seeds averaged, each test set once."""
     # a model that is never trained stands in a test-only generator's rows with the same records again and again
     tested = {
-        (cell.folder, cell.pair.test_generator): cell
+        (cell.folder, cell.test): cell
         for cell in section.cells
         if not cell.perturbation and cell.facts.seed in section.rows.seeds
     }
@@ -125,12 +127,12 @@ def _averaged(section: Section) -> list[Cell]:
 
 def _kept(cell: Cell) -> Iterator[tuple[float, str, Path]]:
     """Yield the IoU, the caption and the file of each test image that the cell's training kept as a picture."""
-    test = cell.pair.test_generator
+    test = store.Tested(generator=cell.pair.test_generator, suite=cell.transferred).name
     made = [cell.train, f"seed {cell.facts.seed}"] if cell.facts.is_learned else []
     for id, iou in zip(cell.records.ids, image_ious(cell.records).tolist(), strict=True):
         file = cell.folder / "examples" / f"{test}-{id}.png"
         if file.exists():
-            yield iou, " · ".join([test, id, *made, f"IoU {number(iou)}"]), file
+            yield iou, " · ".join([cell.test, id, *made, f"IoU {number(iou)}"]), file
 
 
 def _panels(file: Path) -> str:

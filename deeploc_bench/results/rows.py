@@ -102,12 +102,13 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
     there are; what was added to a suite has none.
     """
     first = cells[0]
-    standard = first.facts.standard_generators
+    standard = first.tested.standard_generators
     test_only = sorted({cell.pair.test_generator for cell in cells} - {*standard})
     found = grouped(cells, lambda cell: cell.pair)
     trained = first.pair.train_generators
     scored = [Pair(train_generators=trained, test_generator=name) for name in (*standard, *test_only)]
-    expected = PROTOCOLS[first.protocol](standard, test_only) if first.protocol in PROTOCOLS else scored
+    rule = PROTOCOLS.get(first.protocol)
+    expected = rule(standard, test_only, first.facts.included) if rule else scored
     ranked = [pair for pair in expected if pair.test_generator in standard]
     if first.added_by:
         expected, ranked = [pair for pair in expected if pair not in ranked], []
@@ -129,7 +130,7 @@ def make_rows(cells: Sequence[Cell], seeds: Sequence[int] | None = None) -> Rows
 
 def kind_of(cell: Cell) -> Kind:
     """Return what the rows of a cell have in common with those that may stand beside them."""
-    return (cell.facts.suite, cell.facts.data, cell.protocol, cell.budget, cell.perturbation)
+    return (cell.suites, cell.facts.data, cell.protocol, cell.budget, cell.perturbation)
 
 
 def seed_pools(cells: Iterable[Cell]) -> dict[Kind, Pool]:
@@ -159,7 +160,7 @@ def above(row: Row, baselines: Iterable[Row], seeds: SeedVariance) -> Comparison
 
 def _row(pair: Pair, cells: Sequence[Cell]) -> Row:
     # an experiment fixes the standard generators' data, not that of the test-only ones
-    tested = {(cell.facts.test_data[pair.test_generator], _images(cell.records)) for cell in cells}
+    tested = {(cell.tested.test_data[pair.test_generator], _images(cell.records)) for cell in cells}
     if len(tested) != 1:
         return Row(pair=pair)
     return make_row(pair, _by_seed(cells), seeded=cells[0].facts.is_seeded, alarm=_false_alarm_area(cells))
@@ -171,7 +172,7 @@ def _by_seed(cells: Sequence[Cell]) -> SeedRecords:
 
 def _false_alarm_area(cells: Sequence[Cell]) -> float:
     alarms = [false_alarm_area(cell.authentic) for cell in cells if cell.authentic is not None]
-    data = {cell.facts.test_data.get(AUTHENTIC) for cell in cells}
+    data = {cell.tested.test_data.get(AUTHENTIC) for cell in cells}
     # of every training, and on one data set, or nothing is known
     return float(np.mean(alarms)) if len(alarms) == len(cells) and len(data) == 1 else math.nan
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from deeploc_bench.plan.protocols import PROTOCOLS
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.rows import Kind, Pool, Row, Rows, above, kind_of, make_rows, seed_pools
 from deeploc_bench.scoring.statistics import Comparison, SeedVariance, pooled
@@ -98,9 +99,10 @@ def _section(
 def title(cell: Cell) -> str:
     """Return what a table of a cell's group is about, but for its seeds."""
     budget = " (matched budget)" if cell.budget == "matched" else ""
-    trained = f" · trained on {cell.train}" if cell.protocol == "score" and cell.pair.train_generators else ""
+    is_told = cell.protocol not in PROTOCOLS and cell.pair.train_generators
+    trained = f" · trained on {cell.train}" if is_told else ""
     added = f" · added by plugin {cell.added_by}" if cell.added_by else ""
-    return f"{cell.protocol}{budget} · {cell.facts.suite}{added} · {cell.facts.what} · {cell.recipe}{trained}"
+    return f"{cell.protocol}{budget} · {cell.suites}{added} · {cell.facts.what} · {cell.recipe}{trained}"
 
 
 def _perturbation(cell: Cell) -> str:
@@ -118,7 +120,7 @@ def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
         if (cell.group[:4], cell.facts.data) == (first.group[:4], first.facts.data)
         and cell.facts.experiment != first.facts.experiment
         and not cell.perturbation
-        and (first.protocol != "score" or cell.pair.train_generators == first.pair.train_generators)
+        and (first.protocol in PROTOCOLS or cell.pair.train_generators == first.pair.train_generators)
     ]
     alike = {cell.facts.model.name for cell in own if _precision(cell) == _precision(first)}
     kept = [cell for cell in own if cell.facts.model.name not in alike or _precision(cell) == _precision(first)]

@@ -71,7 +71,7 @@ def _list(section: Section) -> Table:
         lines.append(
             (
                 *_names(section, row),
-                _iou(section, row),
+                marked_iou(section, row),
                 interval_of(bounds.low, bounds.high) if bounds else "-",
                 *([number(row.score.spread if row.score else None)] if has_spread else []),
                 *([difference_of(section.above(row))] if has_baselines else []),
@@ -96,10 +96,10 @@ def lines_of(section: Section) -> list[Row]:
 
     A detector has one for each test generator, whatever those were trained on that it stands beside.
     """
-    rows, facts = section.rows.pairs, section.cells[0].facts
-    if facts.is_detector:
+    rows, first = section.rows.pairs, section.cells[0]
+    if first.facts.is_detector:
         rows = tuple(own[0] for own in grouped(rows, lambda row: row.pair and row.pair.test_generator).values())
-    ranked = [row for row in rows if row.pair and row.pair.test_generator in facts.standard_generators]
+    ranked = [row for row in rows if row.pair and row.pair.test_generator in first.tested.standard_generators]
     return [*ranked, *([section.rows.mean] if len(ranked) > 1 else []), *rows[len(ranked) :]]
 
 
@@ -108,12 +108,14 @@ def _names(section: Section, row: Row) -> tuple[str, str]:
         return ("mean", "")
     first = section.cells[0]
     seen = " (seen)" if any(cell.is_seen for cell in section.shown(row)) else ""
-    here = trained_on(row.pair.train_generators, first.protocol, first.facts.standard_generators)
+    facts = first.facts
+    here = trained_on(row.pair.train_generators, first.protocol, facts.standard_generators, facts.included)
     train = first.train if first.facts.is_detector else here
     return (train, row.pair.test_generator + seen)
 
 
-def _iou(section: Section, row: Row) -> str:
+def marked_iou(section: Section, row: Row) -> str:
+    """Return the IoU of a row as tables print it, with a star where it is below the best baseline."""
     found = section.above(row)
     return starred(row.iou) if found and found.difference < 0 else row.iou
 
@@ -127,7 +129,7 @@ def _matrix(section: Section, rows: Rows, caption: str) -> Table:
     lines = []
     for train, name in trained.items():
         own = (rows.row_of(Pair(train_generators=train, test_generator=test)) for test in tests)
-        lines.append((name, *(_iou(section, row) for row in own)))
+        lines.append((name, *(marked_iou(section, row) for row in own)))
     is_marked = any(str(field).endswith("*") for line in lines for field in line)
     headers = ("train on \\ test on", *tests)
     return Table(caption=caption, headers=headers, lines=tuple(lines), notes=(BELOW,) if is_marked else ())
@@ -136,7 +138,7 @@ def _matrix(section: Section, rows: Rows, caption: str) -> Table:
 def by_generator(cells: Sequence[Cell]) -> list[Table]:
     """Return a table a protocol: a line an experiment, a column a pair and the mean; baselines last."""
     tables = []
-    for alike in grouped(sections(cells), lambda section: (section.cells[0].group[:4], section.main)).values():
+    for alike in grouped(sections(cells), _likeness).values():
         first = alike[0].cells[0]
         pairs = list(dict.fromkeys(row.pair for section in alike for row in section.rows.pairs if row.pair))
         names = [pair.test_generator for pair in pairs]
@@ -154,7 +156,7 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
                     cell.facts.what,
                     cell.recipe + mark,
                     seeds,
-                    *(_iou(section, section.rows.row_of(pair)) for pair in shown),
+                    *(marked_iou(section, section.rows.row_of(pair)) for pair in shown),
                 )
             )
         baselines = [
@@ -166,11 +168,17 @@ def by_generator(cells: Sequence[Cell]) -> list[Table]:
         budget = " (matched budget)" if first.budget == "matched" else ""
         main = f" · {alike[0].main}" if alike[0].main else ""
         added = f" · added by plugin {first.added_by}" if first.added_by else ""
-        caption = f"{first.protocol}{budget} · {first.facts.suite}{added}{main} · IoU by generator"
+        trained = f" · trained on {first.train}" if first.transferred else ""
+        caption = f"{first.protocol}{budget} · {first.suites}{added}{main}{trained} · IoU by generator"
         headers = ["model + loss", "recipe", "seeds", *headers, *([] if first.added_by else ["mean"])]
         notes = regenerated_notes([cell for section in alike for cell in section.cells])
         tables.append(Table(caption=caption, headers=tuple(headers), lines=tuple(lines), notes=notes))
     return tables
+
+
+def _likeness(section: Section) -> tuple[object, ...]:
+    first = section.cells[0]
+    return (first.group[:4], section.main, first.pair.train_generators if first.transferred else ())
 
 
 def by_seed(cells: Sequence[Cell]) -> list[Table]:
@@ -194,7 +202,7 @@ def by_area(cells: Sequence[Cell]) -> list[Table]:
     headers = ("train on", "test on", *(header for area in AREAS for header in (area, "images")))
     tables = []
     for section in sections(cells):
-        standard = section.cells[0].facts.standard_generators
+        standard = section.cells[0].tested.standard_generators
         found = {row.pair: _by_class(list(section.shown(row)) if row.score else []) for row in section.rows.pairs}
         ranked = [ious for pair, ious in found.items() if pair and pair.test_generator in standard]
         found[None] = [
@@ -260,7 +268,7 @@ def _dialect_table(cells: Sequence[Cell], dialects: Collection[Dialect]) -> Tabl
     names = list(dict.fromkeys(name for found in ious for name in found))
     lines = []
     for cell, found in zip(cells, ious, strict=True):
-        test = cell.pair.test_generator + (f"@{cell.perturbation.name}" if cell.perturbation else "")
+        test = cell.test + (f"@{cell.perturbation.name}" if cell.perturbation else "")
         lines.append((*_about(cell), test, *(number(found.get(name)) for name in names)))
     return Table(
         caption="IoU by dialect",
@@ -280,7 +288,7 @@ def _image_level_table(cells: Sequence[Cell]) -> Table:
     for cell in cells:
         if cell.authentic is not None and not cell.perturbation:
             auc, alarms = image_auc(cell.records, cell.authentic), image_false_positives(cell.authentic)
-            lines.append((*_about(cell), cell.pair.test_generator, number(auc), number(alarms)))
+            lines.append((*_about(cell), cell.test, number(auc), number(alarms)))
     headers = ("protocol", "model", "seed", "train on", "test on", "image AUC", "false positives")
     note = "An image's score is the mean of its heatmap's highest 1 %; false positives are authentic images above 0.5."
     return Table(caption="Image level", headers=headers, lines=tuple(lines), notes=(note,))

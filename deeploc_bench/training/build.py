@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import DeeplocError, PluginError
 from deeploc_bench.contract.isolation import guarded
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import OWN, Model
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
 from deeploc_bench.plan.recipe import settled_weights

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from deeploc_bench.contract.errors import DeviceError, TrainingFailed, UsageError, reason_of
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import imported_distributions
 from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TrainingEnvironment
@@ -224,7 +224,7 @@ def _environment(training: Training, folder: Path, device: torch.device, threads
 
 def _versions(training: Training, device: torch.device) -> dict[str, str]:
     """Return the versions of what the harness computes with, and of all that the model's and losses' code imports."""
-    plugins: list[Owned[Any]] = [training.model]
+    plugins: list[Owned[Any]] = [*training.model.parts]
     plugins += training.loss.losses if training.loss else []
     names = {*VERSIONED, *(name for owned in plugins for name in imported_distributions(owned))}
     found = {name: importlib.metadata.version(name) for name in names}

@@ -21,6 +21,7 @@ from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import Epoch, TrainingFacts, keeping_added
 from deeploc_bench.plan.job import Prepared
 from deeploc_bench.plan.plan import Training
+from deeploc_bench.plan.samples import is_untold, write_samples
 from deeploc_bench.plan.store import Tested
 from deeploc_bench.training import ranks
 from deeploc_bench.training.failures import failing_alone
@@ -61,8 +62,8 @@ def left_of(prepared: Prepared, training: Training, folder: Path) -> list[Tested
     recorded = store.read_facts(folder) if (folder / "training.json").exists() else None
     # without its facts nothing can be told of a folder, until they are written again
     tests = untested(prepared, training, folder) if recorded else [*prepared.plan.tests[training.facts.identity]]
-    is_ready = store.is_ready(folder, training.facts)
-    return tests if tests or recorded != current_facts(training, folder) or not is_ready else None
+    is_told = store.is_ready(folder, training.facts) and not is_untold(folder, training)
+    return tests if tests or recorded != current_facts(training, folder) or not is_told else None
 
 
 def untested(prepared: Prepared, training: Training, folder: Path) -> list[Tested]:
@@ -98,7 +99,10 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
         standard_generators=facts.standard_generators,
         methods=facts.methods,
         regenerated=facts.regenerated,
+        references=facts.references,
         added=facts.added,
+        included=facts.included,
+        transfers={**found.transfers, **facts.transfers},
     )
     return keeping_added(today, found)
 
@@ -180,6 +184,7 @@ def train_and_test(
         if ranks.is_leader():
             store.sweep(folder)
             store.write_facts(folder, current_facts(training, folder))
+            write_samples(folder, training)
         is_new = not ranks.from_leader(lambda: store.is_ready(folder, training.facts))
         if is_new:
             _learn(training, place, device, on_epoch)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deeploc_bench.contract.errors import StoreError, TrainingFailed
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.data.augment import Pixels
 from deeploc_bench.data.batches import evaluation_batches, read_batch

@@ -46,7 +46,7 @@ KEPT = 16
 """How many words wait for the driver at most, so that workers do not fill the memory of a slow one."""
 PATIENCE = 300.0
 """Seconds in which a node must come back, where there is none left that can do a training."""
-ORDER = ("training.json", "environment.json", "resume.safetensors", "epochs.csv", "model.safetensors")
+ORDER = ("training.json", "samples.json", "environment.json", "resume.safetensors", "epochs.csv", "model.safetensors")
 """The files that come first, in this order; of those that follow, tables are last: their existence means "done"."""
 
 

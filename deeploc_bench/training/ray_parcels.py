@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.errors import UsageError
-from deeploc_bench.contract.files import digest, write
+from deeploc_bench.contract.files import digest, read_bytes, write
 from deeploc_bench.contract.loading import load_plugins
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.source import code_files, source_hash
 from deeploc_bench.contract.specs import Loss, Model, Split
 from deeploc_bench.data.batches import Subset
@@ -57,6 +57,8 @@ class Parcel:
     valid: Cut
     tests: tuple[Tested, ...]
     weights: Any
+    description: bytes | None
+    """The content of the file that the model was read from."""
 
 
 class Shipper:
@@ -97,6 +99,7 @@ class Shipper:
             valid=valid,
             tests=tests,
             weights=None if weights in NO_FILE else self._put(weights, np.fromfile(weights, np.uint8)),
+            description=read_bytes(path) if (path := training.model.spec.description) else None,
         )
 
     def _cut(self, subset: Subset) -> Cut:
@@ -109,8 +112,8 @@ class Shipper:
 
 
 def _owners(training: Training) -> list[Owned[Any]]:
-    """Return the model and the losses of a training."""
-    return [training.model, *(training.loss.losses if training.loss else [])]
+    """Return the model, what it is made of, and the losses of a training."""
+    return [*training.model.parts, *(training.loss.losses if training.loss else [])]
 
 
 def _in_memory(pack: Pack) -> Pack:
@@ -138,7 +141,7 @@ def unpacked(parcel: Parcel, ray: Any, scratch: Path) -> tuple[Prepared, Trainin
     """
     facts = parcel.facts
     registry = load_plugins([*parcel.requests, *(_placed(code, scratch) for code in ray.get(parcel.code))])
-    model = registry.model(facts.model.name)
+    model = registry.model(_asked_for(parcel, scratch))
     loss = parse_loss(facts.loss_expression, registry) if facts.loss_expression else None
     _refuse_other_code(facts, model, loss.losses if loss else [])
     recipe = parcel.recipe
@@ -157,6 +160,15 @@ def unpacked(parcel: Parcel, ray: Any, scratch: Path) -> tuple[Prepared, Trainin
     return Prepared(
         job=Job(suite=facts.suite), registry=registry, suite=_suite_of(facts.suite, packs), plan=plan
     ), training
+
+
+def _asked_for(parcel: Parcel, scratch: Path) -> str:
+    """Return how a shipped training's model is asked for on this node: by its name, or the file that describes it."""
+    if parcel.description is None:
+        return parcel.facts.model.name
+    file = scratch / "descriptions" / f"{parcel.facts.identity}.toml"
+    write(file, parcel.description)
+    return str(file)
 
 
 def _suite_of(name: str, packs: Mapping[Key, Pack]) -> Suite:

@@ -171,9 +171,19 @@ def batch(trial: ModelTrial) -> Findings:
 
 
 def unbounded(trial: ModelTrial) -> Findings:
-    """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0."""
+    """Find a model that returns probabilities: its logits lie in [0, 1], and no descent brings them below 0.
+
+    A detector does not descend: it is found where noise of levels far outside of [0, 1] brings none of them out, too.
+    """
     logits = trial.tested(trial.images)
-    if logits.min() < 0 or logits.max() > 1 or not trial.loss:
+    if trial.model.spec.is_detector:
+        logits = torch.cat([logits, *(trial.tested(level * trial.images) for level in FAR)])
+    if logits.min() < 0 or logits.max() > 1:
+        return
+    if trial.model.spec.is_detector and logits.min() < logits.max():
+        message = f"{trial.title} returns numbers from {logits.min():.3g} to {logits.max():.3g}, as probabilities"
+        yield finding("logits", f"{message}; return logits, without sigmoid, or declare what they are")
+    if not trial.loss:
         return
     module = trial.build().eval()
     if not trial.logits(trial.images, module).requires_grad:
@@ -197,6 +207,8 @@ LOGIT_CHECKS = (
 """What the logits of a model must hold as it is built, in eval mode."""
 
 
+FAR = (-100.0, 0.0, 100.0)
+"""Levels of images at which what ends with a sigmoid still lies in [0, 1], and little else does."""
 LAYERS = ("convolution", "mm", "addmm", "bmm", "baddbmm", "native_batch_norm", "native_layer_norm", "native_group_norm")
 """The operations that cost: tables and constants in float64 do not."""
 

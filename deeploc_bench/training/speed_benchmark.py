@@ -21,7 +21,8 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
     """Time a model's forward pass of a batch at the suite's size, without gradients."""
     torch.set_num_threads(ASKED["threads"])
     device = resolve_device(ASKED["device"])
-    model = build_model(load_plugins(ASKED["plugins"]).model(name), "none").to(device).eval()
+    owned = load_plugins(ASKED["plugins"]).model(name)
+    model = build_model(owned, "none").to(device).eval()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # of the model before
     images = torch.rand(batch, 3, ASKED["size"], ASKED["size"], device=device)
@@ -36,7 +37,7 @@ def test_forward(benchmark: Any, name: str, batch: int) -> None:
         forward()
     benchmark(forward)
     benchmark.extra_info.update(
-        model=name,
+        model=owned.spec.name,
         batch=batch,
         size=ASKED["size"],
         device=str(device),

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from deeploc_bench.contract.errors import DeeplocError, PluginError, reason_of
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import streams_kept
-from deeploc_bench.contract.registry import Owned
+from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import Model
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
 from deeploc_bench.training.build import LossFunction, TrainingLoss, build_loss, build_model, logits_of, placed

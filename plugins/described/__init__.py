@@ -11,7 +11,16 @@ from deeploc_bench_plugins.described.named import in_files
 from deeploc_bench_plugins.described.patterns import first_groups
 from deeploc_bench_plugins.described.shares import dealt
 
-from deeploc_bench import DataError, GeneratorDataset, PluginError, Sample, distinct_samples, hookimpl, sample_of
+from deeploc_bench import (
+    DataError,
+    GeneratorDataset,
+    Inclusion,
+    PluginError,
+    Sample,
+    distinct_samples,
+    hookimpl,
+    sample_of,
+)
 
 SUITES = Path(__file__).with_name("suites")
 """The descriptions of the field's data sets, each a suite by its file's name."""
@@ -20,19 +29,25 @@ SUITES = Path(__file__).with_name("suites")
 @hookimpl
 def deeploc_datasets() -> list[GeneratorDataset]:
     """Return the generator datasets of the suites that are described here."""
-    return [dataset for file in sorted(SUITES.glob("*.toml")) for dataset in _datasets(file)]
+    described = (part for file in sorted(SUITES.glob("*.toml")) for part in _described(file))
+    return [part for part in described if isinstance(part, GeneratorDataset)]
 
 
 @hookimpl
-def deeploc_find_suite(name: str) -> list[GeneratorDataset] | None:
-    """Return the generator datasets that a TOML file describes; raises DataError that says what in it is wrong."""
-    return _datasets(Path(name)) if name.endswith(".toml") else None
+def deeploc_find_suite(name: str) -> list[GeneratorDataset | Inclusion] | None:
+    """Return the generator datasets that a TOML file describes, and the suites that it includes.
+
+    Raises DataError that says what in it is wrong.
+    """
+    return _described(Path(name)) if name.endswith(".toml") else None
 
 
-def _datasets(path: Path) -> list[GeneratorDataset]:
+def _described(path: Path) -> list[GeneratorDataset | Inclusion]:
     description = read_description(path)
+    others = [str(path.parent / one) if one.endswith(".toml") else one for one in description.include]
     try:
-        return [_dataset(part, description, path) for part in description.generator]
+        own = [_dataset(part, description, path) for part in description.generator]
+        return [*own, *(Inclusion(suite=description.suite, name=other) for other in others)]
     except PluginError as error:
         raise DataError(f"{path}: {error}") from None
 

@@ -73,12 +73,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole description; `source` is a regular expression whose first group, found in a stem, names its source.
 
-    Where a template has `{folder}`, it is found in `folder/stem`. `shares` deals what stands in the split train to
-    splits, by source. `data` says what folder it is about; `license` and `reference` are of all generators.
+    Where a template has `{folder}`, it is found in `folder/stem`. `include` are other suites, by name or by their file.
+    `shares` deals what stands in the split train to splits, by source. `data` says what folder it is about; `license`
+    and `reference` are of all generators.
     """
 
     suite: str
-    generator: tuple[Part, ...]
+    generator: tuple[Part, ...] = ()
+    include: tuple[str, ...] = ()
     source: str = "(.*)"
     shares: Mapping[Split, float] = {}
     data: str | None = None
@@ -94,7 +96,7 @@ def read_description(path: Path) -> Description:
     for pattern in (description.source, *_patterns(description)):
         check_pattern(pattern, f"suite {path}")
     names = [part.name for part in description.generator]
-    if len(names) != len(set(names)) or not names:
+    if len(names) != len(set(names)) or not (names or description.include):
         raise DataError(f"suite {path}: needs [[generator]]s of different names; it has {', '.join(names) or 'none'}")
     _check_shares(description, path)
     for part in description.generator:

@@ -1,0 +1,61 @@
+"""The references of models, losses and suites as BibTeX: an entry for each address that plugins gave."""
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import msgspec
+
+from deeploc_bench.contract.errors import StoreError
+from deeploc_bench.contract.files import parse_toml, rewrite
+from deeploc_bench.results.cells import Cell
+
+FILE = "references.bib"
+HEADER = "% Written by deeploc-bench, and written again with each report.\n"
+ADDRESS = re.compile(r"\Ahttps?://[A-Za-z0-9._~:/?#@!&*+,;=%-]{1,500}\Z")
+
+
+class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be cited for an address."""
+
+    key: str
+    author: str
+    title: str
+    year: int
+
+
+def bibliography(cells: Sequence[Cell]) -> str:
+    """Return the references of what some cells are about: one entry an address, and in it what it is cited for.
+
+    An address that is not known here is an entry of its own, named after what it was given for.
+    """
+    cited: dict[str, set[str]] = {}
+    for cell in cells:
+        for what, address in cell.facts.references.items():
+            if ADDRESS.match(address):
+                cited.setdefault(address, set()).add(what)
+    papers = msgspec.convert(
+        parse_toml(files("deeploc_bench.results").joinpath("papers.toml").read_bytes(), "papers.toml", StoreError),
+        dict[str, Paper],
+    )
+    entries = [_entry(address, sorted(cited[address]), papers.get(address)) for address in sorted(cited)]
+    return HEADER + "".join(f"\n{entry}" for entry in entries)
+
+
+def _entry(address: str, cited_for: Sequence[str], paper: Paper | None) -> str:
+    """Return an entry; without a paper it is called what it was given for."""
+    told = ", ".join(cited_for).replace("_", r"\_")  # the one sign of names that means something to TeX
+    if paper:
+        key, fields = paper.key, {"author": paper.author, "title": f"{{{paper.title}}}", "year": str(paper.year)}
+    else:
+        key, fields = re.sub(r"[^a-z0-9]+", "-", cited_for[0].lower()), {"title": f"{{{told}}}"}
+    fields |= {"howpublished": rf"\url{{{address}}}", "note": f"Used for: {told}"}
+    return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}\n"
+
+
+def write_references(file: Path, cells: Sequence[Cell]) -> None:
+    """Write the references of some cells; raises StoreError where the file is there and somebody else's."""
+    if file.exists() and not file.read_bytes().startswith(HEADER.encode()):
+        raise StoreError(f"{file} was not written by deeploc-bench, and is not written over; move it, or name another")
+    rewrite(file, bibliography(cells).encode())

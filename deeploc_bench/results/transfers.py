@@ -1,0 +1,56 @@
+"""Trainings of one suite tested on others: a matrix of what was trained on by what was tested."""
+
+from collections.abc import Sequence
+
+from deeploc_bench.plan.protocols import Pair
+from deeploc_bench.results.cells import Cell, grouped
+from deeploc_bench.results.render import Table
+from deeploc_bench.results.sections import Section, sections
+from deeploc_bench.results.tables import BELOW, marked_iou
+
+
+def transfer_tables(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Table]:
+    """Return a matrix an experiment: a line for all that was trained on, a column for all that was tested elsewhere.
+
+    A suite of several standard generators has a column for their mean. `beside` as `sections` has it.
+    """
+    own = [cell for cell in cells if cell.transferred]
+    shown = sections(own, beside) if own else []
+    return [_matrix(alike) for alike in grouped(shown, _experiment).values()]
+
+
+def _experiment(section: Section) -> tuple[str, ...]:
+    first = section.cells[0]
+    return (first.facts.suite, first.facts.experiment, first.budget, section.main)
+
+
+def _matrix(alike: Sequence[Section]) -> Table:
+    columns = list(dict.fromkeys(column for section in alike for column in _columns(section)))
+    trained = grouped(alike, lambda section: section.cells[0].pair.train_generators)
+    lines = []
+    for train, own in trained.items():
+        found = {column: _field(section, train, column[1]) for section in own for column in _columns(section)}
+        lines.append((f"{own[0].cells[0].facts.suite}/{'+'.join(train)}", *(found.get(one, "-") for one in columns)))
+    first = alike[0].cells[0]
+    budget = " (matched budget)" if first.budget == "matched" else ""
+    main = f" · {alike[0].main}" if alike[0].main else ""
+    is_marked = any(field.endswith("*") for line in lines for field in line[1:])
+    return Table(
+        caption=f"transfer{budget} · from {first.facts.suite} · {first.facts.what} · {first.recipe}{main}",
+        headers=("train on \\ test on", *(f"{suite}/{test or 'mean'}" for suite, test in columns)),
+        lines=tuple(lines),
+        notes=(BELOW,) if is_marked else (),
+    )
+
+
+def _columns(section: Section) -> list[tuple[str, str | None]]:
+    """Return the suite tested with each of its generators, and with None for the mean over several standard ones."""
+    first = section.cells[0]
+    tests: list[str | None] = [row.pair.test_generator for row in section.rows.pairs if row.pair]
+    has_mean = len(first.tested.standard_generators) > 1 and not first.added_by
+    return [(first.transferred or "", test) for test in [*tests, *([None] if has_mean else [])]]
+
+
+def _field(section: Section, train: tuple[str, ...], test: str | None) -> str:
+    pair = Pair(train_generators=train, test_generator=test) if test else None
+    return marked_iou(section, section.rows.row_of(pair))

@@ -1,0 +1,85 @@
+"""What is to be cited for a report or for tables in LaTeX: references.bib."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from runs import facts_of, others, records_of, write_training
+
+import deeploc_bench
+from deeploc_bench.contract.loading import load_plugins
+from deeploc_bench.results.cells import read_cells
+from deeploc_bench.results.references import bibliography
+
+NAMES = ("a", "b")
+PAPERS = tomllib.loads((Path(deeploc_bench.__file__).parent / "results/papers.toml").read_text("utf-8"))
+FOCAL = "https://arxiv.org/abs/1708.02002"
+CITED = {"model my_net": "https://example.org/net", "loss focal": FOCAL, "loss my-focal": FOCAL}
+
+
+def folder_with(runs, references):
+    for test in NAMES:
+        facts = facts_of(others(test, NAMES), standard_generators=NAMES, references=references)
+        write_training(runs, facts, {test: records_of([0.2, 0.4])})
+    return runs
+
+
+def test_each_address_is_one_entry_that_says_what_it_is_cited_for(tmp_path):
+    text = bibliography(read_cells(folder_with(tmp_path / "runs", CITED)))
+    assert re.findall(r"@misc\{([^,]+),", text) == ["lin2017focal", "model-my-net"]
+    assert r"note = {Used for: loss focal, loss my-focal}" in text and r"note = {Used for: model my\_net}" in text
+    assert "title = {{Focal Loss for Dense Object Detection}}" in text and rf"\url{{{FOCAL}}}" in text
+
+
+@pytest.mark.parametrize("address", ["see the paper", "https://example.org/{a}", "https://a.b/\\input", "javascript:a"])
+def test_what_is_no_address_is_left_out(tmp_path, address):
+    assert "@misc" not in bibliography(read_cells(folder_with(tmp_path / "runs", {"model net": address})))
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (["results", "--format", "latex"], "references.bib"),
+        (["results", "--format", "latex", "--references", "cited.bib"], "cited.bib"),
+        (["report", "-o", "there/page.html"], "there/references.bib"),
+    ],
+    ids=["latex", "named", "report"],
+)
+def test_latex_and_a_report_write_what_is_to_be_cited_and_write_over_no_other_file(deeploc, tmp_path, command, file):
+    folder_with(tmp_path / "runs", CITED)
+    for _ in range(2):
+        done = deeploc(*command)
+        assert done.returncode == 0, done.stderr
+        assert "lin2017focal" in (tmp_path / file).read_text()
+    (tmp_path / file).write_text("@misc{mine}\n")
+    done = deeploc(*command)
+    assert (done.returncode, (tmp_path / file).read_text()) == (2, "@misc{mine}\n")
+    assert f"{file} was not written by deeploc-bench, and is not written over; move it" in done.stderr
+
+
+def test_a_text_table_writes_no_file(deeploc, tmp_path):
+    folder_with(tmp_path / "runs", CITED)
+    assert deeploc("results").returncode == 0
+    assert not (tmp_path / "references.bib").exists()
+
+
+def test_a_training_writes_down_the_addresses_of_its_model_its_loss_and_its_generators(finished_runs):
+    facts = [json.loads(file.read_text()) for file in sorted(finished_runs.rglob("training.json"))]
+    trained = next(one for one in facts if one["kind"] == "trained")
+    assert trained["references"]["loss jaccard"] == "https://arxiv.org/abs/2302.05666"
+
+
+def test_papers_are_of_addresses_that_plugins_give_and_mean_nothing_else_to_tex():
+    registry = load_plugins(())
+    given = {owned.spec.reference for owned in (*registry.models.values(), *registry.losses.values())}
+    given |= {owned.spec.reference for owned in registry.datasets}
+    names = ("declip-vitb16-linear", "dinov2-small-linear", "iml-vit", "bayar+fpn-resnet18", "noiseprint+fpn-resnet18")
+    given |= {registry.model(name).spec.reference for name in names}
+    assert PAPERS.keys() <= given
+    assert len({paper["key"] for paper in PAPERS.values()}) == len(PAPERS)
+    for paper in PAPERS.values():
+        assert not re.search(r"[\\{}%$#&_^~]", paper["author"] + paper["title"] + paper["key"])
