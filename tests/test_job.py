@@ -120,6 +120,10 @@ def test_a_flag_goes_before_the_environment(registry, monkeypatch, dolos):
     [
         ({"suite": "dolos"}, r"suite 'dolos' needs --data PATH \(or DEEPLOC_DATA\): "),
         ({"suite": "dolos", "data": "/nowhere"}, r"--data /nowhere: there is no such folder. Give .*"),
+        (
+            {"suite": "coverage", "data": "."},
+            "suite 'coverage' is tested only: it has no standard generator to train on. ",
+        ),
         ({"data": "."}, "suite 'photos' takes no --data: its images come with the plugin. Leave the flag out."),
         ({"suite": "photo"}, r"unknown suite 'photo'. Did you mean 'photos'\?"),
         ({"protocols": ["lou"]}, r"unknown protocol 'lou'. Did you mean 'loo'\? Known: cross, lodo, loo, same."),

@@ -78,7 +78,7 @@ def test_the_order_of_keys_and_trainings_in_a_file_does_not_matter():
     other = turned(values)
     other["trainings"] = other["trainings"][::-1]
     one, two = (standings_of([entry_of(each)]) for each in (values, other))
-    assert render(one, {}, []) == render(two, {}, []) and figures(one) == figures(two)
+    assert render(one, {}, {}) == render(two, {}, {}) and figures(one) == figures(two)
 
 
 def test_suites_that_have_submissions_stand_first_and_a_table_has_at_most_eight_columns():
@@ -333,7 +333,7 @@ def test_a_bare_address_is_no_link(text):
 
 
 def test_what_was_published_on_a_suite_without_a_manifest_has_no_section():
-    assert "## dolos" not in render({}, published(), [])
+    assert "## dolos" not in render({}, published(), {})
 
 
 ROW = PublishedRow(model="m", trained_on="all", place="table 1", iou={"a": 0.5})

@@ -202,7 +202,7 @@ def judge(content, manifests):
     verdict = examined(content, manifests)
     if verdict.is_ok:
         assert_sound(json.loads(content))
-        render(standings_of([verdict.entry]), {}, []).encode()
+        render(standings_of([verdict.entry]), {}, {}).encode()
     return verdict.is_ok
 
 

@@ -55,6 +55,7 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, t
     """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
     registry = registry or load_plugins(job.plugins)
     datasets = registry.suite(job.suite)
+    _refuse_untrainable(job.suite, datasets)
     request = _request(job, registry, datasets)
     suite, findings = load_sound(datasets, data=job.data, progress=progress, threads=threads)
     return Prepared(
@@ -64,6 +65,15 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, t
         plan=make_plan(suite, request),
         warnings=(*summary(findings), *_strange_names(request.models, suite)),
     )
+
+
+def _refuse_untrainable(suite: str, datasets: Sequence[Owned[GeneratorDataset]]) -> None:
+    """Raise UsageError where a suite has nothing to train on."""
+    if not any(owned.spec.role == "standard" for owned in datasets):
+        raise UsageError(
+            f"suite {suite!r} is tested only: it has no standard generator to train on. Test another suite's training on "
+            f"it with deeploc-bench test TRAINING --suite {suite}, or score predictions with deeploc-bench score"
+        )
 
 
 def _strange_names(models: Iterable[Owned[Model]], suite: Suite) -> Iterator[str]:
