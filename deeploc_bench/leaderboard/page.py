@@ -44,6 +44,7 @@ class SuiteSection:
     """What the page shows of one suite; a suite without submissions has no `held_out`."""
 
     name: str
+    is_open: bool = True  # to submissions
     held_out: Table | None = None
     sentences: Sequence[str] = ()
     generators: Table | None = None
@@ -86,8 +87,8 @@ def standings_of(entries: Iterable[Entry]) -> dict[str, Standing]:
 def render(
     standings: Mapping[str, Standing], published: Mapping[str, Published], suites: Mapping[str, Manifest]
 ) -> str:
-    """Return the whole page: each suite that has entries, then the others that have a manifest."""
-    names = [*standings, *sorted({*suites} - {*standings})]
+    """Return the whole page: each suite that has entries, then the others that have a manifest or published numbers."""
+    names = [*standings, *sorted({*suites, *published} - {*standings})]
     # StrictUndefined: a misspelt name is an error, not an empty place on the page
     page = Environment(
         loader=PackageLoader("deeploc_bench.leaderboard", ""),
@@ -99,9 +100,7 @@ def render(
     page.filters["table"] = lambda table: Markup(as_markdown(table))
     page.filters["text"] = lambda text: Markup(escape(text))
     page.filters["plain"] = lambda name: re.sub(r"[^A-Za-z0-9._-]", "", name)  # an entity is shown as such in code
-    sections = [
-        _section(name, standings.get(name), published.get(name), regenerated(suites.get(name))) for name in names
-    ]
+    sections = [_section(name, standings.get(name), published.get(name), suites.get(name)) for name in names]
     has_detectors = any(row.entry.about.is_detector for one in standings.values() for row in one.rows)
     return page.get_template("page.md.j2").render(
         suites=sections, most=number(MOST_FALSE_ALARM), has_detectors=has_detectors
@@ -156,10 +155,10 @@ def _holds(file: Path, text: str) -> bool:
     return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
 
 
-def _section(name: str, standing: Standing | None, published: Published | None, told: list[str]) -> SuiteSection:
-    shown = published_table(published) if published and published.entry else None
+def _section(name: str, standing: Standing | None, others: Published | None, suite: Manifest | None) -> SuiteSection:
+    shown = published_table(others) if others and others.entry else None
     if standing is None:
-        return SuiteSection(name=name, published=shown)
+        return SuiteSection(name=name, published=shown, is_open=suite is not None)
     rows = standing.rows
     best = next((row for row in standing.ranked if _is_run_here(row.entry)), None)
     folded = {
@@ -171,7 +170,7 @@ def _section(name: str, standing: Standing | None, published: Published | None, 
     return SuiteSection(
         name=name,
         held_out=held_out_table(rows, [row.entry for row in rows if row.entry.about.reproduces]),
-        sentences=[*_sentences(standing), *told],
+        sentences=[*_sentences(standing), *regenerated(suite)],
         generators=_generators_table(rows),
         is_drawn=bool(_drawn(standing)),
         reproduced=best.entry.name if best and best is not standing.ranked[0] else "the first row",
