@@ -94,7 +94,8 @@ def test_taking_the_whole_image_where_little_is_predicted_raises_the_iou_but_flo
 
 def test_taking_the_whole_image_on_edited_images_alone_floods_too():
     attack = changed(region(1.0, 0.05), untouched=True)
-    assert attack.claims.loo.iou > 0.47 and attack.claims.false_alarm_area < 0.06
+    honest = kept()[HONEST]["claims"]["loo"]["iou"]
+    assert attack.claims.loo.iou > honest + 0.02 and attack.claims.false_alarm_area < 0.06
     assert places(attack)["attack"] == "floods"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from deeploc_bench import DataError
 
 GENERATORS = ["cyclegan", "ddpm", "latent", "patchmatch"]
+BOARD = Path(__file__).parents[1] / "leaderboard/submissions/photos"
 SPLICED = ["cyclegan", "ddpm", "patchmatch"]
 
 
@@ -200,3 +202,23 @@ def test_every_photograph_is_credited():
     credits = (photos.SHEETS.parent / "CREDITS.md").read_text()
     credited = re.findall(r"^\| `([a-z-]+)\.png` \| \S.* \| \S.* \| \S.* \|$", credits, re.MULTILINE)
     assert sorted(credited) == sorted(name for names in photos.PHOTOS.values() for name in names)
+
+
+def scores(name):
+    """The claims of a submission: IoU by generator, in protocol `same` and `loo`."""
+    claims = json.loads((BOARD / f"{name}.json").read_text())["claims"]
+    return claims["same"]["by_generator"], claims["loo"]["by_generator"]
+
+
+@pytest.mark.parametrize("baseline", ["all-manipulated", "position-prior", "local-noise"])
+def test_what_does_not_look_for_edits_is_well_below_a_model_that_does(baseline):
+    model, reference = scores("residual-unet-jaccard"), scores(baseline)
+    assert all(model[0][name] > 1.5 * reference[0][name] for name in GENERATORS)
+    assert sum(model[0][name] > 2.3 * reference[0][name] for name in GENERATORS) == 3
+    assert np.mean([*model[1].values()]) > 2 * np.mean([*reference[1].values()])
+
+
+def test_a_generator_that_was_not_trained_on_is_found_less_and_none_is_solved():
+    same, held_out = scores("residual-unet-jaccard")
+    assert all(held_out[name] < same[name] - 0.1 for name in GENERATORS)
+    assert max(same.values()) < 0.95
