@@ -71,8 +71,8 @@ def _refuse_untrainable(suite: str, datasets: Sequence[Owned[GeneratorDataset]])
     """Raise UsageError where a suite has nothing to train on."""
     if not any(owned.spec.role == "standard" for owned in datasets):
         raise UsageError(
-            f"suite {suite!r} is tested only: it has no standard generator to train on. Test another suite's training on "
-            f"it with deeploc-bench test TRAINING --suite {suite}, or score predictions with deeploc-bench score"
+            f"suite {suite!r} is tested only: it has no standard generator to train on. Test another suite's training "
+            f"on it with deeploc-bench test TRAINING --suite {suite}, or score predictions with deeploc-bench score"
         )
 
 
