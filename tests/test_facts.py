@@ -80,6 +80,8 @@ NOTHING = {
     "what a detector was trained on": {"trained_on": ("a",)},
     "baseline": {"baseline": True},
     "methods of the generators": {"methods": {"x": "a"}},
+    "what was made anew as a whole": {"regenerated": ("a",)},
+    "where things are described": {"references": {"loss dice": "https://example.org"}},
     "what was added to the suite": {"added": {"x": "mine"}},
     "suites that the generators are included from": {"included": {"a": "other"}},
     "other suites that it was tested on": {"transfers": {"other": ELSEWHERE}},
@@ -240,7 +242,7 @@ COMPUTING = (
     "training/fit.py",
 )
 """The files that a training's records come out of."""
-HELD = (2, "8d5652d63bae7c59")
+HELD = (2, "f278c4bf0a960fec")
 """ARITHMETIC, and the digest of those files that it stands for."""
 
 
