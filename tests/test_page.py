@@ -29,7 +29,8 @@ def about(one, **changes):
 
 
 def page_of(entries, published=None, suites=()):
-    return render(standings_of(entries), published or {}, dict.fromkeys([*suites, *(published or {})]))
+    manifests = {name: Manifest(suite=name, fingerprint=None, generators={}) for name in [*suites, *(published or {})]}
+    return render(standings_of(entries), published or {}, manifests)
 
 
 def table(page, heading):
@@ -82,7 +83,7 @@ def test_the_order_of_keys_and_trainings_in_a_file_does_not_matter():
 
 
 def test_suites_that_have_submissions_stand_first_and_a_table_has_at_most_eight_columns():
-    page = page_of([entry("a")], published(), ["aaa"])
+    page = page_of([entry("a")], {"dolos": published()["dolos"]}, ["aaa"])
     assert re.findall("^## (.*)$", page, re.MULTILINE) == ["synthetic", "aaa", "dolos", "Columns"]
     assert table(page, SUITE)[0] == [
         *("rank", "entry", "IoU", "above best baseline", "false alarm", "seeds", "trust", "code")
@@ -233,7 +234,7 @@ def test_the_command_of_a_plugins_model_names_a_plugin():
 
 
 def test_published_rows_stand_apart_with_their_dialect_and_the_place_they_were_read_from():
-    page = page_of([], published())
+    page = page_of([], {"dolos": published()["dolos"]}, ["dolos"])
     assert "### Published, not recomputed" in page and "Be the first" in page
     rows = table(page, "### Published, not recomputed")[1:]
     poster = [row for row in rows if "Unet++ with ResNet-50" in row[0]]
@@ -332,8 +333,10 @@ def test_a_bare_address_is_no_link(text):
     assert text in html.unescape(shown) and text not in shown
 
 
-def test_what_was_published_on_a_suite_without_a_manifest_has_no_section():
-    assert "## dolos" not in render({}, published(), {})
+def test_what_was_published_on_a_suite_without_a_manifest_is_shown_and_asks_for_no_submission():
+    page = render({}, published(), {})
+    assert "## dolos" in page and "Be the first" not in page
+    assert page.count("Submissions are taken once the board has the suite's manifest") == len(published())
 
 
 ROW = PublishedRow(model="m", trained_on="all", place="table 1", iou={"a": 0.5})

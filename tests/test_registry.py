@@ -158,7 +158,7 @@ def test_a_loss_that_nobody_knows_is_told_with_those_that_are(loaded):
 
 def test_the_plugins_that_find_are_told_by_their_hook(loaded):
     assert [plugin.name for plugin in loaded.having("deeploc_find_model")] == [
-        *("detectors", "fronts", "smp"),
+        *("declip", "detectors", "dinov2", "fronts", "iml-vit", "patch-forensics", "smp"),
         *("family", "second"),
     ]
     assert [plugin.name for plugin in loaded.having("deeploc_find_suite")] == ["described", "family"]

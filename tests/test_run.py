@@ -130,7 +130,7 @@ def test_the_training_folder_holds_what_the_readme_says(deeploc, tiny, tmp_path)
 def test_a_matched_budget_is_another_training_with_as_many_samples_as_one_generator(deeploc):
     flags = ["--protocol", "loo", "--budget", "matched", "--dry-run"]
     done = deeploc("run", *flags)
-    assert done.stdout.count("epochs done, 152 samples") == 4 and done.stdout.count("to fit, 152 samples") == 8
+    assert done.stdout.count("epochs done, 288 samples") == 4 and done.stdout.count("to fit, 288 samples") == 8
     assert done.stdout.splitlines()[-1] == "4 trainings, 8 fits of baselines and 29 tests to do"
 
 
