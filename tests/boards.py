@@ -127,7 +127,7 @@ def with_claims(values):
     rest = {key: value for key, value in values.items() if key != "claims"}
     evidence = msgspec.convert(rest, Evidence)
     records = claims.records_of(evidence)
-    found = claims.claims_of(claims.rows_of(evidence, records))
+    found = claims.claims_of(claims.rows_of(evidence, records), claims.transfer_ious(evidence))
     return {**rest, "claims": msgspec.to_builtins(found)}
 
 

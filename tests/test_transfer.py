@@ -92,6 +92,41 @@ def test_the_report_has_the_matrix_and_the_examples_of_the_other_suite(tested):
     assert "other/stripes · test-" in page
 
 
+def test_a_submission_holds_the_tests_on_another_suite_and_the_page_shows_them(tested):
+    folder, _ = tested
+    submit = [
+        "submit",
+        "small+jaccard",
+        "--suite",
+        "tiny",
+        "--contact",
+        "me",
+        "--name",
+        "beyond",
+        "--transfer",
+        "other",
+    ]
+    refused = run_deeploc(folder, *submit)
+    assert refused.returncode == 2 and "transfer to other: suite 'other' has no manifest" in refused.stderr
+    manifest = run_deeploc(folder, "data", "manifest", *OTHER[:-2], "other").stdout
+    (folder / "leaderboard/suites/other.json").write_text(manifest)
+    done = run_deeploc(folder, *submit)
+    assert done.returncode == 0, done.stderr
+    file = "leaderboard/submissions/tiny/beyond.json"
+    claims = json.loads((folder / file).read_text())["claims"]["transfers"]
+    assert {suite: sorted(by_train) for suite, by_train in claims.items()} == {"other": ["bright", "dark"]}
+    assert run_deeploc(folder, "verify", file).returncode == 0
+    assert run_deeploc(folder, "leaderboard").returncode == 0
+    assert "tested on other suites too" in (folder / "leaderboard/README.md").read_text()
+
+
+def test_what_was_not_tested_elsewhere_is_not_submitted_as_if_it_were(deeploc, copied):
+    submit = ["submit", "small+jaccard", "--suite", "tiny", "--contact", "me", "--transfer", "other"]
+    done = deeploc(*submit)
+    assert done.returncode == 2 and "4 trainings were not tested on other, the first: seed 0" in done.stderr
+    assert not list(copied.rglob("leaderboard/**/*.json"))
+
+
 def test_another_call_tests_nothing_again_and_python_returns_the_same(tested, monkeypatch):
     folder, printed = tested
     before = records_of(folder / "runs")

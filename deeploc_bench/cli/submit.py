@@ -16,6 +16,7 @@ from deeploc_bench.leaderboard.page import held_out_table
 from deeploc_bench.leaderboard.ranking import rank
 from deeploc_bench.leaderboard.speed import read_speed
 from deeploc_bench.leaderboard.submission import Submission
+from deeploc_bench.leaderboard.transfers import with_transfers
 from deeploc_bench.leaderboard.verify import entries_beside
 from deeploc_bench.plan.job import DEFAULT_SUITE
 from deeploc_bench.plan.losses import slug
@@ -44,6 +45,13 @@ NEXT = """next:
 @click.option(
     "--pretraining-generator", "seen", multiple=True, metavar="G", help="A generator the pretraining has seen."
 )
+@click.option(
+    "--transfer",
+    "transfers",
+    multiple=True,
+    metavar="SUITE",
+    help="Another suite that all were tested on (repeatable).",
+)
 @click.option("--speed", "speed_file", metavar="FILE", help="Output of deeploc-bench speed MODEL --json.")
 @click.option("--date", type=click.DateTime(["%Y-%m-%d"]), metavar="YYYY-MM-DD", help="Date of the submission. [today]")
 @click.option("--refresh", metavar="FILE", help="Recompute the claims of a submission, of an earlier version too.")
@@ -55,6 +63,7 @@ def command(
     name: str | None,
     contact: str | None,
     seen: tuple[str, ...],
+    transfers: tuple[str, ...],
     speed_file: str | None,
     date: datetime.datetime | None,
     refresh: str | None,
@@ -68,7 +77,10 @@ def command(
     """
     if refresh is not None:
         others = {**asked, "suite": None}  # which has a default
-        _refresh(refresh, is_alone=not any((what, name, contact, seen, speed_file, date, output, *others.values())))
+        _refresh(
+            refresh,
+            is_alone=not any((what, name, contact, seen, transfers, speed_file, date, output, *others.values())),
+        )
         return
     if not what or not contact:
         lacking = (
@@ -91,7 +103,7 @@ def command(
         speed=read_speed(Path(speed_file), what) if speed_file else None,
         **asked,
     )
-    submission = collect(Path(runs), selection, declaration)
+    submission = with_transfers(collect(Path(runs), selection, declaration), Path(runs), transfers)
     _refuse_another(submission, target)
     saving.save(submission, target)
     _show(target)

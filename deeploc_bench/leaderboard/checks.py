@@ -17,7 +17,7 @@ from deeploc_bench.contract.errors import RecipeError
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.specs import AUTHENTIC, OWN
 from deeploc_bench.data.suites import Manifest
-from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of
+from deeploc_bench.leaderboard.claims import PairRecords, ProtocolRows, claims_of, missing, pairs_of, transfer_ious
 from deeploc_bench.leaderboard.submission import Claims, Evidence, TrainingRecords, recipe_of
 from deeploc_bench.plan.losses import text_of
 from deeploc_bench.plan.protocols import Pair
@@ -90,10 +90,11 @@ def check_shape(evidence: Evidence) -> Findings:
         yield Finding(check="generators", message=f"{AUTHENTIC!r} is not a standard generator: it has no edits")
     for name in sorted({*generators, *evidence.sources, *evidence.pixels} - {*evidence.ids}):
         yield Finding(check="ids", message=f"{name!r} has no ids; list the ids of its test images, sorted")
-    yield from _lengths(evidence)
+    yield from check_lengths(evidence)
 
 
-def _lengths(evidence: Evidence) -> Findings:
+def check_lengths(evidence: Evidence) -> Findings:
+    """Check that each list of the images of a test set is as long as that of its ids."""
     for name, ids in evidence.ids.items():
         for what, columns in (("sources", evidence.sources), ("pixels", evidence.pixels)):
             found = len(columns.get(name, ()))
@@ -203,7 +204,7 @@ def check_division(case: Case) -> Findings:
 
 def check_claims(case: Case, claims: Claims) -> Findings:
     """Check that every claim equals what the records give, to the last of its six decimals."""
-    given = _leaves(msgspec.to_builtins(claims_of(case.rows)))
+    given = _leaves(msgspec.to_builtins(claims_of(case.rows, transfer_ious(case.evidence))))
     claimed = _leaves(msgspec.to_builtins(claims))
     for path in sorted({*given, *claimed}):
         if given.get(path) != claimed.get(path):

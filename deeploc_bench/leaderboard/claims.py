@@ -24,6 +24,7 @@ NEARLY_ALL = 0.9
 """A prediction of more of an edited image floods it, where the mask covers less than half."""
 PairRecords: TypeAlias = Mapping[Pair, Mapping[int, Records]]
 """The records of a submission by pair, then by seed."""
+TransferIous: TypeAlias = Mapping[str, Mapping[str, Mapping[str, float]]]
 ProtocolRows: TypeAlias = Mapping[str, Rows]
 """The rows of the protocols that a submission has all pairs of."""
 
@@ -79,8 +80,8 @@ def rows_of(evidence: Evidence, records: PairRecords) -> ProtocolRows:
     return {name: _rows(evidence, records, pairs_of(name, evidence.generators)) for name in complete}
 
 
-def claims_of(rows: ProtocolRows) -> Claims:
-    """Return what may be claimed of rows that have `loo`."""
+def claims_of(rows: ProtocolRows, transfers: TransferIous | None = None) -> Claims:
+    """Return what may be claimed of rows that have `loo`, and of the tests on other suites."""
     loo, same = _claim(rows["loo"]), _claim(rows["same"]) if "same" in rows else None
     return Claims(
         loo=loo,
@@ -89,12 +90,25 @@ def claims_of(rows: ProtocolRows) -> Claims:
         worst=min(loo.by_generator.values()),
         gap=_rounded(_iou(rows["same"]) - _iou(rows["loo"])) if same else None,
         false_alarm_area=_rounded(rows["loo"].mean.false_alarm_area),
+        transfers=transfers or {},
     )
+
+
+def transfer_ious(evidence: Evidence) -> TransferIous:
+    """Return the IoU, over seeds, on each other suite, by what was trained on and by test generator."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for suite in sorted(evidence.transfers):
+        for pair, by_seed in records_of(evidence.transferred(suite)).items():
+            row = make_row(pair, by_seed, seeded=evidence.is_seeded)
+            if row.score and pair.test_generator != AUTHENTIC:
+                own = found.setdefault(suite, {}).setdefault("+".join(pair.train_generators), {})
+                own[pair.test_generator] = round(row.score.iou, DIGITS)
+    return found
 
 
 def claimed(evidence: Evidence, records: PairRecords) -> Submission:
     """Return evidence that has every pair of `loo` with the claims that its records give."""
-    return Submission(**structs.asdict(evidence), claims=claims_of(rows_of(evidence, records)))
+    return Submission(**structs.asdict(evidence), claims=claims_of(rows_of(evidence, records), transfer_ious(evidence)))
 
 
 def entry_of(submission: Submission, records: PairRecords, rows: ProtocolRows) -> Entry:

@@ -174,7 +174,7 @@ def _finished(cells: Sequence[Cell], selection: Selection) -> Iterator[Finished]
     complete = [seed for seed in every if all((seed, train) in by_training for train in trained)]
     for (seed, train), own in by_training.items():
         if seed in (selection.seeds or complete or every):
-            yield Finished(facts=own[0].facts, folder=own[0].folder, train_generators=train, tests=_tests(own))
+            yield Finished(facts=own[0].facts, folder=own[0].folder, train_generators=train, tests=tests_of(own))
 
 
 def _everywhere(cells: Sequence[Cell]) -> Iterator[Finished]:
@@ -182,7 +182,7 @@ def _everywhere(cells: Sequence[Cell]) -> Iterator[Finished]:
 
     For a detector there is no same generator: what it has seen, it declares.
     """
-    first, tests = cells[0], _tests(cells)
+    first, tests = cells[0], tests_of(cells)
     protocols = ("loo",) if first.facts.is_detector else ("loo", "same")
     pairs = [pair for protocol in protocols for pair in pairs_of(protocol, _generators(first))]
     for train in dict.fromkeys(pair.train_generators for pair in pairs):
@@ -191,7 +191,8 @@ def _everywhere(cells: Sequence[Cell]) -> Iterator[Finished]:
         yield Finished(facts=first.facts, folder=first.folder, train_generators=train, tests=own)
 
 
-def _tests(cells: Sequence[Cell]) -> dict[str, Records]:
+def tests_of(cells: Sequence[Cell]) -> dict[str, Records]:
+    """Return the records of a training's cells, by test generator, authentic images among them."""
     tests = {cell.pair.test_generator: cell.records for cell in cells}
     untouched = next((cell.authentic for cell in cells if cell.authentic is not None), None)
     return dict(sorted((tests | ({AUTHENTIC: untouched} if untouched else {})).items()))
@@ -273,16 +274,14 @@ def _records(training: Finished, environment: Environment | None) -> TrainingRec
         train_generators=training.train_generators,
         identity=training.facts.identity,
         environment=environment,
-        tests={
-            name: Counts(
-                tp=tuple(records.tp.tolist()),
-                fp=tuple(records.fp.tolist()),
-                fn=tuple(records.fn.tolist()),
-                pred=records.preds,
-            )
-            for name, records in training.tests.items()
-        },
+        tests={name: counts_of(records) for name, records in training.tests.items()},
     )
+
+
+def counts_of(records: Records) -> Counts:
+    """Return records as a submission holds them."""
+    tp, fp, fn = (tuple(column.tolist()) for column in (records.tp, records.fp, records.fn))
+    return Counts(tp=tp, fp=fp, fn=fn, pred=records.preds)
 
 
 def _environment(folder: Path) -> Environment:

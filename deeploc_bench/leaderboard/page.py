@@ -17,6 +17,7 @@ from deeploc_bench.leaderboard.claims import Entry
 from deeploc_bench.leaderboard.drawings import draw_gaps
 from deeploc_bench.leaderboard.folder import read_manifests, regenerated
 from deeploc_bench.leaderboard.ranking import Ranked, Standing, method, rank, trust
+from deeploc_bench.leaderboard.transfers import transfer_table
 from deeploc_bench.leaderboard.verify import review
 from deeploc_bench.plan.protocols import declared
 from deeploc_bench.plan.recipe import changed_settings
@@ -31,12 +32,6 @@ MOST_LINES = 40
 """The most entries that a drawing shows."""
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.*+=_-]*|'[a-z0-9.*+_(),=-]+'")
 """What a command may hold of a submission: one word to any shell, and no flag."""
-FOLDED = {
-    "same": "Same generator: trained and tested on one",
-    "matched": "Matched budget: as many training images as one generator has",
-    "cross": "Trained on one (rows), tested on each (columns)",
-    "about": "What the entries are",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,12 +156,6 @@ def _section(name: str, standing: Standing | None, others: Published | None, sui
         return SuiteSection(name=name, published=shown, is_open=suite is not None)
     rows = standing.rows
     best = next((row for row in standing.ranked if _is_run_here(row.entry)), None)
-    folded = {
-        "same": _same_table(rows),
-        "matched": _matched_table(rows),
-        "cross": _cross_table(rows),
-        "about": _about_table(rows),
-    }
     return SuiteSection(
         name=name,
         held_out=held_out_table(rows, [row.entry for row in rows if row.entry.about.reproduces]),
@@ -175,7 +164,7 @@ def _section(name: str, standing: Standing | None, others: Published | None, sui
         is_drawn=bool(_drawn(standing)),
         reproduced=best.entry.name if best and best is not standing.ranked[0] else "the first row",
         reproduce=_wrapped(command(best.entry)) if best else "",
-        folded=[(FOLDED[key], table) for key, table in folded.items() if table.lines],
+        folded=[(title, table) for title, make in FOLDED.items() if (table := make(rows)).lines],
         commands=[(entry.name, command(entry)) for entry in (row.entry for row in rows) if _is_run_here(entry)],
         published=shown,
     )
@@ -297,3 +286,12 @@ def _what(entry: Entry) -> str:
     if entry.about.is_detector:
         return f"{name} (only tested; trained elsewhere: {declared(entry.about.model.trained_on)})"
     return f"{name} + {entry.about.loss_expression}"
+
+
+FOLDED = {
+    "Same generator: trained and tested on one": _same_table,
+    "Matched budget: as many training images as one generator has": _matched_table,
+    "Trained on one (rows), tested on each (columns)": _cross_table,
+    "Trained here, tested on other suites too": transfer_table,
+    "What the entries are": _about_table,
+}

@@ -45,8 +45,6 @@ Expression = Annotated[
         description="a loss or a weighted sum such as 0.5*dice+0.5*focal(gamma=3), at most 200 characters",
     ),
 ]
-
-
 Generators = Annotated[tuple[Name, ...], FEW]
 
 
@@ -104,6 +102,24 @@ class TrainingRecords(Strict, frozen=True, kw_only=True):
         return f"seed {self.seed}, trained on {'+'.join(self.train_generators):.120}"
 
 
+class TransferRecords(Strict, frozen=True, kw_only=True):
+    """The records of one training, told by its identity, on another suite, by test generator."""
+
+    identity: Hash
+    tests: Annotated[Mapping[Name, Counts], FEW]
+
+
+class Transfer(Strict, frozen=True, kw_only=True):
+    """The tests of all trainings on another suite, and what is known of its images, as of its own in a submission."""
+
+    fingerprint: Hash
+    generators: Generators
+    ids: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
+    sources: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
+    pixels: Annotated[Mapping[Name, tuple[Pixels, ...]], FEW]
+    trainings: Annotated[tuple[TransferRecords, ...], Meta(max_length=MOST_TRAININGS)]
+
+
 class Claim(Strict, frozen=True, kw_only=True):
     """The claims of one protocol: the mean over test generators, its standard error over sources, its sd over seeds.
 
@@ -117,7 +133,10 @@ class Claim(Strict, frozen=True, kw_only=True):
 
 
 class Claims(Strict, frozen=True, kw_only=True):
-    """Every aggregate of a submission, rounded to six decimals; each is recomputed from the records."""
+    """Every aggregate, rounded to six decimals, made of the records; `cross` is by train, then by test generator.
+
+    `transfers` is by suite tested, by train generators, by test generator.
+    """
 
     loo: Claim
     same: Claim | None = None
@@ -125,6 +144,7 @@ class Claims(Strict, frozen=True, kw_only=True):
     worst: float
     gap: float | None = None
     false_alarm_area: float | None = None
+    transfers: Annotated[Mapping[str, Annotated[Mapping[str, Annotated[Mapping[str, float], FEW]], FEW]], FEW] = {}
 
 
 class About(Strict, frozen=True, kw_only=True):
@@ -189,13 +209,27 @@ class About(Strict, frozen=True, kw_only=True):
 class Evidence(About, frozen=True, kw_only=True):
     """All of a submission but its claims: what it is about, and the records of every training.
 
-    `ids`, `sources` and `pixels` are those of the test images of each generator, sorted by id.
+    `ids`, `sources` and `pixels` are those of the test images of each generator, sorted by id. `transfers` are tests on
+    other suites, by name.
     """
 
     ids: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
     sources: Annotated[Mapping[Name, tuple[Id, ...]], FEW]
     pixels: Annotated[Mapping[Name, tuple[Pixels, ...]], FEW]
     trainings: Annotated[tuple[TrainingRecords, ...], Meta(max_length=MOST_TRAININGS)]
+    transfers: Annotated[Mapping[Name, Transfer], FEW] = {}
+
+    def transferred(self, suite: str) -> "Evidence":
+        """Return what it is to another suite that it was tested on; tests of no training of its own are left out."""
+        other, trained = self.transfers[suite], {training.identity: training for training in self.trainings}
+        tested = [(trained[one.identity], one.tests) for one in other.trainings if one.identity in trained]
+        return msgspec.structs.replace(
+            self,
+            suite=suite,
+            trainings=tuple(msgspec.structs.replace(training, tests=tests) for training, tests in tested),
+            transfers={},
+            **{key: getattr(other, key) for key in ("fingerprint", "generators", "ids", "sources", "pixels")},
+        )
 
     def records(self, training: TrainingRecords, test: str) -> Records:
         """Return the records of one of its trainings on one test generator, in the order of the ids.

@@ -17,6 +17,7 @@ from deeploc_bench.leaderboard.claims import Entry, entry_of, records_of, rows_o
 from deeploc_bench.leaderboard.folder import read_manifests, submission_files, unlisted
 from deeploc_bench.leaderboard.gate import check_folder, check_unchanged, is_accepted
 from deeploc_bench.leaderboard.submission import Evidence, Submission, parse, read
+from deeploc_bench.leaderboard.transfers import check_transfers
 from deeploc_bench.results.cells import grouped
 
 Manifests: TypeAlias = Mapping[str, Manifest]
@@ -176,6 +177,8 @@ def weigh(
     if not findings:
         case = replace(case, rows=rows_of(evidence, case.records))
         findings += [finding for check in VALUES for finding in _listed(check(case))]
+        if wrong := _listed(check_transfers(evidence, manifests)):
+            return [*findings, *wrong], replace(case, rows={})  # nothing can be claimed of such
     return findings, case
 
 
