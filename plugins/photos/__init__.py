@@ -68,6 +68,7 @@ def deeploc_datasets() -> Iterable[GeneratorDataset]:
             build=build,
             reference=reference,
             license=LICENSE,
+            regenerated=name == "latent",
             default_model="residual-unet",
             default_recipe="quick",
         )
