@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 from breaking import PLUGINS, break_everywhere, training_in
 from conftest import printed_json, records_of, run_deeploc
-from runs import edit, facts_of, write_training
+from runs import cell, edit, facts_of, hash_of, write_training
 from runs import records_of as made_records
 
 import deeploc_bench as dlb
+from deeploc_bench.plan.facts import TestedSuite
+from deeploc_bench.results.sections import sections
+from deeploc_bench.results.transfers import transfer_tables
 
 OTHER = ["--plugin", PLUGINS[1].with_name("other.py"), *PLUGINS, "--suite", "other"]
 LEAK = '''"""The suite `leak`: one image of `tiny` that was validated on is among its test images."""
@@ -77,6 +81,20 @@ def test_results_show_a_table_of_each_training_set_and_a_matrix_of_all(tested):
     ious = [float(field.rstrip("*")) for field in cells[2][1:]]
     assert ious[2] == pytest.approx(sum(ious[:2]) / 2, abs=0.0011)
     assert any(line.startswith("transfer · tiny to other · small + jaccard") for line in lines)
+
+
+def test_what_was_tested_on_other_images_has_a_column_and_baselines_of_its_own():
+    def tested_on(data, train, kind="trained"):
+        about = TestedSuite(fingerprint=hash_of(data), test_data={"x": hash_of(data)}, standard_generators=("x",))
+        facts = facts_of((train,), kind=kind, baseline=kind == "fitted", transfers={"there": about})
+        made = cell("x", [0.5] * 4, train=(train,), protocol="transfer", facts=facts)
+        return dataclasses.replace(made, transferred="there")
+
+    old, new = tested_on("old", "a"), tested_on("new", "b")
+    (matrix,) = transfer_tables([old, new])
+    assert matrix.headers[1:] == tuple(f"there/x (data {hash_of(data)[:8]})" for data in ("old", "new"))
+    assert [line[1:] for line in matrix.lines] == [("0.500", "-"), ("-", "0.500")]
+    assert [len(sections([old, tested_on(data, "a", "fitted")])[0].baselines) for data in ("old", "new")] == [1, 0]
 
 
 def test_the_tables_of_the_own_suite_are_those_of_before(tested, finished_runs):
