@@ -6,13 +6,16 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from breaking import PLUGINS, break_everywhere, training_in
 from conftest import printed_json, records_of, run_deeploc
 from runs import cell, edit, facts_of, hash_of, write_training
 from runs import records_of as made_records
+from safetensors.numpy import load_file, save
 
 import deeploc_bench as dlb
+from deeploc_bench.plan import store
 from deeploc_bench.plan.facts import TestedSuite
 from deeploc_bench.results.sections import sections
 from deeploc_bench.results.transfers import transfer_tables
@@ -198,6 +201,14 @@ def test_what_a_run_before_did_not_tell_of_is_told_by_another(copied, deeploc):
     done = deeploc("run", *PLUGINS, *flags, "--set", "size=32")
     assert "0 trained, 2 reused" in done.stdout, done.stderr
     assert (folder / "samples.json").read_bytes() == told
+
+
+def test_a_test_that_failed_is_not_told_to_be_done(deeploc, copied):
+    model = training_in(copied) / "model.safetensors"
+    store.write_tensors(model, save, {name: values * np.nan for name, values in load_file(model).items()}, about=None)
+    done = deeploc("test", model.parent.relative_to(copied), *OTHER)
+    assert done.returncode == 1 and "logits are NaN" in done.stderr, done.stderr
+    assert done.stdout.endswith("9 tests done, 0 reused, 3 failed · runs\n"), done.stdout
 
 
 def test_mistakes_are_one_message_each(deeploc, copied):
