@@ -205,7 +205,10 @@ def test_what_a_run_before_did_not_tell_of_is_told_by_another(copied, deeploc):
 
 def test_a_test_that_failed_is_not_told_to_be_done(deeploc, copied):
     model = training_in(copied) / "model.safetensors"
-    store.write_tensors(model, save, {name: values * np.nan for name, values in load_file(model).items()}, about=None)
+    broken = {
+        name: values if values.dtype.kind == "i" else values + np.nan for name, values in load_file(model).items()
+    }
+    store.write_tensors(model, save, broken, about=None)
     done = deeploc("test", model.parent.relative_to(copied), *OTHER)
     assert done.returncode == 1 and "logits are NaN" in done.stderr, done.stderr
     assert done.stdout.endswith("9 tests done, 0 reused, 3 failed · runs\n"), done.stdout
