@@ -125,16 +125,33 @@ def test_one_image_in_two_suites_is_a_leak_that_names_both_files(tmp_path):
         ("tiny+tiny", UsageError, "suite 'tiny' stands twice"),
         ("tiny+tinny", UsageError, "unknown suite 'tinny'. Did you mean 'tiny'?"),
         ("round.toml", DataError, "includes itself"),
+        ("round-by-sum.toml", DataError, "includes itself"),
         ("none.toml", DataError, "needs [[generator]]s"),
     ],
 )
 def test_what_cannot_be_included_is_one_message(loaded, tmp_path, monkeypatch, name, error, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "round.toml").write_text('suite = "round"\ninclude = ["round.toml"]')
+    (tmp_path / "round-by-sum.toml").write_text('suite = "round"\ninclude = ["round-by-sum.toml+tiny"]')
     (tmp_path / "none.toml").write_text('suite = "none"')
     with pytest.raises(error) as raised:
         loaded.suite(name)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("suites", "said"),
+    [
+        ({"a": "b.c", "a.b": "c"}, "two generators of 'a-and-a.b' would both be called 'a.b.c'; rename one"),
+        ({"a" * 60: "c", "b" * 60: "c"}, "Include them in one description of a shorter name"),
+    ],
+    ids=["alike", "long"],
+)
+def test_suites_whose_generators_or_names_cannot_be_joined_are_one_message(loaded, suites, said):
+    (owned, *_) = loaded.suite("tiny")
+    datasets = [replace(owned, spec=replace(owned.spec, suite=suite, name=name)) for suite, name in suites.items()]
+    with pytest.raises(UsageError, match=said):
+        replace(loaded, datasets=tuple(datasets)).suite("+".join(suites))
 
 
 def test_lodo_holds_out_each_suite_with_all_its_generators():
@@ -181,6 +198,7 @@ def test_the_data_of_each_suite_is_named_and_packed_once(deeploc, tmp_path):
         (["--data", "files=.", "--data", "tiny=."], "suite 'tiny' takes no --data"),
         (["--data", "files=nowhere"], "nowhere: there is no such folder"),
         (["--data", ".", "--data", "files=."], "of several, each names its suite"),
+        (["--data", "files=.", "--data", "files=nowhere"], "suite 'files' has two folders"),
     ],
 )
 def test_data_that_is_named_wrongly_is_one_message(deeploc, tmp_path, data, said):

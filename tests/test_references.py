@@ -35,6 +35,12 @@ def test_each_address_is_one_entry_that_says_what_it_is_cited_for(tmp_path):
     assert "title = {{Focal Loss for Dense Object Detection}}" in text and rf"\url{{{FOCAL}}}" in text
 
 
+def test_no_two_entries_have_one_key(tmp_path):
+    folder_with(tmp_path / "runs", {"model my_net": "https://example.org/1", "model my-net": "https://example.org/2"})
+    keys = re.findall(r"@misc\{([^,]+),", bibliography(read_cells(tmp_path / "runs")))
+    assert len({*keys}) == 2 and "model-my-net" in keys
+
+
 @pytest.mark.parametrize("address", ["see the paper", "https://example.org/{a}", "https://a.b/\\input", "javascript:a"])
 def test_what_is_no_address_is_left_out(tmp_path, address):
     assert "@misc" not in bibliography(read_cells(folder_with(tmp_path / "runs", {"model net": address})))
@@ -59,6 +65,20 @@ def test_latex_and_a_report_write_what_is_to_be_cited_and_write_over_no_other_fi
     done = deeploc(*command)
     assert (done.returncode, (tmp_path / file).read_text()) == (2, "@misc{mine}\n")
     assert f"{file} was not written by deeploc-bench, and is not written over; move it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--format", "latex", "--references", "runs"], "runs was not written by deeploc-bench"),
+        (["--references", "cited.bib"], "--references goes with --format latex"),
+    ],
+    ids=["folder", "text"],
+)
+def test_references_that_cannot_be_written_are_one_message(deeploc, tmp_path, flags, said):
+    folder_with(tmp_path / "runs", CITED)
+    done = deeploc("results", *flags)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_text_table_writes_no_file(deeploc, tmp_path):

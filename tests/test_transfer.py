@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from breaking import PLUGINS, break_everywhere, training_in
 from conftest import printed_json, records_of, run_deeploc
-from runs import edit, facts_of, write_training
+from runs import cell, edit, facts_of, hash_of, write_training
 from runs import records_of as made_records
+from safetensors.numpy import load_file, save
 
 import deeploc_bench as dlb
+from deeploc_bench.plan import store
+from deeploc_bench.plan.facts import TestedSuite
+from deeploc_bench.results.sections import sections
+from deeploc_bench.results.transfers import transfer_tables
 
 OTHER = ["--plugin", PLUGINS[1].with_name("other.py"), *PLUGINS, "--suite", "other"]
 LEAK = '''"""The suite `leak`: one image of `tiny` that was validated on is among its test images."""
@@ -77,6 +84,20 @@ def test_results_show_a_table_of_each_training_set_and_a_matrix_of_all(tested):
     ious = [float(field.rstrip("*")) for field in cells[2][1:]]
     assert ious[2] == pytest.approx(sum(ious[:2]) / 2, abs=0.0011)
     assert any(line.startswith("transfer · tiny to other · small + jaccard") for line in lines)
+
+
+def test_what_was_tested_on_other_images_has_a_column_and_baselines_of_its_own():
+    def tested_on(data, train, kind="trained"):
+        about = TestedSuite(fingerprint=hash_of(data), test_data={"x": hash_of(data)}, standard_generators=("x",))
+        facts = facts_of((train,), kind=kind, baseline=kind == "fitted", transfers={"there": about})
+        made = cell("x", [0.5] * 4, train=(train,), protocol="transfer", facts=facts)
+        return dataclasses.replace(made, transferred="there")
+
+    old, new = tested_on("old", "a"), tested_on("new", "b")
+    (matrix,) = transfer_tables([old, new])
+    assert matrix.headers[1:] == tuple(f"there/x (data {hash_of(data)[:8]})" for data in ("old", "new"))
+    assert [line[1:] for line in matrix.lines] == [("0.500", "-"), ("-", "0.500")]
+    assert [len(sections([old, tested_on(data, "a", "fitted")])[0].baselines) for data in ("old", "new")] == [1, 0]
 
 
 def test_the_tables_of_the_own_suite_are_those_of_before(tested, finished_runs):
@@ -215,6 +236,17 @@ def test_what_a_run_before_did_not_tell_of_is_told_by_another(copied, deeploc):
     done = deeploc("run", *PLUGINS, *flags, "--set", "size=32")
     assert "0 trained, 2 reused" in done.stdout, done.stderr
     assert (folder / "samples.json").read_bytes() == told
+
+
+def test_a_test_that_failed_is_not_told_to_be_done(deeploc, copied):
+    model = training_in(copied) / "model.safetensors"
+    broken = {
+        name: values if values.dtype.kind == "i" else values + np.nan for name, values in load_file(model).items()
+    }
+    store.write_tensors(model, save, broken, about=None)
+    done = deeploc("test", model.parent.relative_to(copied), *OTHER)
+    assert done.returncode == 1 and "logits are NaN" in done.stderr, done.stderr
+    assert done.stdout.endswith("9 tests done, 0 reused, 3 failed · runs\n"), done.stdout
 
 
 def test_mistakes_are_one_message_each(deeploc, copied):

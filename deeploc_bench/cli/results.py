@@ -29,13 +29,7 @@ CSV, JSON, LATEX = "csv", "json", "latex"
 @click.option("--by", metavar="area|generator|seed", help="IoU by mask area, or a line a method, or a column a seed.")
 @click.option("--format", "form", default="text", metavar="|".join([*FORMATS, JSON]), show_default=True, help="Form.")
 @click.option("--curves", metavar="DIR", help="Draw validation IoU by epoch into this folder, as SVG and PNG.")
-@click.option(
-    "--references",
-    default=FILE,
-    metavar="FILE",
-    show_default=True,
-    help="Where --format latex puts what is to be cited.",
-)
+@click.option("--references", metavar="FILE", help=f"Where --format latex puts what is to be cited. [{FILE}]")
 @common.json_option
 def command(
     *,
@@ -45,7 +39,7 @@ def command(
     by: str | None,
     form: str,
     curves: str | None,
-    references: str,
+    references: str | None,
     as_json: bool,
 ) -> None:
     """Print the tables of runs folders [runs] again; several are read as one. Needs no data and no plugin."""
@@ -53,6 +47,8 @@ def command(
         raise UsageError("--json prints cells; leave --by and --format out")
     form = JSON if as_json else form
     _check(by, form, [by, dialects, published])
+    if references and form != LATEX:
+        raise UsageError("--references goes with --format latex; add that, or leave it out")
     chosen, found = dialects_of(dialects), results(*runs)
     about, entry = publication_of(found, published) if published else (None, None)
     suites = grouped(found.cells, lambda cell: cell.facts.suite)
@@ -71,7 +67,7 @@ def command(
         tables += own.dialects(*dialects) if dialects else ()
         tables += own.published(published) if published and name == about else ()
     if form == LATEX:
-        write_references(Path(references), found.cells)
+        write_references(Path(references or FILE), found.cells)
     if tables:
         common.put(FORMATS[form](*tables))
 

@@ -8,8 +8,9 @@ import click
 
 from deeploc_bench.api.test import begun, tested
 from deeploc_bench.cli import common
-from deeploc_bench.plan.job import Job
+from deeploc_bench.plan.job import Job, Prepared
 from deeploc_bench.training.engines import to_do
+from deeploc_bench.training.workplace import Workplace
 
 PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5 (repeatable)."
 
@@ -31,13 +32,18 @@ def command(*, trainings: tuple[str, ...], device: str, runs: str, as_json: bool
     """
     job, registry = Job(**asked), common.load(asked["plugins"])
     prepared, place = begun(job, trainings, registry, runs=Path(runs), device=device, is_debug=common.is_debug())
-    left = sum(len(tests) for _, tests in to_do(prepared, place)[0])
-    every = sum(map(len, prepared.plan.tests.values()))
+    before, every = _left(prepared, place), sum(map(len, prepared.plan.tests.values()))
     found = tested(prepared, place)
     if as_json:
         counts = {"trained": found.trained, "reused": found.reused, "failed": found.failed}
         common.print_json({"suite": prepared.suite.name, "cells": found.scores(), **counts})
     else:
         common.put(f"{found}\n")
-        common.put(f"{left} tests done, {every - left} reused, {len(found.failed)} failed · {place.runs}")
+        after = _left(prepared, place)
+        common.put(f"{before - after} tests done, {every - before} reused, {after} failed · {place.runs}")
     sys.exit(1 if found.failed else 0)
+
+
+def _left(prepared: Prepared, place: Workplace) -> int:
+    """Return how many tests are yet to be done."""
+    return sum(len(tests) for _, tests in to_do(prepared, place)[0])

@@ -68,7 +68,7 @@ def included(suite: str, others: Sequence[Sequence[Owned[GeneratorDataset]]]) ->
     """Return the generator datasets of other suites as those of a suite that includes them, called `SUITE.GENERATOR`.
 
     Their authentic images are one dataset. What plugins add to the others is left out; a default of theirs stays one
-    where they agree. Raises UsageError where one of them is included twice.
+    where they agree. Raises UsageError where one of them is included twice, or two generators would share a name.
     """
     names = [datasets[0].spec.suite for datasets in others]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -85,6 +85,9 @@ def included(suite: str, others: Sequence[Sequence[Owned[GeneratorDataset]]]) ->
         method = (spec.method or spec.name) if is_edited else None
         spec = replace(spec, suite=suite, name=name, method=method, default_model=model, default_recipe=recipe)
         made.append(Owned(spec=spec, plugin=group[0].plugin, included=group))
+    called = [owned.spec.name for owned in made]
+    if alike := next((name for name in called if called.count(name) > 1), None):
+        raise UsageError(f"two generators of {suite!r} would both be called {alike!r}; rename one, or its suite")
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from deeploc_bench.contract.errors import DataError, DeeplocError, PluginError, 
 from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded, streams_kept
 from deeploc_bench.contract.owned import Owned, Plugin, included, intrusions, owned_specs
-from deeploc_bench.contract.specs import GeneratorDataset, Inclusion, Loss, Model
+from deeploc_bench.contract.specs import NAME_PATTERN, NAME_RULE, GeneratorDataset, Inclusion, Loss, Model
 
 MOST_WITHIN = 4
 """How deep suites may include each other."""
@@ -96,7 +97,7 @@ class Registry:
                 f"suite {name!r} includes itself, or suites include each other more than {MOST_WITHIN} deep"
             )
         if "+" in name and not Path(name).is_file():
-            return tuple(sorted(self._joined(name.split("+")), key=lambda owned: owned.spec.name))
+            return tuple(sorted(self._joined(name.split("+"), within + 1), key=lambda owned: owned.spec.name))
         self._refuse_contested("suite", name)
         datasets = self._listed(name) or self._described(name, within)
         names = [owned.spec.name for owned in datasets]
@@ -136,11 +137,16 @@ class Registry:
             raise PluginError(reason)
         return [*datasets, *added]
 
-    def _joined(self, names: Sequence[str]) -> list[Owned[GeneratorDataset]]:
+    def _joined(self, names: Sequence[str], within: int) -> list[Owned[GeneratorDataset]]:
         """Return the datasets of a suite that is made of others."""
-        suites = [self.suite(name) for name in names]
+        suites = [self.suite(name, within) for name in names]
         called = sorted(datasets[0].spec.suite for datasets in suites)
         joined = "-and-".join(called)
+        if not re.fullmatch(NAME_PATTERN, joined):
+            raise UsageError(
+                f"{'+'.join(names)} would be called {joined!r}; expected {NAME_RULE}. Include them in one description "
+                "of a shorter name (docs/suites.md)"
+            )
         if self._listed(joined):
             raise UsageError(
                 f"{'+'.join(names)} would be called {joined!r}, which is another suite; include them in one"

@@ -120,6 +120,8 @@ def _named(said: str) -> dict[str, str]:
         return {}
     if before:
         raise UsageError(f"--data {said}: of several, each names its suite: --data SUITE=PATH")
+    if twice := next((name for name in parts[::2] if parts[::2].count(name) > 1), None):
+        raise UsageError(f"--data {said}: suite {twice!r} has two folders; give it one")
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

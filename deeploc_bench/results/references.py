@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from deeploc_bench.contract.errors import StoreError
-from deeploc_bench.contract.files import parse_toml, rewrite
+from deeploc_bench.contract.files import digest, parse_toml, rewrite
 from deeploc_bench.results.cells import Cell
 
 FILE = "references.bib"
@@ -39,23 +39,32 @@ def bibliography(cells: Sequence[Cell]) -> str:
         parse_toml(files("deeploc_bench.results").joinpath("papers.toml").read_bytes(), "papers.toml", StoreError),
         dict[str, Paper],
     )
-    entries = [_entry(address, sorted(cited[address]), papers.get(address)) for address in sorted(cited)]
+    keys: dict[str, str] = {}
+    for address in sorted(cited):
+        key = _key(sorted(cited[address])[0], papers.get(address))
+        keys[f"{key}-{digest([address])[:8]}" if key in keys else key] = address  # a key twice is an error of BibTeX
+    entries = [_entry(key, address, sorted(cited[address]), papers.get(address)) for key, address in keys.items()]
     return HEADER + "".join(f"\n{entry}" for entry in entries)
 
 
-def _entry(address: str, cited_for: Sequence[str], paper: Paper | None) -> str:
-    """Return an entry; without a paper it is called what it was given for."""
+def _key(cited_for: str, paper: Paper | None) -> str:
+    """Return the key of an entry; without a paper it is called what it was given for."""
+    return paper.key if paper else re.sub(r"[^a-z0-9]+", "-", cited_for.lower())
+
+
+def _entry(key: str, address: str, cited_for: Sequence[str], paper: Paper | None) -> str:
     told = ", ".join(cited_for).replace("_", r"\_")  # the one sign of names that means something to TeX
+    fields = {"title": f"{{{told}}}"}
     if paper:
-        key, fields = paper.key, {"author": paper.author, "title": f"{{{paper.title}}}", "year": str(paper.year)}
-    else:
-        key, fields = re.sub(r"[^a-z0-9]+", "-", cited_for[0].lower()), {"title": f"{{{told}}}"}
+        fields = {"author": paper.author, "title": f"{{{paper.title}}}", "year": str(paper.year)}
     fields |= {"howpublished": rf"\url{{{address}}}", "note": f"Used for: {told}"}
     return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}\n"
 
 
 def write_references(file: Path, cells: Sequence[Cell]) -> None:
     """Write the references of some cells; raises StoreError where the file is there and somebody else's."""
-    if file.exists() and not file.read_bytes().startswith(HEADER.encode()):
-        raise StoreError(f"{file} was not written by deeploc-bench, and is not written over; move it, or name another")
+    if file.exists() and not (file.is_file() and file.read_bytes().startswith(HEADER.encode())):
+        raise StoreError(
+            f"{file} was not written by deeploc-bench, and is not written over; move it, or name another file or folder"
+        )
     rewrite(file, bibliography(cells).encode())

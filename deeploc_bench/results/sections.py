@@ -119,6 +119,7 @@ def _beside(first: Cell, baselines: Sequence[Cell]) -> dict[str, Rows]:
         for cell in baselines
         if (cell.group[:4], cell.facts.data) == (first.group[:4], first.facts.data)
         and cell.facts.experiment != first.facts.experiment
+        and cell.tested.test_data.get(cell.pair.test_generator) == first.tested.test_data.get(cell.pair.test_generator)
         and not cell.perturbation
         and (first.protocol in PROTOCOLS or cell.pair.train_generators == first.pair.train_generators)
     ]

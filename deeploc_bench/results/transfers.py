@@ -1,7 +1,9 @@
 """Trainings of one suite tested on others: a matrix of what was trained on by what was tested."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from deeploc_bench.contract.files import digest
 from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table
@@ -9,10 +11,20 @@ from deeploc_bench.results.sections import Section, sections
 from deeploc_bench.results.tables import BELOW, marked_iou
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A suite that was tested and one of its generators, or None for the mean over the standard ones; their data."""
+
+    suite: str
+    test: str | None
+    data: str
+
+
 def transfer_tables(cells: Sequence[Cell], beside: Sequence[Cell] = ()) -> list[Table]:
     """Return a matrix an experiment: a line for all that was trained on, a column for all that was tested elsewhere.
 
-    A suite of several standard generators has a column for their mean. `beside` as `sections` has it.
+    A suite of several standard generators has a column for their mean. What was tested on other images than the rest
+    has columns of its own, called by the hash of its data. `beside` as `sections` has it.
     """
     own = [cell for cell in cells if cell.transferred]
     shown = sections(own, beside) if own else []
@@ -29,7 +41,7 @@ def _matrix(alike: Sequence[Section]) -> Table:
     trained = grouped(alike, lambda section: section.cells[0].pair.train_generators)
     lines = []
     for train, own in trained.items():
-        found = {column: _field(section, train, column[1]) for section in own for column in _columns(section)}
+        found = {column: _field(section, train, column.test) for section in own for column in _columns(section)}
         lines.append((f"{own[0].cells[0].facts.suite}/{'+'.join(train)}", *(found.get(one, "-") for one in columns)))
     first = alike[0].cells[0]
     budget = " (matched budget)" if first.budget == "matched" else ""
@@ -37,18 +49,26 @@ def _matrix(alike: Sequence[Section]) -> Table:
     is_marked = any(field.endswith("*") for line in lines for field in line[1:])
     return Table(
         caption=f"transfer{budget} · from {first.facts.suite} · {first.facts.what} · {first.recipe}{main}",
-        headers=("train on \\ test on", *(f"{suite}/{test or 'mean'}" for suite, test in columns)),
+        headers=("train on \\ test on", *_headers(columns)),
         lines=tuple(lines),
         notes=(BELOW,) if is_marked else (),
     )
 
 
-def _columns(section: Section) -> list[tuple[str, str | None]]:
-    """Return the suite tested with each of its generators, and with None for the mean over several standard ones."""
+def _columns(section: Section) -> list[_Column]:
     first = section.cells[0]
-    tests: list[str | None] = [row.pair.test_generator for row in section.rows.pairs if row.pair]
-    has_mean = len(first.tested.standard_generators) > 1 and not first.added_by
-    return [(first.transferred or "", test) for test in [*tests, *([None] if has_mean else [])]]
+    suite, standard, data = first.transferred or "", first.tested.standard_generators, first.tested.test_data
+    tests = [row.pair.test_generator for row in section.rows.pairs if row.pair]
+    columns = [_Column(suite=suite, test=test, data=data.get(test, "")) for test in tests]
+    if len(standard) > 1 and not first.added_by:
+        columns.append(_Column(suite=suite, test=None, data=digest(data[name] for name in standard)))
+    return columns
+
+
+def _headers(columns: Sequence[_Column]) -> list[str]:
+    names = [f"{one.suite}/{one.test or 'mean'}" for one in columns]
+    pairs = zip(names, columns, strict=True)
+    return [f"{name} (data {one.data[:8]})" if names.count(name) > 1 else name for name, one in pairs]
 
 
 def _field(section: Section, train: tuple[str, ...], test: str | None) -> str:
