@@ -156,6 +156,8 @@ def _check(part: Part, where: str) -> None:
         raise DataError(f"{where}: parquet holds images and masks; drop images, masks and lists, or parquet")
     if not part.parquet and (part.rows is not None or "id" in part.columns):
         raise DataError(f"{where}: rows, and an id in columns, are about parquet, which is not there; drop them")
+    if part.parquet and "split" in part.columns:
+        raise DataError(f"{where}: columns has a split, which is about lists; give each split tables of its own")
     if part.optional and part.role != "test-only" and part.name != AUTHENTIC:
         raise DataError(f"{where}: optional = true goes with role = 'test-only'; what is trained on cannot be lacking")
     if part.images is None and not part.lists and not part.parquet:
