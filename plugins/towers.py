@@ -67,10 +67,9 @@ def _tensors(file: str, prefix: str, model: str) -> dict[str, Tensor]:
         raise WeightsError(f"model {model!r}: {file} is not a safetensors file: {_reason(error)}") from error
     chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if not chosen:
-        raise WeightsError(
-            f"model {model!r}: weights file {file} has no tensor whose name begins with {prefix!r}; it must hold "
-            "those of every network of the model, each behind its own prefix"
-        )
+        lacking = f"no tensor whose name begins with {prefix!r}; it must hold those of every network of the model"
+        lacking = f"{lacking}, each behind its own prefix" if prefix else "no tensor"
+        raise WeightsError(f"model {model!r}: weights file {file} has {lacking}")
     return chosen
 
 

@@ -174,6 +174,7 @@ BAD = {
     "tables without splits": ('[[generator]]\nname = "a"\nparquet = "a.parquet"', "say how it is split in one way"),
     "tables elsewhere": ('[[generator]]\nname = "a"\nparquet = { test = "../a.parquet" }', "parquet: '../a.parquet' leads out of the data root"),
     "rows of no table": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\nrows = "x"', "are about parquet, which is not there"),
+    "columns of nothing": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\ncolumns = { source = "x" }', "columns is about lists or parquet"),
     "rows by a bad expression": ('[[generator]]\nname = "a"\nparquet = "{split}.parquet"\nrows = "("', "is not a regular expression"),
     "what is trained on and may be lacking": ('[[generator]]\nname = "a"\nsplit = "test"\nimages = "{id}.png"\nmasks = "m/{id}.png"\noptional = true', "what is trained on cannot be lacking"),
     "an expression without a group": ('source = "a+"\n[[generator]]\nname = "a"', "has no group"),

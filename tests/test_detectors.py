@@ -69,6 +69,13 @@ class Levels(nn.Module):
         return 10 * images
 
 
+class Waves(nn.Module):
+    """Complex numbers, whose imaginary part would be lost."""
+
+    def forward(self, images):
+        return torch.fft.fft2(images[:, :1])
+
+
 class Broken(nn.Module):
     def forward(self, images):
         return images[:, :1] / (images[:, :1] - images[:, :1])
@@ -104,6 +111,7 @@ def files(tmp_path_factory):
     for name, module in {"several": Several(), "levels": Levels(), "squashed": Squashed(*net())}.items():
         traced(module, folder / f"{name}.pt")
     traced(Broken(), folder / "broken.pt")
+    traced(Waves(), folder / "waves.pt")
     torch.save(net().state_dict(), folder / "checkpoint.pt")
     (folder / "words.onnx").write_text("no network")
     (folder / "suite.toml").write_text('suite = "s"\n[[generator]]\nname = "g"\nsplit = "test"\nimages = "{id}.png"\n')
@@ -210,6 +218,11 @@ MISTAKES = {
     ),
     "order": (PLAIN.format(file="net.pt") + "[input]\nchannels = 'GBR'\n", "expected one of BGR, RGB"),
     "stride": (PLAIN.format(file="net.pt") + "stride = 4\n", "say multiple = 4 in .input"),
+    "stride and size": (
+        PLAIN.format(file="net.pt") + "stride = 4\n[input]\nsize = 34\n",
+        "say a size that it divides in .input",
+    ),
+    "joined name": (PLAIN.format(file="net.pt").replace("found", "a+b"), "name = 'a.b' has a '.', .* drop it"),
     "no threshold": (PLAIN.format(file="net.pt").replace("logits", "scores"), "and no threshold"),
     "threshold": (PLAIN.format(file="net.pt") + "threshold = 0.5\n", "only scores have one"),
     "activation": (
@@ -242,6 +255,7 @@ FOUND = {
         "returns .2, 2, 16, 16. for images .2, 3, 64, 64.; with stride",
     ),
     "index": (PLAIN.format(file="several.pt") + "index = 2\n", "index = 2, and the network returns 2"),
+    "complex": (PLAIN.format(file="waves.pt"), r"returns 1 \(torch.complex64\); say the index of maps of real numbers"),
     "channel": (PLAIN.format(file="net.pt") + "channel = 1\n", "need at least 2 channels; the network returns 1"),
     "softmax": (PLAIN.format(file="net.pt") + "activation = 'softmax'\n", "need at least 2 channels"),
     "logits": (PLAIN.format(file="levels.pt").replace("logits", "probabilities"), "returns 0.* say kind = 'logits'"),

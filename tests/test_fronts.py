@@ -121,7 +121,7 @@ def test_a_loss_of_the_model_behind_sees_what_the_front_end_returns():
     ("name", "told"),
     [
         ("srm+unet-resnt18", "unknown model 'unet-resnt18'. Did you mean 'unet-resnet18'"),
-        ("srm+", "unknown model ''"),
+        ("srm+", r"unknown model 'srm\+'.* Plugins find more by name \(.*fronts.*\): deeploc-bench list models"),
         ("srm", "unknown model 'srm'"),
         ("smr+unet-resnet18", "unknown model 'smr.unet-resnet18'"),
         ("bayar+all-manipulated", "'all-manipulated' is not trained here, .* such as bayar.unet-resnet18"),

@@ -122,6 +122,16 @@ def test_a_table_without_its_columns_is_refused_by_its_row(found, table):
         found('lists = "table.csv"', table_csv=table)
 
 
+@pytest.mark.parametrize("column", ["mask", "source", "generator", "label"])
+def test_a_column_that_is_named_and_not_there_is_refused(found, column):
+    with pytest.raises(DataError, match="table.csv cannot be read: columns names 'photo', and its header has image, m"):
+        found(
+            f'lists = "table.csv"\ncolumns = {{ {column} = "photo" }}', table_csv="image,mask,split\na.png,b.png,test\n"
+        )
+    with pytest.raises(DataError, match=r"columns is about a \.csv, and this is none"):
+        found(f'lists = {{ test = "l.txt" }}\ncolumns = {{ {column} = "photo" }}', l_txt="a.png b.png\n")
+
+
 def test_an_authentic_image_listed_for_each_generator_counts_once(found):
     table = "image,mask,split,generator\ni/r.png,,test,first\ni/r.png,,test,second\n"
     assert [s.id for s in found('lists = "table.csv"', name="authentic", table_csv=table)["test"]] == ["r"]

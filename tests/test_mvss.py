@@ -7,6 +7,7 @@ import torch
 from deeploc_bench_plugins import mvss
 from deeploc_bench_plugins.mvss.network import Border, Sobel, dice, edges_of, over_channels
 from safetensors.torch import save_file
+from test_smp_plugin import cache  # noqa: F401
 
 from deeploc_bench import WeightsError
 from deeploc_bench.training.trial import lesson, noise
@@ -84,6 +85,11 @@ def test_weights_of_a_file_are_loaded_into_both_branches_and_others_are_refused(
     save_file({"conv1.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="other.safetensors is not a safetensors file of timm's resnet18"):
         mvss.deeploc_models()[0].build(str(tmp_path / "other.safetensors"))
+
+
+def test_missing_weights_are_an_error_that_names_the_ways_out(cache):  # noqa: F811
+    with pytest.raises(WeightsError, match="'mvss-resnet18'.* timm/resnet18.*, are not in .*weights=none.*HF_HOME"):
+        mvss.deeploc_models()[0].build("default")
 
 
 @pytest.mark.slow

@@ -109,6 +109,9 @@ BAD = {
     "a stated column that is not there": ({"image": b"x", "mask": b"y"}, 'columns = { id = "key" }', "has no column 'key'"),
     "images by path": ({"image": "a.png", "mask": b"x"}, "", "column 'image' holds string; expected the bytes of pictures"),
     "labels in words": ({"image": b"x", "mask": b"x", "label": "fake"}, "", "column 'label' holds string; expected whole numbers"),
+    "generators by fractions": ({"image": b"x", "mask": b"x", "generator": 0.5}, "", "column 'generator' holds double; expected words or whole numbers"),
+    "an id that is a list": ({"image": b"x", "mask": b"x", "key": ["a"]}, 'columns = { id = "key" }', "column 'key' holds list.*; expected words"),
+    "a column of splits": ({"image": b"x", "mask": b"x", "split": "train"}, 'columns = { split = "split" }', "columns has a split, which is about lists"),
     "an id that is empty": ({"image": b"x", "mask": b"x", "key": ""}, 'columns = { id = "key" }', "row 0: its id is empty"),
 }  # fmt: skip
 
@@ -119,6 +122,19 @@ def test_a_table_of_another_form_is_one_message(built, tmp_path, what):
     write_rows(tmp_path / "a.parquet", [values])
     with pytest.raises(DataError, match=words):
         built(KEYS + keys)
+
+
+def test_two_columns_of_one_name_are_one_message(built, tmp_path):
+    arrays = [pyarrow.array([b"x"])] * 3
+    table = pyarrow.Table.from_arrays(arrays, names=["image", "mask", "mask"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has 2 columns 'mask'; it has image, mask, mask"):
+        built()
+
+
+def test_sources_and_generators_may_be_numbers(built, tmp_path):
+    write_rows(tmp_path / "a.parquet", [row(n, source=7, generator=n) for n in range(3)])
+    assert [(one.id, one.source) for one in built(name="2")] == [("a-0000002", "7")]
 
 
 def test_a_file_that_is_no_table_or_not_whole_is_named(built, tmp_path):

@@ -47,7 +47,9 @@ class Registry:
             raise UsageError(
                 f"model {name}: no plugin finds a model in it; docs/detectors.md says how one is described"
             )
-        raise UsageError(unknown("model", name, self.models) + self._left_out())
+        finders = ", ".join(plugin.name for plugin in self.having("deeploc_find_model"))
+        more = f" Plugins find more by name ({finders}): deeploc-bench list models tells how." if finders else ""
+        raise UsageError(unknown("model", name, self.models) + more + self._left_out())
 
     def find_model(self, name: str) -> Owned[Model] | None:
         """Return a model as `model` does, or None where no plugin knows it."""

@@ -111,6 +111,7 @@ def read_description(path: Path) -> Description:
             check_length(text, where)
         _check_split(part, where)
         _check(part, where)
+        _check_tables(part, where)
     return description
 
 
@@ -152,16 +153,23 @@ def _check(part: Part, where: str) -> None:
         raise DataError(f"{where}: masks has {{folder}}, and images has not; put it in both")
     if "" in (part.exclude, *part.exclude):
         raise DataError(f"{where}: exclude = {part.exclude!r} has an empty pattern; write one such as '*_thumb.png'")
-    if part.parquet and (part.lists or part.images or part.masks):
-        raise DataError(f"{where}: parquet holds images and masks; drop images, masks and lists, or parquet")
-    if not part.parquet and (part.rows is not None or "id" in part.columns):
-        raise DataError(f"{where}: rows, and an id in columns, are about parquet, which is not there; drop them")
     if part.optional and part.role != "test-only" and part.name != AUTHENTIC:
         raise DataError(f"{where}: optional = true goes with role = 'test-only'; what is trained on cannot be lacking")
     if part.images is None and not part.lists and not part.parquet:
         raise DataError(f"{where}: needs images, a template such as 'images/{{split}}/{{id}}.png', lists or parquet")
     if part.images is not None and part.masks is None and part.name != AUTHENTIC and not part.lists:
         raise DataError(f"{where}: needs masks, a template such as 'masks/{{split}}/{{id}}.png'")
+
+
+def _check_tables(part: Part, where: str) -> None:
+    if part.parquet and (part.lists or part.images or part.masks):
+        raise DataError(f"{where}: parquet holds images and masks; drop images, masks and lists, or parquet")
+    if not part.parquet and (part.rows is not None or "id" in part.columns):
+        raise DataError(f"{where}: rows, and an id in columns, are about parquet, which is not there; drop them")
+    if part.columns and not (part.lists or part.parquet):
+        raise DataError(f"{where}: columns is about lists or parquet, which are not there; drop it")
+    if part.parquet and "split" in part.columns:
+        raise DataError(f"{where}: columns has a split, which is about lists; give each split tables of its own")
 
 
 def _check_template(template: str, key: str, where: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from deeploc_bench import DataError, read_bytes
 
 NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
+WITHOUT = "none"
+"""What the column of masks is called where the images are authentic, whatever masks the list has."""
 Column = Literal["image", "mask", "split", "generator", "label", "source", "id"]
 COLUMNS: tuple[Column, ...] = ("image", "mask", "split", "generator", "label", "source")
 BETWEEN = (",", ";", "|", "\t")
@@ -36,6 +38,8 @@ class Line:
 def read_list(path: Path, columns: Mapping[Any, str]) -> list[Line]:
     """Return the lines of a list; `columns` says what a csv calls its own. Raises DataError."""
     readers = {".json": _json_pairs, ".csv": lambda text: _csv_rows(text, columns)}
+    if columns and path.suffix != ".csv":
+        raise DataError(f"list {path}: columns is about a .csv, and this is none; drop it, or name a .csv")
     try:
         return list(readers.get(path.suffix, _text_lines)(_text(path)))
     except OSError as error:
@@ -69,11 +73,16 @@ def _json_pairs(text: str) -> Iterator[Line]:
 
 
 def _csv_rows(text: str, columns: Mapping[Any, str]) -> Iterator[Line]:
-    """Read the columns image, mask, split, generator, label and source; only image is needed."""
+    """Read the columns image, mask, split, generator, label and source; only image and what is named are needed."""
     image, mask, split, generator, label, source = (columns.get(name, name) for name in COLUMNS)
     lines = text.splitlines()
     between = max(BETWEEN, key=(lines or [""])[0].count)
-    for row in csv.DictReader(lines, delimiter=between):
+    rows = csv.DictReader(lines, delimiter=between)
+    here = rows.fieldnames or []
+    stated = [column for name, column in columns.items() if (name, column) != ("mask", WITHOUT)]
+    if lacking := [column for column in stated if column not in here]:
+        raise ValueError(f"columns names {lacking[0]!r}, and its header has {', '.join(here) or 'nothing'}")
+    for row in rows:
         if not row.get(image) or None in row or None in row.values():
             raise ValueError(f"row {', '.join(map(str, row.values()))} does not fill the columns, {image!r} among them")
         truth = _mask_or_none(row[mask], row.get(label), row[image]) if mask in row else None

@@ -29,6 +29,13 @@ MOST_ROWS = 10_000_000
 PICTURES = ("image", "mask")
 SAID = ("label", "generator", "source")
 """What a row may say of its picture."""
+WORD = r"(large_)?string|u?int|null|dictionary<values=(large_)?string"
+KINDS = {
+    **dict.fromkeys(PICTURES, (r"(large_)?binary|struct<.*bytes: (large_)?binary|null", "the bytes of pictures")),
+    **dict.fromkeys(("id", "generator", "source"), (WORD, "words or whole numbers")),
+    "label": (r"u?int|bool|null|dictionary<values=u?int", "whole numbers, 0 where authentic"),
+}
+"""The types that a column may have, and how they are told."""
 
 
 def in_tables(part: Part, data: Path) -> Mapping[Split, list[Named]]:
@@ -154,24 +161,23 @@ def _row(file: Path, place: int, values: Mapping[str, Any]) -> _Row:
     id = values.get("id", f"{file.stem}-{place:07}")
     if id in (None, ""):
         raise DataError(f"{file}, row {place}: its id is empty; name another column in columns, or leave id out")
-    has_mask = bool(values.get("mask"))
-    return _Row(place=place, id=str(id), has_mask=has_mask, **{name: values.get(name) for name in SAID})
+    generator, source = (None if (one := values.get(name)) is None else str(one) for name in ("generator", "source"))
+    has_mask, label = bool(values.get("mask")), values.get("label")
+    return _Row(place=place, id=str(id), has_mask=has_mask, label=label, generator=generator, source=source)
 
 
 def _check_columns(file: Path, part: Part, schema: Any, called: Mapping[str, str]) -> None:
-    """Raise DataError where a table lacks a column, or one does not hold what it should."""
+    """Raise DataError where a table lacks a column or has two of a name, or one does not hold what it should."""
     needed = {"image", *part.columns, *(() if part.name == AUTHENTIC else ("mask",))} & called.keys()
-    lacking = [column for name, column in called.items() if name in needed and column not in schema.names]
-    if lacking:
-        told = f"it has {', '.join(schema.names)}. Say in columns what they are called"
-        raise DataError(f"{file} has no column {lacking[0]!r}; {told}")
-    kinds = {name: str(schema.field(column).type) for name, column in called.items() if column in schema.names}
-    for name in PICTURES:
-        if not re.match(r"(large_)?binary|struct<.*bytes: (large_)?binary|null", kinds.get(name, "null")):
-            raise DataError(f"{file}: column {called[name]!r} holds {kinds[name]:.80}; expected the bytes of pictures")
-    if not re.match(r"u?int|bool|null", kinds.get("label", "null")):
-        told = "expected whole numbers, 0 where authentic. If it says something else, name another in columns"
-        raise DataError(f"{file}: column {called['label']!r} holds {kinds['label']:.80}; {told}")
+    for name, column in called.items():
+        count = schema.names.count(column)
+        if count > 1 or (name in needed and not count):
+            told = f"it has {', '.join(schema.names)}. Say in columns what they are called"
+            raise DataError(f"{file} has {count or 'no'} column{'s' * (count > 1)} {column!r}; {told}")
+        kind, (allowed, expected) = str(schema.field(column).type) if count else "null", KINDS[name]
+        if not re.match(allowed, kind):
+            cure = "" if name in PICTURES else ". If it says something else, name another in columns"
+            raise DataError(f"{file}: column {column!r} holds {kind:.80}; expected {expected}{cure}")
 
 
 def _opened(file: Path) -> Any:

@@ -97,10 +97,13 @@ def read_description(path: Path) -> Description | None:
         raise PluginError(f"{where}: input has range = {list(given.range)}; expected two different numbers")
     stepped = given.size or given.multiple
     if stepped % output.stride:
+        cure = "a size that it divides" if given.size else f"multiple = {output.stride}"
         raise PluginError(
             f"{where}: output has stride = {output.stride}, which does not divide the input's size or multiple, "
-            f"{stepped}; say multiple = {output.stride} in [input]"
+            f"{stepped}; say {cure} in [input]"
         )
+    if "+" in description.name:
+        raise PluginError(f"{where}: name = {description.name!r} has a '+', as models made of others have; drop it")
     _check_output(output, where)
     return description
 

@@ -58,9 +58,13 @@ class Detector(nn.Module):
         output = self.description.output
         outputs = list(returned.values()) if isinstance(returned, dict) else returned
         outputs = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
-        if output.index >= len(outputs) or not isinstance(outputs[output.index], Tensor):
-            raise PluginError(f"{self.where}: output index = {output.index}, and the network returns {len(outputs)}")
-        maps: Tensor = outputs[output.index]
+        maps = outputs[output.index] if output.index < len(outputs) else None
+        if not isinstance(maps, Tensor) or maps.is_complex():
+            told = ", ".join(str(getattr(one, "dtype", type(one).__name__)) for one in outputs[:9])
+            raise PluginError(
+                f"{self.where}: output index = {output.index}, and the network returns {len(outputs)} ({told}); say "
+                "the index of maps of real numbers in [output]"
+            )
         expected = [len(fed), *(side // output.stride for side in fed.shape[2:])]
         if maps.ndim == 3:
             maps = maps[:, None]

@@ -43,8 +43,8 @@ REFERENCES = {
 @hookimpl
 def deeploc_find_model(name: str, find: Callable[[str], Model]) -> Model | None:
     """Return the model `FRONT+MODEL`, or None where no front end is called so; raises PluginError for a detector."""
-    front, plus, behind = name.partition("+")
-    if front not in REFERENCES or not plus:
+    front, _, behind = name.partition("+")
+    if front not in REFERENCES or not behind:
         return None
     model = find(behind)
     if model.baseline or not model.trainable:

@@ -46,32 +46,14 @@ def deeploc_models() -> list[Model]:
 def _build(backbone: str, weights: str | None) -> nn.Module:
     """Build with ImageNet weights in both branches, those of a safetensors file, or None; raises WeightsError."""
     from deeploc_bench_plugins.mvss.network import Mvss
+    from deeploc_bench_plugins.towers import published
 
     network = Mvss(backbone)
     if weights:
+        file = published(backbone, f"mvss-{backbone}") if weights == "default" else weights
         for branch in (network.edges, network.noise):
-            _load(branch, _fetch(backbone) if weights == "default" else weights, backbone)
+            _load(branch, file, backbone)
     return network
-
-
-def _fetch(backbone: str) -> str:
-    """Return the file of timm's default weights, out of the Hugging Face cache or from the network."""
-    import timm
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-
-    repository = timm.get_pretrained_cfg(backbone).hf_hub_id
-    cached = try_to_load_from_cache(repository, "model.safetensors")
-    if isinstance(cached, str):
-        return cached
-    try:
-        return hf_hub_download(repository, "model.safetensors", etag_timeout=5.0)
-    except Exception as error:
-        raise WeightsError(
-            f"model 'mvss-{backbone}': its weights, {repository}/model.safetensors, are not in the Hugging Face cache "
-            f"{constants.HF_HUB_CACHE} and cannot be downloaded ({type(error).__name__}). Train from scratch with "
-            "--set weights=none; or name a file with --set weights=FILE.safetensors; or run "
-            f"`deeploc-bench weights fetch mvss-{backbone}` on a machine with a network and copy its cache here."
-        ) from error
 
 
 def _load(branch: nn.Module, file: str, backbone: str) -> None:
