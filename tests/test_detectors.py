@@ -324,7 +324,7 @@ def test_a_detector_has_the_records_of_the_same_network_as_an_ordinary_model(dee
     (folder,) = tmp_path.glob("runs/tiny/in-pt/untrained/*")
     (image,) = list(folder.glob("examples/*.png"))[:1]
     refused = deeploc("predict", folder, image, "-o", "out")
-    assert (refused.returncode, "name the file that describes it by --model" in refused.stderr) == (2, True)
+    assert (refused.returncode, "name the file that describes it, as --model of predict" in refused.stderr) == (2, True)
     assert deeploc("predict", folder, image, "-o", "out", "--model", files / "net.pt.toml").returncode == 0
     wrong = deeploc("predict", folder, image, "-o", "other", "--model", files / "net.onnx.toml")
     assert (wrong.returncode, "is 'in-onnx'" in wrong.stderr) == (2, True)
