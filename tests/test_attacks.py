@@ -143,4 +143,4 @@ def test_without_the_best_row_the_bad_ones_do_not_share_the_first_rank_with_the_
     ordered = sorted(entries(), key=lambda name: -entries()[name].claims.loo.iou)
     found = places(without=ordered[:1])
     first = [entries()[name].claims.loo.iou for name, place in found.items() if place == "1"]
-    assert 0 < max(first) - min(first) < 0.1 and min(first) > 0.4
+    assert 0 < max(first) - min(first) < 0.1 and min(first) > 0.25
