@@ -16,7 +16,7 @@ from deeploc_bench.leaderboard.submission import read_evidence
 from deeploc_bench.results.rows import MOST_FALSE_ALARM
 
 BOARD = Path(__file__).parents[1] / "leaderboard/submissions/photos"
-HONEST = "residual-unet-jaccard"
+HONEST = "residual-unet-0.5xdice-0.5xfocal"
 
 
 @cache
@@ -95,7 +95,7 @@ def test_taking_the_whole_image_where_little_is_predicted_raises_the_iou_but_flo
 def test_taking_the_whole_image_on_edited_images_alone_floods_too():
     attack = changed(region(1.0, 0.05), untouched=True)
     honest = kept()[HONEST]["claims"]["loo"]["iou"]
-    assert attack.claims.loo.iou > honest + 0.02 and attack.claims.false_alarm_area < 0.06
+    assert attack.claims.loo.iou > honest + 0.015 and attack.claims.false_alarm_area < 0.06
     assert places(attack)["attack"] == "floods"
 
 
