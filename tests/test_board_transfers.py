@@ -133,9 +133,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("check", "change"), [(check, change) for check, all in WRONG.items() for change in all], ids=lambda one: str(one)
-)
+CASES = [(check, change) for check, changes in WRONG.items() for change in changes]
+
+
+@pytest.mark.parametrize(("check", "change"), CASES, ids=[change.__name__ for _, change in CASES])
 def test_what_is_wrong_with_them_is_refused_by_its_check(folder, check, change):
     values = copy.deepcopy(GOOD)
     change(values)
