@@ -55,6 +55,17 @@ def deeploc(tmp_path):
     return partial(run_deeploc, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small images are not worth the threads, which wait for each other where cores are shared."""
+    import torch  # which not every test needs
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def two_layer(tmp_path):
     file = tmp_path / "two_layer.py"

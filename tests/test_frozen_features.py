@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 FINDERS = (declip, dinov2, iml_vit, patch_forensics)
 SMALLEST = ("declip-rn50-linear", "dinov2-small-linear", "iml-vit-small", "patch-forensics-block1")
 SMALL = "vit_small_patch14_dinov2.lvd142m"
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def found(name):
@@ -34,15 +35,6 @@ def build(name, weights=None, seed=0):
     torch.manual_seed(seed)
     model = found(name)
     return model.build() if model.pretraining == "none" else model.build(weights and str(weights))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images are not worth the threads, which wait for each other where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ SMALL = {
     **{architecture: f"{architecture}-resnet18" for architecture in sorted(smp.ARCHITECTURES - {"dpt"})},
     "dpt": "dpt-tu-vit_tiny_patch16_224",
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name, weights=None, seed=0):
@@ -33,15 +34,6 @@ def build(name, weights=None, seed=0):
 def run_python(code, **environment):
     environment = {**os.environ, **environment}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images are not worth the threads, which wait for each other where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
