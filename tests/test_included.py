@@ -187,6 +187,20 @@ def test_the_data_of_each_suite_is_named_and_packed_once(deeploc, tmp_path):
     assert done.returncode == 0 and "files.lama (standard): 4 train, 2 valid, 2 test" in done.stdout, done.stderr
     after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("index.json")}
     assert after == before and len(after) == 3
+    assert done.stdout.endswith(f"packed in {tmp_path / 'cache/deeploc-bench'}\n")
+
+
+def test_the_caches_of_all_its_suites_are_cleaned_or_of_those_that_are_named(deeploc, tmp_path):
+    tree, cache = files_in(tmp_path / "data"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (tmp_path / "files.toml").write_text(FILES)
+    assert deeploc("data", "pack", "files.toml", "--data", tree, **cache).returncode == 0
+    (tree / "images/test/test0.png").unlink()
+    clean = ["data", "clean", "files.toml+tiny", *LOADED]
+    for named in (tmp_path, tree.parent):
+        assert "0.0 MiB removed" in deeploc(*clean, "--data", f"tiny={named}", **cache).stdout
+    done = deeploc(*clean, **cache)
+    assert (done.returncode, done.stdout.count("removed: ")) == (0, 1), done.stderr
+    assert "/files, " in done.stdout and done.stdout.endswith("/tiny\n")
 
 
 @pytest.mark.parametrize(

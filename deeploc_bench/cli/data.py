@@ -15,6 +15,7 @@ from deeploc_bench.contract.findings import as_json as findings_json
 from deeploc_bench.contract.findings import summary
 from deeploc_bench.contract.specs import NAME_PATTERN, SPLITS
 from deeploc_bench.data.cleaning import clean
+from deeploc_bench.data.included import named_folders, suites_of
 from deeploc_bench.data.packs import cache_folder
 from deeploc_bench.data.suites import Suite, load_suite, manifest
 from deeploc_bench.data.survey import load_sound, survey
@@ -53,7 +54,7 @@ def check(suite: str, data: str | None, plugins: tuple[str, ...], threads: int, 
 def pack(as_json: bool, **asked: Any) -> None:
     """Decode a suite once; samples read from files are kept in the cache. What was stopped goes on where it was."""
     loaded = _sound(**asked)
-    cache = cache_folder() / loaded.name
+    cache = cache_folder() if loaded.included else cache_folder() / loaded.name  # each included suite has its own
     value = {"suite": loaded.name, "fingerprint": loaded.fingerprint, "cache": str(cache)}
     kept = f"packed in {cache}" if cache.exists() else "the plugin holds these images; nothing needs keeping"
     common.show(value, f"{_counts(loaded)}\n{kept}", as_json)
@@ -75,12 +76,16 @@ def clean_cache(suite: str, data: str | None, plugins: tuple[str, ...], as_json:
     What another process is making or reading is left alone.
     """
     is_cached = re.fullmatch(NAME_PATTERN, suite) and (cache_folder() / suite).is_dir()
-    name = suite if is_cached else common.load(plugins).suite(suite)[0].spec.suite
-    found = list(clean(cache_folder() / name, Path(data) if data else None))
+    names = [suite] if is_cached else suites_of(common.load(plugins).suite(suite))
+    folders = (named_folders(data) or dict.fromkeys(names, data)) if data else {}
+    asked = {name: Path(folders[name]) if data else None for name in names if not data or name in folders}
+    found = [one for name, folder in asked.items() for one in clean(cache_folder() / name, folder)]
     lines = [f"{one.action}: {one.folder} ({one.bytes / 2**20:.1f} MiB): {one.reason}" for one in found]
     freed = sum(one.bytes for one in found if one.action == "removed")
-    total = f"{freed / 2**20:.1f} MiB removed from {cache_folder() / name}"
-    common.show({"suite": name, "removed_bytes": freed, "folders": found}, "\n".join([*lines, total]), as_json)
+    total = f"{freed / 2**20:.1f} MiB removed from {', '.join(str(cache_folder() / name) for name in names)}"
+    common.show(
+        {"suite": "+".join(names), "removed_bytes": freed, "folders": found}, "\n".join([*lines, total]), as_json
+    )
 
 
 def _sound(suite: str, data: str | None, plugins: tuple[str, ...], threads: int) -> Suite:

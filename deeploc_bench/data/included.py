@@ -36,6 +36,11 @@ def parts_of(owned: Owned[GeneratorDataset], prefix: str = "") -> Iterator[Part]
         yield from parts_of(one, f"{prefix}{one.spec.suite}.")
 
 
+def suites_of(datasets: Sequence[Owned[GeneratorDataset]]) -> list[str]:
+    """Return the suites that some datasets come from, sorted: what is packed of each lies in a folder of its own."""
+    return sorted({part.owned.spec.suite for owned in datasets for part in parts_of(owned)})
+
+
 def packed(parts: Sequence[tuple[Part, Samples]], split: Split, tick: Tick, threads: int) -> Pack:
     """Pack the samples of a split of every part, or read what is packed, and return them as one."""
     return joined(
@@ -99,7 +104,7 @@ def roots_of(datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> d
             suites.setdefault(part.owned.spec.suite, []).append(part.owned)
     needing = [name for name, own in suites.items() if any(owned.spec.needs_data for owned in own)]
     said = data or (os.environ.get("DEEPLOC_DATA") if needing else None)  # which may be set for other suites
-    named = _named(said) if said else {}
+    named = named_folders(said) if said else {}
     if len(suites) == 1 and not named:
         ((name, own),) = suites.items()
         return {name: data_root(name, own, data)}
@@ -113,7 +118,7 @@ def roots_of(datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> d
     return {name: data_root(name, own, folders.get(name)) for name, own in suites.items()}
 
 
-def _named(said: str) -> dict[str, str]:
+def named_folders(said: str) -> dict[str, str]:
     """Return the folder of each suite that `--data` names; none where it is one folder for all."""
     before, *parts = re.split(rf"(?:^|{re.escape(os.pathsep)})([a-z0-9][a-z0-9._-]*)=", said)
     if not parts or Path(said).exists():
