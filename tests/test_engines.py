@@ -181,6 +181,17 @@ def test_a_batch_that_is_too_small_is_refused_before_anything_is_trained(tmp_pat
     assert not list(tmp_path.glob("runs/*/residual-unet*")) and "/deeploc_bench/" not in done.stderr
 
 
+@pytest.mark.slow
+def test_a_process_that_follows_says_nothing_and_waits_until_its_leader_has_told(tmp_path):
+    among = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}
+    command = [sys.executable, "-m", "deeploc_bench", "run", "--suite", "nowhere"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(**among), stderr=subprocess.PIPE) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        process.terminate()
+        assert (process.wait(timeout=30), process.stderr.read()) == (-signal.SIGTERM, b"")
+
+
 def test_what_is_known_of_a_suite_today_replaces_what_was_recorded_when_a_training_was_made(tmp_path):
     recorded = facts_of(("b",), extra=("x",))
     today = replace(recorded, fingerprint="0" * 32, methods={"x": "b"})

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -23,6 +24,8 @@ from deeploc_bench.contract.isolation import Stopped
 from deeploc_bench.contract.settings import STOPS
 from deeploc_bench.training import ranks
 
+LEADER_TELLS = 60
+"""Seconds after which a process ends by itself where its leader, who finds the same error, has not told it."""
 COMMANDS = {
     "check": "Try models, losses and suites on a few images: do they hold the contract?",
     "compare": "Compare two rows: their difference, its interval, and what could be told.",
@@ -194,4 +197,8 @@ def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
             signal.signal(stop, signal.SIG_IGN)
     if is_told:
         print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
+    elif code <= 128:  # torchrun ends all processes once one has ended, and the leader has yet to tell what all found
+        for stop in STOPS:
+            signal.signal(stop, signal.SIG_DFL)
+        time.sleep(LEADER_TELLS)
     sys.exit(code)
