@@ -10,13 +10,14 @@ from conftest import fit_until
 from deeploc_bench_plugins import iml_vit
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import binary_dilation
-from test_frozen_features import build, one_thread, tiny_training  # noqa: F401
+from test_frozen_features import build, tiny_training  # noqa: F401
 from timm.layers import resample_abs_pos_embed_nhwc
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from deeploc_bench import WeightsError
 
 PLAIN = iml_vit.SIZES["iml-vit-small"].network
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,13 @@ import pytest
 import torch
 from conftest import fit_until
 from safetensors.torch import load_file
-from test_frozen_features import build, one_thread, tiny_training  # noqa: F401
+from test_frozen_features import build, tiny_training  # noqa: F401
 
 from deeploc_bench.contract.loading import load_plugins
 
 FIELDS = {1: 19, 2: 43, 3: 91}
 """The side in pixels of the patch that a logit judges, by the block."""
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("block", FIELDS)
