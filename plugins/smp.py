@@ -11,8 +11,9 @@ import re
 import warnings
 from contextlib import suppress
 from functools import partial
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from deeploc_bench_plugins.published import published, reason_of
 
 from deeploc_bench import Model, PluginError, WeightsError, hookimpl
 
@@ -101,24 +102,9 @@ def _build(name: str, weights: str | None) -> nn.Module:
 
 
 def _fetch(name: str) -> str:
-    """Return the file of the encoder's default weights; asks the network only for what is not cached, and once."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    _, repository, revision, _ = _encoder(name.partition("-")[2])
-    cached = try_to_load_from_cache(repository, "model.safetensors", revision=revision)
-    if isinstance(cached, str):
-        return cached
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, "model.safetensors", revision=revision), timeout=5.0)
-        return hf_hub_download(repository, "model.safetensors", revision=revision)
-    except Exception as error:
-        raise WeightsError(
-            f"model {name!r}: its encoder's weights, {repository}/model.safetensors (revision {revision or 'main'}), "
-            f"are not in the Hugging Face cache {constants.HF_HUB_CACHE} and cannot be downloaded: {_reason(error)}. "
-            "Train from scratch with --set weights=none; or name a file with --set weights=FILE.safetensors; or run "
-            f"`deeploc-bench weights fetch {name}` on a machine with a network, copy its Hugging Face cache here, let "
-            "HF_HOME point to it and set HF_HUB_OFFLINE=1."
-        ) from error
+    """Return the file of the encoder's default weights; raises WeightsError."""
+    encoder = _encoder(name.partition("-")[2])
+    return published(encoder.repository, encoder.revision, whose="encoder", model=name)
 
 
 def _network(name: str, weights: dict[str, Any] | None) -> nn.Module:
@@ -133,7 +119,7 @@ def _network(name: str, weights: dict[str, Any] | None) -> nn.Module:
         try:
             return smp.create_model(architecture, encoder, **{"encoder_weights": None} | options)
         except Exception as error:
-            raise PluginError(f"model {name!r} cannot be built by smp: {_reason(error)}") from error
+            raise PluginError(f"model {name!r} cannot be built by smp: {reason_of(error)}") from error
 
 
 def _any_size(encoder: str) -> dict[str, Any]:
@@ -159,13 +145,8 @@ def _load(encoder: nn.Module, file: str, name: str) -> None:
         own = next(iter(encoder.state_dict()))
         raise WeightsError(
             f"model {name!r}: weights file {file} is not a safetensors file of the encoder's tensors, named as the "
-            f"encoder names them ({own!r} and so on): {_reason(error)}"
+            f"encoder names them ({own!r} and so on): {reason_of(error)}"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    lines = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:4]).rstrip(".") or type(error).__name__
 
 
 def _localizer(network: nn.Module, normalization: tuple[tuple[float, ...], ...], minimum: int) -> nn.Module:
@@ -201,7 +182,7 @@ def _freeze_unused(model: nn.Module, name: str) -> None:
             gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
     except Exception as error:
         raise PluginError(
-            f"model {name!r} must take images of any size, and fails on 64 x 96: {_reason(error)}"
+            f"model {name!r} must take images of any size, and fails on 64 x 96: {reason_of(error)}"
         ) from error
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is not None)

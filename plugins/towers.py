@@ -1,4 +1,4 @@
-"""Networks of timm with published weights: where these lie, how they are loaded, and localizers on their features.
+"""Networks of timm with published weights, how these are loaded, and localizers on their features.
 
 No plugin itself: a part of those that build on it, and of what identifies their trainings.
 """
@@ -6,20 +6,17 @@ No plugin itself: a part of those that build on it, and of what identifies their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from deeploc_bench_plugins.published import published, reason_of
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from deeploc_bench import WeightsError
-
-FILE = "model.safetensors"
 
 
 def network(name: str, weights: str | None, *, model: str, prefix: str = "", **options: Any) -> nn.Module:
@@ -29,7 +26,9 @@ def network(name: str, weights: str | None, *, model: str, prefix: str = "", **o
     """
     if weights is None:
         return timm.create_model(name, **options)
-    file = published(name, model) if weights == "default" else weights
+    file = weights
+    if weights == "default":
+        file = published(timm.get_pretrained_cfg(name).hf_hub_id, whose="network", model=model)
     tensors = _tensors(file, "" if weights == "default" else prefix, model)
     try:
         overlay = {"state_dict": tensors, "custom_load": False}
@@ -37,26 +36,7 @@ def network(name: str, weights: str | None, *, model: str, prefix: str = "", **o
     except Exception as error:
         raise WeightsError(
             f"model {model!r}: weights file {file} does not hold the tensors of timm's {name}, named as timm names "
-            f"them{f' behind {prefix!r}' if prefix else ''}: {_reason(error)}"
-        ) from error
-
-
-def published(name: str, model: str) -> str:
-    """Return the file of a network's published weights; asks the network only for what is not cached, and once."""
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    cached = try_to_load_from_cache(repository, FILE)
-    if isinstance(cached, str):
-        return cached
-    try:
-        get_hf_file_metadata(hf_hub_url(repository, FILE), timeout=5.0)
-        return hf_hub_download(repository, FILE)
-    except Exception as error:
-        raise WeightsError(
-            f"model {model!r}: the weights of its network, {repository}/{FILE}, are not in the Hugging Face cache "
-            f"{constants.HF_HUB_CACHE} and cannot be downloaded: {_reason(error)}. Go without, from random ones, with "
-            "--set weights=none; or name a file with --set weights=FILE.safetensors; or run `deeploc-bench weights "
-            f"fetch {model}` on a machine with a network, copy its Hugging Face cache here, let HF_HOME point to it "
-            "and set HF_HUB_OFFLINE=1."
+            f"them{f' behind {prefix!r}' if prefix else ''}: {reason_of(error)}"
         ) from error
 
 
@@ -64,18 +44,13 @@ def _tensors(file: str, prefix: str, model: str) -> dict[str, Tensor]:
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"model {model!r}: {file} is not a safetensors file: {_reason(error)}") from error
+        raise WeightsError(f"model {model!r}: {file} is not a safetensors file: {reason_of(error)}") from error
     chosen = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if not chosen:
         lacking = f"no tensor whose name begins with {prefix!r}; it must hold those of every network of the model"
         lacking = f"{lacking}, each behind its own prefix" if prefix else "no tensor"
         raise WeightsError(f"model {model!r}: weights file {file} has {lacking}")
     return chosen
-
-
-def _reason(error: Exception) -> str:
-    lines = [shorten(line, 200, placeholder=" ...") for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:4]).rstrip(".") or type(error).__name__
 
 
 class Normalization(nn.Module):

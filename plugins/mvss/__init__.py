@@ -45,14 +45,16 @@ def deeploc_models() -> list[Model]:
 
 def _build(backbone: str, weights: str | None) -> nn.Module:
     """Build with ImageNet weights in both branches, those of a safetensors file, or None; raises WeightsError."""
+    import timm
     from deeploc_bench_plugins.mvss.network import Mvss
-    from deeploc_bench_plugins.towers import published
+    from deeploc_bench_plugins.published import published
 
     network = Mvss(backbone)
+    if weights == "default":
+        weights = published(timm.get_pretrained_cfg(backbone).hf_hub_id, whose="network", model=f"mvss-{backbone}")
     if weights:
-        file = published(backbone, f"mvss-{backbone}") if weights == "default" else weights
         for branch in (network.edges, network.noise):
-            _load(branch, file, backbone)
+            _load(branch, weights, backbone)
     return network
 
 
