@@ -8,6 +8,7 @@ from deeploc_bench import GeneratorDataset, Sample, hookimpl
 
 COUNTS = {"train": 8, "valid": 4, "test": 6}
 SHIFT = int(os.environ.get("OTHER_SHIFT", "0"))
+ADDRESS = "https://example.org/stripes"
 NAMESAKE = os.environ.get("NAMESAKE", "photo")
 
 
@@ -31,6 +32,6 @@ def build(step, authentic=False):
 def deeploc_datasets():
     return [
         GeneratorDataset(name="dark", suite="other", build=build(90)),
-        GeneratorDataset(name="stripes", suite="other", build=build(40)),
+        GeneratorDataset(name="stripes", suite="other", build=build(40), regenerated=True, reference=ADDRESS),
         GeneratorDataset(name="authentic", suite="other", role="test-only", build=build(1, authentic=True)),
     ]

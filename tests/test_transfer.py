@@ -100,6 +100,17 @@ def test_what_was_tested_on_other_images_has_a_column_and_baselines_of_its_own()
     assert [len(sections([old, tested_on(data, "a", "fitted")])[0].baselines) for data in ("old", "new")] == [1, 0]
 
 
+def test_what_was_regenerated_in_the_other_suite_is_told_below_its_tables_and_cited(tested):
+    folder, _ = tested
+    own, transferred = run_deeploc(folder, "results").stdout.split("transfer · ", 1)
+    tables = ["transfer · " + table for table in transferred.split("transfer · ")]
+    assert "asked for" not in own
+    assert len(tables) == 3 and all("\nstripes: masks say where the edit was asked for" in table for table in tables)
+    facts = json.loads((training_in(folder) / "training.json").read_text())
+    assert facts["references"]["generator other/stripes"] == "https://example.org/stripes"
+    assert facts["references"]["loss jaccard"]
+
+
 def test_the_tables_of_the_own_suite_are_those_of_before(tested, finished_runs):
     before, after = (run_deeploc(folder, "results").stdout for folder in (finished_runs, tested[0]))
     assert after.startswith(before.rstrip())

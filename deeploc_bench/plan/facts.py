@@ -24,8 +24,7 @@ from deeploc_bench.contract.specs import (
 FACTS_SCHEMA = 2
 ARITHMETIC = 2
 """Raised whenever fit, augmentation, batches or evaluation would give other results; a test holds their digest."""
-MOST_NAME = 200
-"""Signs in the name of a folder, of which a file system takes 255."""
+MOST_NAME = 200  # signs in the name of a folder, of which a file system takes 255
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description=NAME_RULE)]
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description=MODEL_RULE)]
@@ -146,6 +145,7 @@ class TestedSuite(Strict, frozen=True, kw_only=True):
     test_data: Mapping[Name, Hash]
     standard_generators: tuple[Name, ...]
     methods: Mapping[Name, Name] = {}
+    regenerated: tuple[Name, ...] = ()
     added: Mapping[Name, Text] = {}
 
 

@@ -135,10 +135,12 @@ def _told(training: Training, suite: Suite) -> Training:
         test_data=suite.test_fingerprints,
         standard_generators=suite.standard,
         methods=suite.methods,
+        regenerated=suite.regenerated,
         added=suite.added,
     )
     transfers = {**training.facts.transfers, suite.name: tested}
-    return replace(training, facts=msgspec.structs.replace(training.facts, transfers=transfers))
+    references = {**training.facts.references, **suite.references}
+    return replace(training, facts=msgspec.structs.replace(training.facts, transfers=transfers, references=references))
 
 
 def _plan(

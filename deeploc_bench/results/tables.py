@@ -49,7 +49,7 @@ def tables_of(section: Section) -> list[Table]:
 def regenerated_notes(cells: Sequence[Cell]) -> tuple[str, ...]:
     """Return what is to be known of the masks of those test generators that were made anew as a whole."""
     tested = dict.fromkeys(cell.pair.test_generator for cell in cells)
-    names = [name for name in tested if any(name in cell.facts.regenerated for cell in cells)]
+    names = [name for name in tested if any(name in cell.tested.regenerated for cell in cells)]
     return (f"{', '.join(names)}: {REGENERATED}",) if names else ()
 
 

@@ -8,7 +8,7 @@ from deeploc_bench.plan.protocols import Pair
 from deeploc_bench.results.cells import Cell, grouped
 from deeploc_bench.results.render import Table
 from deeploc_bench.results.sections import Section, sections
-from deeploc_bench.results.tables import BELOW, marked_iou
+from deeploc_bench.results.tables import BELOW, marked_iou, regenerated_notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def _matrix(alike: Sequence[Section]) -> Table:
         caption=f"transfer{budget} · from {first.facts.suite} · {first.facts.what} · {first.recipe}{main}",
         headers=("train on \\ test on", *_headers(columns)),
         lines=tuple(lines),
-        notes=(BELOW,) if is_marked else (),
+        notes=(*([BELOW] if is_marked else []), *regenerated_notes([cell for one in alike for cell in one.cells])),
     )
 
 

@@ -99,7 +99,7 @@ def current_facts(training: Training, folder: Path) -> TrainingFacts:
         standard_generators=facts.standard_generators,
         methods=facts.methods,
         regenerated=facts.regenerated,
-        references=facts.references,
+        references={**found.references, **facts.references},
         added=facts.added,
         included=facts.included,
         transfers={**found.transfers, **facts.transfers},
