@@ -92,19 +92,24 @@ def _build(name: str, weights: str | None) -> nn.Module:
 
         def training_loss(self, images: Tensor, masks: Tensor) -> Tensor:
             logits = self(images).float()
-            weights = 1 + EDGE_WEIGHT * edges(masks)
+            weights = 1 + EDGE_WEIGHT * _edges(masks)
             return binary_cross_entropy_with_logits(logits, masks, weight=weights)
 
-    def edges(masks: Tensor) -> Tensor:
-        """Return 1 where a pixel of the other kind lies within reach in its row or column, else 0, (N, 1, H, W)."""
-        return dilated(masks) * dilated(1 - masks)
-
-    def dilated(masks: Tensor) -> Tensor:
-        long = 2 * EDGE_REACH + 1
-        row = max_pool2d(masks, (1, long), stride=1, padding=(0, EDGE_REACH))
-        return torch.maximum(row, max_pool2d(masks, (long, 1), stride=1, padding=(EDGE_REACH, 0)))
-
     return ImlVit()
+
+
+def _edges(masks: Tensor) -> Tensor:
+    """Return 1 where a pixel of the other kind lies within reach in its row or column, else 0, (N, 1, H, W)."""
+    return _dilated(masks) * _dilated(1 - masks)
+
+
+def _dilated(masks: Tensor) -> Tensor:
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    long = 2 * EDGE_REACH + 1
+    row = max_pool2d(masks, (1, long), stride=1, padding=(0, EDGE_REACH))
+    return torch.maximum(row, max_pool2d(masks, (long, 1), stride=1, padding=(EDGE_REACH, 0)))
 
 
 def _transformer(size: Size, name: str, weights: str | None) -> nn.Module:
