@@ -3,11 +3,13 @@
 Edits leave little in the content and much in the noise, so the network is given the residuals of the SRM filters
 (Fridrich and Kodovsky, Rich models for steganalysis of digital images, IEEE TIFS 2012), in the choice of three that
 Zhou et al. feed to a detector (Learning rich features for image manipulation detection, arXiv 1805.04953), and
-truncated as both do. The U-Net is Ronneberger et al.'s (arXiv 1505.04597), shallow and narrow.
+truncated as both do. The U-Net is Ronneberger et al.'s (arXiv 1505.04597), shallow and narrow; what it skips is added
+to what comes from below, as in LinkNet (Chaurasia and Culurciello, arXiv 1707.03718), and convolved once.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from deeploc_bench import Model, hookimpl
@@ -22,11 +24,8 @@ def build() -> Any:
     from torch import Tensor, nn
     from torch.nn import functional as F  # noqa: N812
 
-    def convolutions(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(
-            *(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()),
-            *(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()),
-        )
+    def convolution(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
     class ResidualUnet(nn.Module):
         """Float RGB in [0, 1], (N, 3, H, W) -> logits (N, 1, H, W)."""
@@ -34,14 +33,14 @@ def build() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("filters", srm_filters()[:, None].repeat(3, 1, 1, 1), persistent=False)
-            widths = WIDTHS
+            levels = [*pairwise(WIDTHS)][::-1]  # the channels of each level and of the one below it, from the deepest
             self.down = nn.ModuleList(
-                convolutions(inputs, outputs) for inputs, outputs in zip((12, *widths), widths, strict=False)
+                nn.Sequential(convolution(inputs, outputs), convolution(outputs, outputs))
+                for inputs, outputs in pairwise((12, *WIDTHS))
             )
-            self.up = nn.ModuleList(
-                convolutions(deep + skip, skip) for deep, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
-            )
-            self.head = nn.Conv2d(widths[0], 1, 1)
+            self.narrow = nn.ModuleList(nn.Conv2d(deep, skip, 1, bias=False) for skip, deep in levels)
+            self.up = nn.ModuleList(convolution(skip, skip) for skip, _ in levels)
+            self.head = nn.Conv2d(WIDTHS[0], 1, 1)
 
         def forward(self, images: Tensor) -> Tensor:
             residuals = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), self.filters, groups=3)
@@ -50,9 +49,9 @@ def build() -> Any:
             for level, block in enumerate(self.down):
                 features = block(F.max_pool2d(features, 2) if level else features)
                 skips.append(features)
-            for block, skip in zip(self.up, skips[-2::-1], strict=True):
-                grown = F.interpolate(features, size=skip.shape[2:], mode="nearest")
-                features = block(torch.cat([grown, skip], dim=1))
+            for narrow, block, skip in zip(self.narrow, self.up, skips[-2::-1], strict=True):
+                grown = F.interpolate(narrow(features), size=skip.shape[2:], mode="nearest")
+                features = block(grown + skip)
             return self.head(features)
 
     return ResidualUnet()
