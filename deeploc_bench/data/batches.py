@@ -47,14 +47,18 @@ def as_packs(subset: Subset) -> list[Pack]:
     ]
 
 
-def read_batch(pack: Pack, positions: NDArray[np.int64]) -> tuple[Image, Mask]:
-    """Return the images (N, H, W, 3) and masks (N, H, W) at the positions, which must have one size."""
-    height, width = (int(side) for side in pack.shapes[positions[0]])
+def read_batch(pack: Pack, positions: slice | NDArray[np.int64]) -> tuple[Image, Mask]:
+    """Return the images (N, H, W, 3) and masks (N, H, W) at the positions, which must have one size.
+
+    The images of a slice may be the pack's own memory: they are not to be written to.
+    """
+    chosen = np.arange(len(pack))[positions]
+    height, width = (int(side) for side in pack.shapes[chosen[0]])
     if pack.is_uniform:
         images = pack.images.reshape(len(pack), height, width, 3)[positions]
         bits = pack.masks.reshape(len(pack), -1)[positions]
     else:
-        flats = [pack.flat(int(position)) for position in positions]
+        flats = [pack.flat(position) for position in chosen.tolist()]
         images = np.stack([image.reshape(height, width, 3) for image, _ in flats])
         bits = np.stack([mask for _, mask in flats])
     masks = np.unpackbits(bits, axis=1, count=height * width).view(np.bool_)  # (N, ceil(HW / 8)) -> (N, HW)
@@ -88,9 +92,6 @@ def training_batch(
         slots = np.flatnonzero((chosen >= start) & (chosen < start + len(positions)))  # places in the batch
         taken = positions[chosen[slots] - start]  # positions in the pack
         start += len(positions)
-        if len(slots) and pack.is_uniform and (pack.shapes[0] == size).all():
-            images[slots], masks[slots] = read_batch(pack, taken)
-            continue
         for slot, position in zip(slots.tolist(), taken.tolist(), strict=True):
             image, mask = _sample(pack, position)
             fitted = _resized(image, mask, size) if fit == "resize" else _crop(image, mask, size, random)

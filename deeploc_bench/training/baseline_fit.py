@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from accelerate.utils import set_seed
 from msgspec import structs
@@ -47,7 +46,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for pack in self.packs:
             for batch in evaluation_batches(pack):
-                images, masks = read_batch(pack, np.arange(batch.start, batch.stop))
+                images, masks = read_batch(pack, batch)
                 pixels = to_float(torch.from_numpy(images).to(self.device))
                 yield pixels, torch.from_numpy(masks).to(self.device).float()[:, None]
                 self.tick()

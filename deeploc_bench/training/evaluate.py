@@ -144,7 +144,7 @@ def _heatmaps(
 ) -> tuple[Tensor, Tensor]:
     """Return what `heatmaps_of` does, NaN where the logits are; nothing here waits for the device."""
     localizer.module.eval()
-    images, masks = read_batch(pack, np.arange(batch.start, batch.stop))
+    images, masks = read_batch(pack, batch)
     if perturbation:
         images = perturbation.apply(images, pack.ids[batch])
     fed = pixels.of(torch.from_numpy(images).to(localizer.device))  # (N, H, W, 3) -> (N, 3, H, W)

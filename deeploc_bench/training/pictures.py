@@ -25,7 +25,7 @@ def write_predictions(localizer: Localizer, pack: Pack, folder: Path, tick: Tick
     """Write the heatmaps of packed images, `heatmaps/<id>.png` of 16 bits, and `overlays/<id>.png` to look at."""
     for batch in evaluation_batches(pack):
         heatmaps = heatmaps_of(localizer, pack, batch)[0].cpu().numpy()  # (N, H, W)
-        images, _ = read_batch(pack, np.arange(batch.start, batch.stop))
+        images, _ = read_batch(pack, batch)
         for id, image, heatmap in zip(pack.ids[batch], images, heatmaps, strict=True):
             write(folder / "heatmaps" / f"{id}.png", encoded(heatmap))
             write(folder / "overlays" / f"{id}.png", _png(overlay(image, heatmap)))

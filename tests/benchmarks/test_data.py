@@ -69,7 +69,7 @@ class Files(Dataset):
         return self.change(i, torch.from_numpy(image).permute(2, 0, 1).float().div(255), torch.from_numpy(mask))
 
 
-@pytest.mark.parametrize("way", ["packed", "dataloader"])
+@pytest.mark.parametrize("way", ["packed, in order", "packed, shuffled", "dataloader"])
 @pytest.mark.parametrize("blur", [0, 0.5])
 def test_batches(benchmark, way, blur, alike, tmp_path):
     benchmark.group = f"{COUNT} images of {SIZE} x {SIZE} in batches, blurred with p = {blur}"
@@ -80,16 +80,27 @@ def test_batches(benchmark, way, blur, alike, tmp_path):
     def blurred(i, image, mask):
         return (gaussian_blur(image[None], sigmas[i : i + 1])[0] if sigmas[i] else image), mask
 
-    def cut():
-        for start in range(0, COUNT, BATCH):
-            images, masks = read_batch(data, np.arange(start, start + BATCH))
-            floats = pixels.of(torch.from_numpy(images))
-            yield blur_some(floats, sigmas[start : start + BATCH]), torch.from_numpy(masks)
+    order = np.random.default_rng(0).permutation(COUNT)
+    subset = all_samples(data)
+
+    def converted(part, read):
+        images, masks = read
+        return blur_some(pixels.of(torch.from_numpy(images)), sigmas[part]), torch.from_numpy(masks)
+
+    parts = [slice(start, start + BATCH) for start in range(0, COUNT, BATCH)]
+
+    def in_order():  # as a model is tested
+        return (converted(part, read_batch(data, part)) for part in parts)
+
+    def shuffled():  # as it is trained
+        batches = (order[part] for part in parts)
+        read = (training_batch(subset, chosen, size=SIZE, fit="crop", seed=[0]) for chosen in batches)
+        return map(converted, (order[part] for part in parts), read)
 
     loader = DataLoader(Files(alike, blurred), batch_size=BATCH)
-    for (images, masks), (expected, truth) in zip(cut(), loader, strict=True):
+    for (images, masks), (expected, truth) in zip(in_order(), loader, strict=True):
         assert (images - expected).abs().max() < 0.51 / 255 and torch.equal(masks, truth)  # rounded to levels
-    ways = {"packed": cut, "dataloader": lambda: loader}
+    ways = {"packed, in order": in_order, "packed, shuffled": shuffled, "dataloader": lambda: loader}
     benchmark(lambda: sum(len(images) for images, _ in ways[way]()))
 
 

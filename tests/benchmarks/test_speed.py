@@ -48,7 +48,7 @@ def image_by_image(localizer, packed):
     """Count as a script does that is written in an afternoon: the same scores, without hashes of what was predicted."""
     ious = []
     for part in evaluation_batches(packed):
-        images, masks = read_batch(packed, np.arange(part.start, part.stop))
+        images, masks = read_batch(packed, part)
         heatmaps = torch.sigmoid(localizer.module(to_float(torch.from_numpy(images))))[:, 0].numpy()
         for heatmap, mask in zip(heatmaps, masks, strict=True):
             pred_mask = heatmap > 0.5
@@ -89,10 +89,7 @@ def test_evaluation(benchmark, side, training, tmp_path, capsys):
         module=module, model=training.model, device=torch.device("cpu"), precision="fp32", input_size=None
     )
     packed = pack(discs(96 * 256 // side, side), inverted=False, folder=tmp_path, tick=lambda: None)
-    batches = [
-        to_float(torch.from_numpy(read_batch(packed, np.arange(part.start, part.stop))[0]))
-        for part in evaluation_batches(packed)
-    ]
+    batches = [to_float(torch.from_numpy(read_batch(packed, part)[0])) for part in evaluation_batches(packed)]
     assert np.array_equal(image_ious(evaluate(localizer, packed)), image_by_image(localizer, packed))
     ways = {
         "forward": lambda: forward(module, batches),
