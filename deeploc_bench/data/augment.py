@@ -55,8 +55,18 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     reach = int(radii.max()) if len(radii) else 0
     if reach == 0:
         return images
+    count, channels, height, width = images.shape
     kernels = moved(_kernels(sigmas, radii, reach), images.device)
-    return _along_rows(_along_rows(images, kernels).mT, kernels).mT.contiguous(memory_format=torch.channels_last)
+    kernels = kernels.repeat_interleave(channels, dim=0)  # (N C, 2 reach + 1)
+    planes = images.reshape(1, count * channels, height, width)
+    for around, weights in (
+        ((reach, reach, 0, 0), kernels[:, None, None, :]),
+        ((0, 0, reach, reach), kernels[:, None, :, None]),
+    ):
+        padded = F.pad(planes, around, mode="reflect")
+        # beside each other in memory, so that one pass takes a pixel of all planes
+        planes = F.conv2d(padded.contiguous(memory_format=torch.channels_last), weights, groups=count * channels)
+    return planes.view(images.shape).contiguous(memory_format=torch.channels_last)
 
 
 def blur_some(images: Tensor, sigmas: Tensor) -> Tensor:
@@ -78,12 +88,3 @@ def _kernels(sigmas: Tensor, radii: Tensor, reach: int) -> Tensor:
     weights = torch.exp(-0.5 * (steps / sigmas.clamp_min(1e-6)[:, None]) ** 2)
     weights = weights * (steps.abs() <= radii[:, None])
     return weights / weights.sum(dim=1, keepdim=True)
-
-
-def _along_rows(images: Tensor, kernels: Tensor) -> Tensor:
-    count, channels, height, width = images.shape
-    reach = kernels.shape[1] // 2
-    padded = F.pad(images, (reach, reach, 0, 0), mode="reflect")
-    rows = padded.reshape(1, count * channels, height, width + 2 * reach)
-    weights = kernels.repeat_interleave(channels, dim=0)[:, None, None, :]
-    return F.conv2d(rows, weights, groups=count * channels).view(count, channels, height, width)
