@@ -48,6 +48,23 @@ def test_a_mistake_gets_one_message_and_exit_code_2(deeploc, tmp_path, arguments
     assert not (tmp_path / "runs").exists()
 
 
+EMPTY = {
+    "option": (["run", "--data", ""], "--data is given an empty value"),
+    "option with =": (["data", "check", "photos", "--data="], "--data is given an empty value"),
+    "output": (["data", "export", "photos", "-o", ""], "-o is given an empty value"),
+    "folder": (["leaderboard", ""], "an argument after 'leaderboard' is empty"),
+    "training": (["test", "", "--suite", "photos"], "an argument after 'test' is empty"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), EMPTY.values(), ids=EMPTY.keys())
+def test_an_empty_argument_is_not_the_working_directory(deeploc, tmp_path, arguments, message):
+    before = sorted(tmp_path.iterdir())
+    done = deeploc(*arguments)
+    assert (done.returncode, done.stdout, sorted(tmp_path.iterdir())) == (2, "", before)
+    assert message in done.stderr and "shell variable that is not set" in done.stderr
+
+
 def test_a_model_that_cannot_be_computed_ends_a_command_by_its_reason():
     assert _told(TrainingFailed("the memory of cuda is too small")) == (1, "the memory of cuda is too small")
 

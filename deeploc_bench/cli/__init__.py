@@ -110,6 +110,7 @@ def main() -> NoReturn:
     for stop in STOPS:
         signal.signal(stop, handler)
     try:
+        _refuse_empty(arguments)
         with cli.make_context("deeploc-bench", ["--debug"] * is_debug + arguments) as context:
             try:
                 cli.invoke(context)
@@ -129,6 +130,15 @@ def main() -> NoReturn:
             _end(*told, is_debug, is_told=ranks.is_leader() or isinstance(error, ProcessFailed))
         raise
     sys.exit(0)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise UsageError where an argument is empty, which would be the working directory where it is a path."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or re.fullmatch("--[a-z-]+=", argument):
+            flag = argument.rstrip("=") or before
+            what = f"{flag} is given an empty value" if flag[:1] == "-" else f"an argument after {flag!r} is empty"
+            raise click.UsageError(f"{what}, as by a shell variable that is not set; give it one, or leave it out")
 
 
 def _told(error: BaseException) -> tuple[int, str] | None:
