@@ -116,6 +116,7 @@ def main() -> NoReturn:
                 cli.invoke(context)
             finally:
                 sys.stdout.flush()
+        _leave_by_signal(0)
     except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError) as error:
         if isinstance(error, click.ClickException):
             error.show()
@@ -199,14 +200,21 @@ def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
     return stop
 
 
+def _leave_by_signal(code: int) -> None:
+    """Let a signal that comes while all is done and the program is leaving end it at once, with its own exit code."""
+    for stop in STOPS:
+        signal.signal(stop, lambda *_: leave(code))
+
+
 def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
-    if code > 128:  # another signal would interrupt the leaving
-        for stop in STOPS:
-            signal.signal(stop, signal.SIG_IGN)
+    for stop in STOPS:  # another signal would interrupt the telling
+        signal.signal(stop, signal.SIG_IGN)
     if is_told:
         print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
+        if code <= 128:
+            _leave_by_signal(code)
     elif code <= 128:  # torchrun ends all processes once one has ended, and the leader has yet to tell what all found
         for stop in STOPS:
             signal.signal(stop, signal.SIG_DFL)
