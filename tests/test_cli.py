@@ -48,11 +48,21 @@ def test_a_mistake_gets_one_message_and_exit_code_2(deeploc, tmp_path, arguments
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["list", "losses"], 0), (["check", "nothing"], 2)])
+LATE = """import atexit, os, signal
+from deeploc_bench import Model, hookimpl
+
+@hookimpl
+def deeploc_models():
+    atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    return [Model(name="empty", build=lambda: None, reference=None, pretraining="none")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["list", "losses"], 0), (["check", "empty"], 1), (["check", "no"], 2)]
+)
 def test_a_signal_that_comes_while_a_command_is_leaving_changes_nothing(tmp_path, arguments, code):
-    (tmp_path / "late.py").write_text(
-        "import atexit, os, signal\natexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
-    )
+    (tmp_path / "late.py").write_text(LATE)
     command = [sys.executable, "-m", "deeploc_bench", *arguments, "--plugin", "late.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == code and "Traceback" not in done.stderr and "Stopped" not in done.stderr, done.stderr

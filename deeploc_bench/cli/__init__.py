@@ -104,6 +104,17 @@ def cli(debug: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line; exit codes: 0 done, 1 a cell failed or a check found something, 2 bad input, 130/143."""
+    try:
+        _run_command()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+        if code <= 128:  # else every signal is ignored by now
+            for stop in STOPS:  # one that comes while the program is leaving ends it at once, with the same exit code
+                signal.signal(stop, lambda *_: leave(code))
+        raise
+
+
+def _run_command() -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     is_debug = len(arguments) < len(sys.argv) - 1
     handler = _stopper()
@@ -116,7 +127,6 @@ def main() -> NoReturn:
                 cli.invoke(context)
             finally:
                 sys.stdout.flush()
-        _leave_by_signal(0)
     except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError) as error:
         if isinstance(error, click.ClickException):
             error.show()
@@ -200,12 +210,6 @@ def _stopper() -> Callable[[int, FrameType | None], NoReturn]:
     return stop
 
 
-def _leave_by_signal(code: int) -> None:
-    """Let a signal that comes while all is done and the program is leaving end it at once, with its own exit code."""
-    for stop in STOPS:
-        signal.signal(stop, lambda *_: leave(code))
-
-
 def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
     if is_debug:
         traceback.print_exc()
@@ -213,8 +217,6 @@ def _end(code: int, message: str, is_debug: bool, *, is_told: bool) -> NoReturn:
         signal.signal(stop, signal.SIG_IGN)
     if is_told:
         print(printable(f"error: {message}" if code == 2 else message), file=sys.stderr)
-        if code <= 128:
-            _leave_by_signal(code)
     elif code <= 128:  # torchrun ends all processes once one has ended, and the leader has yet to tell what all found
         for stop in STOPS:
             signal.signal(stop, signal.SIG_DFL)

@@ -248,6 +248,7 @@ def _mapped(file: Path) -> Bytes:
     with file.open("rb") as opened:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(opened, fcntl.LOCK_SH)
-        # An empty file, of no sample at all, cannot be mapped. What were written to a map would not reach the file.
+        # An empty file, of no sample at all, cannot be mapped. What is written to a map (torch warns of arrays that
+        # nothing can be written to) never reaches the file.
         is_empty = not file.stat().st_size
         return np.empty(0, np.uint8) if is_empty else np.asarray(np.memmap(opened, dtype=np.uint8, mode="c"))
