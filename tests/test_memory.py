@@ -63,7 +63,7 @@ def memory(forked, folder, count):
 
 @pytest.mark.slow
 def test_a_run_on_eight_times_the_images_takes_no_more_memory(forked, tmp_path):
-    few, many = memory(forked, tmp_path / "few", 64), memory(forked, tmp_path / "many", 512)
+    few, many = memory(forked, tmp_path / "few", 128), memory(forked, tmp_path / "many", 1024)
     packed = sum(file.stat().st_size for file in tmp_path.rglob("cache/**/images")) // 2**20
-    print(f"anonymous memory at most: {few} MiB of 64 images a split, {many} MiB of 512, of {packed} MiB packed")
-    assert packed > 75 and many - few < packed / 2
+    print(f"anonymous memory at most: {few} MiB of 128 images a split, {many} MiB of 1024, of {packed} MiB packed")
+    assert packed > 150 and many - few < packed / 2
