@@ -3,8 +3,9 @@
 Ma et al., IML-ViT: Benchmarking image manipulation localization by vision transformer, arXiv 2307.14863,
 https://arxiv.org/abs/2307.14863. `iml-vit` is the paper's: ViT-B/16 with windows of 14 x 14 patches in all but every
 third block, images padded with black to 1024 x 1024, five scales of 256 channels. `iml-vit-small` is ours, for small
-images: ViT-S/16, images padded to whole patches only. Blocks and relative positions are timm's of Segment Anything, as
-in ViTDet (Li et al., arXiv 2203.16527), from which the paper has its own, too.
+images: ViT-S/16, images padded to whole patches only, and windows of 4 x 4, about as large a part of 256 x 256 pixels
+as the paper's are of 1024 x 1024. Blocks and relative positions are timm's of Segment Anything, as in ViTDet (Li et
+al., arXiv 2203.16527), from which the paper has its own, too.
 
 Initial weights are those of a masked autoencoder (He et al., arXiv 2111.06377; CC BY-NC 4.0) and, of the small one, of
 DINO (Caron et al., arXiv 2104.14294; Apache-2.0), both trained on ImageNet-1k without labels; no weights of IML-ViT are
@@ -25,28 +26,30 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 ADDRESS = "https://arxiv.org/abs/2307.14863"
-PATCH, WINDOW, DEPTH, GLOBAL_BLOCKS = 16, 14, 12, (2, 5, 8, 11)
+PATCH, DEPTH, GLOBAL_BLOCKS = 16, 12, (2, 5, 8, 11)
 CHANNELS = 256
 EDGE_WEIGHT, EDGE_REACH = 20, 3
 
 
 class Size(NamedTuple):
-    """The network of timm it starts from, its width and heads, the least side that images are padded to, a licence.
+    """The network of timm it starts from, its width, heads and windows' side in patches, a licence.
 
-    `side` is the one in pixels for which places are kept; for others they are interpolated.
+    `least` is the side in pixels that images are padded to at least, `side` the one for which places are kept: for
+    others they are interpolated.
     """
 
     network: str
     width: int
     heads: int
+    window: int
     least: int
     side: int
     license: str
 
 
 SIZES = {
-    "iml-vit": Size("vit_base_patch16_224.mae", 768, 12, 1024, 1024, "CC-BY-NC-4.0"),
-    "iml-vit-small": Size("vit_small_patch16_224.dino", 384, 6, PATCH, 256, "Apache-2.0"),
+    "iml-vit": Size("vit_base_patch16_224.mae", 768, 12, 14, 1024, 1024, "CC-BY-NC-4.0"),
+    "iml-vit-small": Size("vit_small_patch16_224.dino", 384, 6, 4, PATCH, 256, "Apache-2.0"),
 }
 
 
@@ -129,7 +132,7 @@ def _transformer(size: Size, name: str, weights: str | None) -> nn.Module:
         drop_path_rate=0.1,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         use_rel_pos=True,
-        window_size=WINDOW,
+        window_size=size.window,
         global_attn_indexes=GLOBAL_BLOCKS,
     )
     transformer.prune_intermediate_layers([DEPTH - 1], prune_norm=True)

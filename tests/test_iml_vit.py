@@ -35,13 +35,13 @@ def model(plain, tmp_path_factory):
 
 
 def test_where_one_window_holds_all_patches_its_features_are_those_of_the_plain_transformer(model, plain):
-    images = torch.rand(1, 3, 224, 224)
+    images = torch.rand(1, 3, 64, 64)  # 4 x 4 patches, a window
     places = plain.pos_embed[:, 1:].unflatten(1, (14, 14))  # without the class token's
     assert torch.equal(model.transformer.pos_embed, resample_abs_pos_embed_nhwc(places, (16, 16)))
     with torch.inference_mode():
-        places = resample_abs_pos_embed_nhwc(model.transformer.pos_embed, (14, 14)).flatten(1, 2)
-        tokens = plain.patch_embed(images) + places
-        expected = plain.blocks(tokens).transpose(1, 2).unflatten(2, (14, 14))
+        places = resample_abs_pos_embed_nhwc(model.transformer.pos_embed, (4, 4))
+        tokens = plain.patch_embed.proj(images).flatten(2).transpose(1, 2) + places.flatten(1, 2)
+        expected = plain.blocks(tokens).transpose(1, 2).unflatten(2, (4, 4))
         (features,) = model.transformer.forward_intermediates(images, indices=[11], intermediates_only=True)
     assert torch.allclose(features, expected, atol=1e-4)
 
