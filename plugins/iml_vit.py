@@ -10,9 +10,10 @@ al., arXiv 2203.16527), from which the paper has its own, too.
 Initial weights are those of a masked autoencoder (He et al., arXiv 2111.06377; CC BY-NC 4.0) and, of the small one, of
 DINO (Caron et al., arXiv 2104.14294; Apache-2.0), both trained on ImageNet-1k without labels; no weights of IML-ViT are
 used. Say `--loss own` for the paper's loss: binary cross-entropy, plus 20 times that of the pixels within 3 of a mask's
-border. What differs: its means are over the image alone, not over what it is padded by; an image of more than 1024
-pixels a side is padded to whole patches, not cropped; the weights' places are brought to the grid of 1024 x 1024 pixels
-(256 x 256 of the small one) once, not in each step, so that a training at that size is deterministic on a GPU, too.
+border. Its optimizer and learning rate are the paper's, too. What differs: its means are over the image alone, not over
+what it is padded by; an image of more than 1024 pixels a side is padded to whole patches, not cropped; the weights'
+places are brought to the grid of 1024 x 1024 pixels (256 x 256 of the small one) once, not in each step, so that a
+training at that size is deterministic on a GPU, too.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ADDRESS = "https://arxiv.org/abs/2307.14863"
 PATCH, DEPTH, GLOBAL_BLOCKS = 16, 12, (2, 5, 8, 11)
 CHANNELS = 256
+RECIPE = {"lr": 1e-4, "optimizer": "adamw"}
 EDGE_WEIGHT, EDGE_REACH = 20, 3
 
 
@@ -59,7 +61,9 @@ def deeploc_find_model(name: str) -> Model | None:
     if name not in SIZES:
         return None
     build, size = partial(_build, name), SIZES[name]
-    return Model(name=name, build=build, reference=ADDRESS, pretraining="imagenet", license=size.license)
+    return Model(
+        name=name, build=build, reference=ADDRESS, pretraining="imagenet", license=size.license, recipe=dict(RECIPE)
+    )
 
 
 def _build(name: str, weights: str | None) -> nn.Module:
