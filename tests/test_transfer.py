@@ -278,6 +278,33 @@ def test_mistakes_are_one_message_each(deeploc, copied):
     assert done.returncode == 2 and "holds predictions made elsewhere" in done.stderr
 
 
+def test_several_suites_are_tested_by_one_call_and_stand_in_one_matrix(deeploc, copied):
+    far = (PLUGINS[1].with_name("other.py")).read_text().replace('"other"', '"far"')
+    (copied / "far.py").write_text(far)
+    asked = ["test", training_in(copied).relative_to(copied), *OTHER, "--plugin", "far.py"]
+    done = deeploc(*asked, "--suite", "far")
+    matrix = done.stdout[done.stdout.rindex("transfer · from tiny") :]
+    assert done.returncode == 0 and done.stdout.count("transfer · from tiny") == 1, done.stderr
+    assert "| other/dark" in matrix and "| far/dark" in matrix and "other/mean" in matrix and "far/mean" in matrix, matrix
+    assert {*store.read_facts(training_in(copied)).transfers} == {"other", "far"}
+    again = deeploc(*asked, "--suite", "far", "--suite", "other")  # the same suite named twice is one
+    assert again.stdout[: again.stdout.rindex("\n\n")] == done.stdout[: done.stdout.rindex("\n\n")]
+    assert "\n0 tests done, 24 reused, 0 failed" in again.stdout, again.stdout
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (["nowhere"], "--data nowhere: there is no such folder. Give the folder that holds masks, original"),
+        (["strange=nowhere"], "'strange' is no suite of these: other, tgif"),
+        (["tgif=nowhere"], "--data nowhere: there is no such folder"),
+    ],
+)
+def test_of_several_suites_each_gets_its_own_folder(deeploc, copied, data, said):
+    done = deeploc("test", training_in(copied).relative_to(copied), *OTHER, "--suite", "tgif", "--data", *data)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
 @pytest.mark.slow
 def test_perturbed_images_of_the_other_suite_are_columns(deeploc, copied):
     training = training_in(copied).relative_to(copied)

@@ -5,7 +5,7 @@ What an included suite has packed is read where it lies, and not packed again.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +116,27 @@ def roots_of(datasets: Sequence[Owned[GeneratorDataset]], data: str | None) -> d
         raise UsageError(f"suite {lacking[0]!r} needs its data, too: add --data {lacking[0]}=PATH")
     folders = named or dict.fromkeys(needing, said)
     return {name: data_root(name, own, folders.get(name)) for name, own in suites.items()}
+
+
+def data_by_suite(suites: Mapping[str, Sequence[Owned[GeneratorDataset]]], data: str | None) -> dict[str, str | None]:
+    """Return what `--data` says of each of several suites that do not make up one: their own folders, or one for all.
+
+    Raises UsageError where it names a suite that is none of these, nor included in one.
+    """
+    if len(suites) == 1 or not data:
+        return dict.fromkeys(suites, data)
+    within, named = {name: suites_of(datasets) for name, datasets in suites.items()}, named_folders(data)
+    if strange := sorted({*named} - {part for parts in within.values() for part in parts}):
+        raise UsageError(f"--data {data}: {strange[0]!r} is no suite of these: {', '.join(suites)}")
+    if named:
+        own = {name: [f"{part}={named[part]}" for part in parts if part in named] for name, parts in within.items()}
+        return {name: os.pathsep.join(folders) or None for name, folders in own.items()}
+    needing = [
+        name
+        for name, datasets in suites.items()
+        if any(part.owned.spec.needs_data for owned in datasets for part in parts_of(owned))
+    ]
+    return {name: data if name in needing or not needing else None for name in suites}
 
 
 def named_folders(said: str) -> dict[str, str]:
