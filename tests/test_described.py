@@ -76,5 +76,7 @@ def test_a_method_of_a_forbidden_name_is_told_with_what_is_allowed(described, tm
 
 def test_a_list_that_is_not_there_is_told(described, tmp_path):
     (edited,) = described('[[generator]]\nname = "edited"\nlists = { test = "none.txt" }')
-    with pytest.raises(DataError, match=f"list {tmp_path}/none.txt: No such file or directory"):
+    with pytest.raises(
+        DataError, match=f"its list 'none.txt' is not in {tmp_path}; mend it, or leave the generator out"
+    ):
         edited.build(tmp_path)

@@ -97,7 +97,7 @@ def parquet(root):
         rows = [row(f"partial/{split}-{name}.png", level, 1) for name, level in (("z", 30), ("a", 90))]
         rows += [
             row(f"whole/{split}", 60, 1),
-            row(f"partial/{split}", 70, 1, False),
+            row(f"whole/{split}-2", 70, 1, False),
             row(f"real/{split}", 80, 0, False),
         ]
         write_rows(root / f"data/{'validation' if split == 'valid' else split}-00000-of-00001.parquet", rows)

@@ -69,6 +69,13 @@ class Levels(nn.Module):
         return 10 * images
 
 
+class Last(nn.Module):
+    """Takes images with their channels last."""
+
+    def forward(self, images):
+        return images.mean(dim=3)
+
+
 class Waves(nn.Module):
     """Complex numbers, whose imaginary part would be lost."""
 
@@ -92,13 +99,11 @@ def traced(module, file):
         torch.jit.trace(module.eval(), torch.rand(2, 3, 64, 64)).save(str(file))
 
 
-def exported(module, file, size=64, **options):
+def exported(module, file, shape=(1, 3, 64, 64), **options):
     pytest.importorskip("onnx")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is another exporter
-        torch.onnx.export(
-            module.eval(), (torch.rand(1, 3, size, size),), file, dynamo=False, input_names=["images"], **options
-        )
+        torch.onnx.export(module.eval(), (torch.rand(shape),), file, dynamo=False, input_names=["images"], **options)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,8 @@ def files(tmp_path_factory):
     exported(net(), folder / "fixed.onnx")
     for name, module in {"several": Several(), "levels": Levels(), "squashed": Squashed(*net())}.items():
         traced(module, folder / f"{name}.pt")
+    exported(Last(), folder / "last.onnx", (1, 64, 64, 3), dynamic_axes={"images": {0: "n", 1: "h", 2: "w"}})
+    traced(nn.Sequential(nn.Conv2d(3, 2, 1), nn.Softmax(dim=1)), folder / "shares.pt")
     traced(Broken(), folder / "broken.pt")
     traced(Waves(), folder / "waves.pt")
     torch.save(net().state_dict(), folder / "checkpoint.pt")
@@ -258,7 +265,16 @@ FOUND = {
     "complex": (PLAIN.format(file="waves.pt"), r"returns 1 \(torch.complex64\); say the index of maps of real numbers"),
     "channel": (PLAIN.format(file="net.pt") + "channel = 1\n", "need at least 2 channels; the network returns 1"),
     "softmax": (PLAIN.format(file="net.pt") + "activation = 'softmax'\n", "need at least 2 channels"),
-    "logits": (PLAIN.format(file="levels.pt").replace("logits", "probabilities"), "returns 0.* say kind = 'logits'"),
+    "logits": (
+        PLAIN.format(file="levels.pt").replace("logits", "probabilities") + "channel = 0\n",
+        "returns 0.* say kind = 'logits'",
+    ),
+    "channels": (PLAIN.format(file="levels.pt"), "returns 3 channels; say in .output. which .*such as channel = 1"),
+    "softmax of one": (
+        PLAIN.format(file="shares.pt") + "channel = 1\nactivation = 'softmax'\n",
+        "what is one already, of sum 1; say kind = 'probabilities'",
+    ),
+    "sides first": (PLAIN.format(file="last.onnx"), "a side of that is none of an image; export it for .N, 3, H, W."),
     "probabilities": (PLAIN.format(file="squashed.pt"), "as probabilities; return logits, without sigmoid, or declare"),
     "not finite": (PLAIN.format(file="broken.pt"), "logits that are not finite"),
     "no such file": (PLAIN.format(file="gone.pt"), "gone.pt is not there. Put it there, or let its .* say where it is"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from conftest import printed_json
 from deeploc_bench_plugins.described import SUITES
 from field_trees import TREES, encoded, mask_pixels, stored, write
 from PIL import Image
+from pyarrow import parquet
 
 from deeploc_bench.data.suites import load_suite, manifest, silent
 from deeploc_bench.data.survey import survey
@@ -37,6 +39,22 @@ KINDS = {
     "imd2020": {"regenerated"},
 }
 """What comparing it with its authentic images tells of each tree: JPEG changes all pixels a little."""
+DETECTOR = '''"""Takes for manipulated what is red."""
+from deeploc_bench import Model, hookimpl
+
+def build():
+    from torch import nn
+
+    class Red(nn.Module):
+        def forward(self, images):
+            return 10 * (images[:, :1] - images[:, 1:2])
+
+    return Red()
+
+@hookimpl
+def deeploc_models():
+    return [Model(name="red", build=build, reference=None, pretraining="none", trainable=False, trained_on=[])]
+'''
 TABLES = ("opensdi", "sid-set")
 TRAINED = tuple(name for name, counts in COUNTS.items() if any(train for train, _, _ in counts.values()))
 
@@ -134,6 +152,140 @@ def test_a_coloured_mask_without_its_color_is_named(checked):
     planted[0].mask = encoded(np.full((40, 48, 3), (255, 0, 0), np.uint8), "a.jpg")
     found = told(checked("columbia", planted)[1])
     assert set(found) == {"empty"} and "none is more green than of another color" in found["empty"]
+
+
+SCENE = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+NO_MASKS = {
+    "photograph": np.asarray(Image.fromarray(SCENE[::8, ::8]).resize((48, 40))),
+    "gray": np.repeat(SCENE[::8, ::8, :1], 8, axis=0).repeat(8, axis=1).repeat(3, axis=2),
+    "negative": 255 - mask_pixels("columbia", np.arange(48) > np.full((40, 1), 20)),
+}
+
+
+@pytest.mark.parametrize("what", NO_MASKS)
+def test_a_picture_of_many_colors_is_no_coloured_mask(checked, what):
+    planted = stored("columbia")
+    planted[0].mask = encoded(NO_MASKS[what], "a.jpg")
+    found = told(checked("columbia", planted)[1])
+    assert set(found) == {"gray"} and "of its pixels are of no one color; is it a mask?" in found["gray"]
+
+
+@pytest.mark.parametrize("name", ["casia-v1", "columbia", "tgif", "autosplice"])
+def test_a_suffix_in_capitals_is_the_same_type(checked, name):
+    planted = stored(name)
+    for one in planted[:3]:
+        file = Path(one.shot.image)
+        one.shot = replace(one.shot, image=str(file.with_suffix(file.suffix.upper())))
+    suite, findings = checked(name, planted)
+    assert [finding.line for finding in findings if not finding.is_note] == []
+    assert {key: len(suite.generators[key].splits["test"]) for key in COUNTS[name]} == {
+        key: count[2] for key, count in COUNTS[name].items()
+    }
+
+
+def test_a_folder_that_has_masks_and_no_images_is_named(checked):
+    planted = stored("casia-v1")
+    for one in planted:
+        one.image = None if "Tp/Sp/" in one.shot.image else one.image
+    found = told(checked("casia-v1", planted)[1])
+    assert set(found) == {"missing"} and "data/Tp/Sp/" in found["missing"]
+
+
+@pytest.mark.parametrize("name, folder", [("coverage", "mask"), ("cocoglide", "fake"), ("nist16", "probe")])
+def test_a_file_in_the_place_of_a_folder_is_named(registry, tmp_path, name, folder):
+    root = write(tmp_path / "data", name, stored(name))
+    shutil.rmtree(root / folder)
+    (root / folder).write_text("a link that the other system did not follow")
+    found = told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)
+    assert found and all(f"data/{folder}" in text for text in found.values()), found
+
+
+def test_a_mask_that_covers_all_is_a_warning(checked):
+    planted = stored("imd2020")
+    first = next(one for one in planted if one.mask)
+    first.mask = encoded(np.where(first.shot.truth, 147, 30).astype(np.uint8), first.shot.mask)
+    warned = [finding for finding in checked("imd2020", planted)[1] if finding.level == "warning"]
+    assert [finding.check for finding in warned] == ["full"] and Path(first.shot.image).name in str(warned[0])
+
+
+def test_a_single_inverted_mask_is_a_warning_that_names_it(checked):
+    planted = stored("coverage")
+    one = next(one for one in planted if one.mask)
+    one.mask = encoded(mask_pixels("coverage", ~one.shot.truth), one.shot.mask)
+    warned = [finding for finding in checked("coverage", planted)[1] if finding.level == "warning"]
+    assert [finding.check for finding in warned] == ["elsewhere"]
+    assert "its mask is inverted" in str(warned[0]) and str(warned[0]).startswith("coverage/test: 1")
+
+
+def test_authentic_photographs_of_training_are_not_called_unused(checked):
+    assert "unused" not in {finding.check for finding in checked("imd2020", stored("imd2020"))[1]}
+
+
+ROWS = {
+    "no label": ("sid-set", lambda table: table.drop_columns("label"), "has no column 'label'"),
+    "empty label": (
+        "sid-set",
+        lambda table: table.set_column(3, "label", [[None] * len(table)]),
+        "row 0: its label is empty",
+    ),
+    "lost mask": (
+        "sid-set",
+        lambda table: without_mask(table, "validation_000011"),
+        "validation_000011 is edited",
+    ),
+    "lost masks": ("opensdi", lambda table: without_mask(table, "partial/fake"), "partial/fake/000041 is edited"),
+}
+
+
+def without_mask(table, name):
+    """Return a table of which the rows whose first column says so have lost their masks."""
+    masks = [
+        None if name in id else mask for id, mask in zip(*(table.column(n).to_pylist() for n in (0, 2)), strict=True)
+    ]
+    return table.set_column(2, "mask", [masks])
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_rows_that_lost_what_tells_of_them_are_an_error(registry, tmp_path, what):
+    name, change, words = ROWS[what]
+    root = write(tmp_path / "data", name, stored(name))
+    (file,) = root.glob("data/validation-*" if name == "sid-set" else "OpenSDI_test/data/sd15-*")
+    table = parquet.read_table(file)
+    parquet.write_table(change(table).cast(table.schema) if what != "no label" else change(table), file)
+    assert words in told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)["dataset"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_download_that_is_not_whole_is_named_and_what_another_system_left_is_not(registry, tmp_path, name):
+    root = write(tmp_path / "data", name, stored(name))
+    file = next(root.rglob("validation-*" if name == "sid-set" else "flux-*"))
+    (file.parent / f"._{file.name}").write_bytes(b"Mac OS X")
+    assert not told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)
+    file.rename(file.with_name(file.name.replace("00000-of-00001", "00003-of-00070")))
+    found = told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)
+    assert set(found) == {"dataset"} and "1 of 70 files are here, and 00000 is not; fetch the rest" in found["dataset"]
+
+
+def test_a_list_that_says_edited_of_an_image_without_a_mask_is_an_error(registry, tmp_path):
+    root = write(tmp_path / "data", "nist16", stored("nist16"))
+    table = root / "reference/manipulation/NC2016-manipulation-ref.csv"
+    first = next(line for line in table.read_text().splitlines() if line.endswith("|Y"))
+    table.write_text(table.read_text().replace(first, first.replace(first.split("|")[2], "")))
+    found = told(load_suite(registry.suite("nist16"), data=str(root), progress=silent).findings)
+    assert f"{first.split('|')[1]} has label Y and no mask" in found["dataset"]
+
+
+def test_a_detector_is_tested_on_a_suite_that_nothing_can_be_trained_on(deeploc, tmp_path):
+    data = write(tmp_path / "data", "coverage", stored("coverage"))
+    (tmp_path / "red.py").write_text(DETECTOR)
+    done = deeploc("run", "--suite", "coverage", "--data", data, "--plugin", "red.py", "--model", "red", "--json")
+    cells = printed_json(done)["cells"]
+    assert {(cell["model"], cell["test_generator"]) for cell in cells} == {
+        ("red", "coverage"),
+        ("all-manipulated", "coverage"),
+    }
+    again = deeploc("results")
+    assert again.returncode == 0 and done.stdout and "score · coverage · red" in again.stdout, again.stderr
 
 
 @pytest.mark.parametrize("name", ["tgif", "tgif-fr"])

@@ -41,9 +41,20 @@ def test_no_two_entries_have_one_key(tmp_path):
     assert len({*keys}) == 2 and "model-my-net" in keys
 
 
-@pytest.mark.parametrize("address", ["see the paper", "https://example.org/{a}", "https://a.b/\\input", "javascript:a"])
-def test_what_is_no_address_is_left_out(tmp_path, address):
-    assert "@misc" not in bibliography(read_cells(folder_with(tmp_path / "runs", {"model net": address})))
+@pytest.mark.parametrize(
+    ("reference", "written"),
+    [
+        ("see the paper", "see the paper"),
+        ("Müller {et al.}, \\input{x} % 2020", "Muller et al. , input x 2020"),
+        ("https://example.org/{a", r"\url{https://example.org/%7Ba}"),
+        ("https://a.b/\\input", r"\url{https://a.b/%5Cinput}"),
+        ("https://doi.org/10.1016/0004-3702(81)90024-2", r"\url{https://doi.org/10.1016/0004-3702(81)90024-2}"),
+        ("https://a.b/Müller", r"\url{https://a.b/M%C3%BCller}"),
+    ],
+)
+def test_any_reference_is_an_entry_that_neither_bibtex_nor_tex_obeys(tmp_path, reference, written):
+    text = bibliography(read_cells(folder_with(tmp_path / "runs", {"model net": reference})))
+    assert f"howpublished = {{{written}}}" in text
 
 
 @pytest.mark.parametrize(

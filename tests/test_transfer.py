@@ -71,7 +71,10 @@ def test_a_generator_of_the_other_suite_that_was_trained_on_is_marked_as_seen(te
     folder, printed = tested
     seen = {(c["train_generators"][0], c["test_generator"]) for c in printed["cells"] if c["seen"]}
     assert seen == {("dark", "dark")}
-    assert "dark (seen)" in run_deeploc(folder, "results").stdout
+    shown = run_deeploc(folder, "results").stdout
+    matrix = shown[shown.index("transfer · from tiny") :].splitlines()
+    assert "dark (seen)" in shown
+    assert [line.count("(seen)") for line in matrix[3:5]] == [0, 1] and matrix[4].startswith("| tiny/dark")
 
 
 def test_results_show_a_table_of_each_training_set_and_a_matrix_of_all(tested):
@@ -285,7 +288,9 @@ def test_several_suites_are_tested_by_one_call_and_stand_in_one_matrix(deeploc, 
     done = deeploc(*asked, "--suite", "far")
     matrix = done.stdout[done.stdout.rindex("transfer · from tiny") :]
     assert done.returncode == 0 and done.stdout.count("transfer · from tiny") == 1, done.stderr
-    assert "| other/dark" in matrix and "| far/dark" in matrix and "other/mean" in matrix and "far/mean" in matrix, matrix
+    assert "| other/dark" in matrix and "| far/dark" in matrix and "other/mean" in matrix and "far/mean" in matrix, (
+        matrix
+    )
     assert {*store.read_facts(training_in(copied)).transfers} == {"other", "far"}
     again = deeploc(*asked, "--suite", "far", "--suite", "other")  # the same suite named twice is one
     assert again.stdout[: again.stdout.rindex("\n\n")] == done.stdout[: done.stdout.rindex("\n\n")]

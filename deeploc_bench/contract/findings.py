@@ -30,12 +30,13 @@ DATA_ERRORS = {
 }
 DATA_WARNINGS = {
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",
+    "full": "masks cover the whole image: are all their levels above 0, or the images made as a whole?",
     "levels": "masks have levels other than 0 and 255",
     "stems": "ids do not stand in every generator",
     "valid": "sources stand in a train and in a valid split",
     "duplicate": "images are the same as another",
     "turned": "images are turned by their EXIF data, and their masks are not: were they drawn on the turned image?",
-    "elsewhere": "splits differ from their authentic images no more inside the masks than outside",
+    "elsewhere": "splits or images differ from the authentic ones no more inside the masks than outside",
     "order": "generator datasets give their samples in another order each time",
     "process": "samples cannot be read in another process",
 }

@@ -17,6 +17,8 @@ from deeploc_bench.data.opening import most_pixels, opened, upright
 
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
+CLEAR, DARK, LIGHT = 0.75, 32, 224
+"""How much of a pixel's strongest color the second may have where it is of one color; black and white are of none."""
 MOST_LEVELS = 8
 """The most levels of a mask file for which `mask_above` is stated, before they are told."""
 ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
@@ -84,7 +86,7 @@ def _image(sample: Sample) -> tuple[Image, int]:
 def _mask(sample: Sample, truth: Path | Contained | Callable[[], Mask], rule: MaskRule) -> tuple[Mask, bool, int]:
     """Return a mask, whether it has more levels than a mask should, and its EXIF orientation."""
     if isinstance(truth, Path | Contained):
-        picture = _of_color(_read(truth, "RGB"), rule.color) if rule.color else _read(truth, "L")
+        picture = _of_color(truth, _read(truth, "RGB"), rule.color) if rule.color else _read(truth, "L")
         return *_truth(truth, picture, rule), picture.orientation
     mask = _made(sample, truth, "mask")
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 2:
@@ -105,9 +107,13 @@ class _Picture:
     has_alpha: bool
 
 
-def _of_color(picture: _Picture, color: str) -> _Picture:
+def _of_color(file: Path | Contained, picture: _Picture, color: str) -> _Picture:
     """Return a coloured mask as levels: 255 where a pixel is more of one color than of the others, else 0."""
     place = COLORS.index(color)
+    least, second, most = np.moveaxis(np.sort(picture.levels, axis=2), 2, 0)
+    doubtful = float(((second > CLEAR * most) & (most > DARK) & (least < LIGHT)).mean())
+    if doubtful > MOST_GRAY:
+        raise SampleError(f"{file}: {doubtful:.0%} of its pixels are of no one color; is it a mask?", check="gray")
     others = np.delete(picture.levels, place, axis=2).max(axis=2)
     levels = np.where(picture.levels[..., place] > others, np.uint8(255), np.uint8(0))
     return replace(picture, levels=levels)

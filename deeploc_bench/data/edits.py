@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeploc_bench.contract.findings import Finding, data_finding
-from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, Mask
+from deeploc_bench.contract.specs import AUTHENTIC, SPLITS, Mask, Split
 from deeploc_bench.data.packs import Pack
 from deeploc_bench.data.pairs import Pair, mask_at, pairs_of, spread
 from deeploc_bench.data.suites import Suite
@@ -45,6 +45,7 @@ def edit_findings(suite: Suite) -> Iterator[Finding]:
             for finding in _wrong(f"{name}/{split}", own, generator.splits[split])
         ]
         yield from wrong or _kind(name, [pair for own in pairs.values() for pair in own if pair.is_authentic])
+        yield from [] if wrong else _odd(name, pairs)
 
 
 def _surest(pairs: list[Pair]) -> list[Pair]:
@@ -55,6 +56,7 @@ def _surest(pairs: list[Pair]) -> list[Pair]:
 
 def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
     """Say of sound samples whether their generator leaves the images outside the masks as they were."""
+    pairs = [pair for pair in pairs if not pair.mask.all()]
     if len(pairs) < FEWEST:
         return
     outside = [pair.outside for pair in pairs]
@@ -65,6 +67,14 @@ def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
         inside = np.mean([pair.inside for pair in pairs])
         told = f"{np.mean(outside):.1f} levels outside the masks, and by {inside:.1f} inside"
         yield data_finding("regenerated", f"{name}: {len(pairs)} compared images differ by {told}")
+
+
+def _odd(name: str, pairs: Mapping[Split, Sequence[Pair]]) -> Iterator[Finding]:
+    """Name the single images of sound splits that are edited where their masks are not."""
+    for split, own in pairs.items():
+        for pair in own:
+            if _fits_better(pair, ~pair.mask):
+                yield data_finding("elsewhere", f"{name}/{split}: {pair.id}: its mask is inverted, as the others show")
 
 
 def _wrong(where: str, pairs: Sequence[Pair], pack: Pack) -> Iterator[Finding]:

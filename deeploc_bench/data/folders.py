@@ -55,7 +55,7 @@ def left_out(samples: Iterable[Sample]) -> Iterator[Finding]:
     files = {file for sample in samples for file in (sample.image, sample.mask) if isinstance(file, Path)}
     for folder in sorted({file.parent for file in files}):
         found = defaultdict[str, list[str]](list)
-        for name in sorted(os.listdir(folder)) if os.access(folder, os.R_OK) else []:
+        for name in sorted(os.listdir(folder)) if os.access(folder, os.R_OK) and folder.is_dir() else []:
             suffix = Path(name).suffix.lower()
             if suffix in OTHER_SUFFIXES:
                 found[suffix].append(name)
@@ -87,7 +87,8 @@ def distinct_samples(samples: Iterable[Sample]) -> list[Sample]:
     for sample in samples:
         first = found.setdefault(sample.id, sample)
         if first is not sample:
-            raise DataError(f"{first.image} and {sample.image} have one id, {sample.id!r}; rename or leave out one")
+            both = [(one.mask if first.image == sample.image else one.image) for one in (first, sample)]
+            raise DataError(f"{both[0]} and {both[1]} have one id, {sample.id!r}; rename or leave out one")
     return [found[id] for id in sorted(found)]
 
 

@@ -43,7 +43,7 @@ def reread_findings(datasets: Sequence[Owned[GeneratorDataset]], data: str | Non
     findings, read = list[Finding](), list[_Read]()
     for owned in [part.owned for one in datasets for part in parts_of(one)]:
         root = roots[owned.spec.suite]
-        first, again = (samples_of(owned, root, []) for _ in range(2))
+        first, again = (samples_of(owned, root, [], []) for _ in range(2))
         spec = owned.spec
         rule = MaskRule(inverted=spec.inverted_masks, above=spec.mask_above, color=spec.mask_color)
         for split, samples in first.items():

@@ -211,8 +211,9 @@ def load_suite(
     name = datasets[0].spec.suite
     roots = roots_of(datasets, data)
     findings: list[Finding] = []
+    spare: list[Sample] = []
     samples = [
-        [(part, samples_of(part.owned, roots[part.owned.spec.suite], findings)) for part in parts_of(owned)]
+        [(part, samples_of(part.owned, roots[part.owned.spec.suite], findings, spare)) for part in parts_of(owned)]
         for owned in datasets
     ]
     every = [one for parts in samples for _, found in parts for one in found.values()]
@@ -236,7 +237,7 @@ def load_suite(
                     added_by=owned.plugin.name if owned in added else None,
                     included=owned.included[0].spec.suite if owned.included else None,
                 )
-    findings += left_out(sample for one in every for sample in one)
+    findings += left_out(sample for one in (*every, spare) for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     folders = {str(root) for root in roots.values() if root}
     root = Path(folders.pop()) if len(folders) == 1 else None
@@ -260,8 +261,10 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images), regenerated=generator.regenerated)
 
 
-def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding]) -> Samples:
-    """Return the samples of the splits that a dataset's role needs; what is wrong with them joins the findings."""
+def samples_of(
+    owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding], spare: list[Sample]
+) -> Samples:
+    """Return the samples that a dataset's role needs; those of other splits, and what is wrong, join the two lists."""
     spec = owned.spec
     where = f"{spec.name} (plugin {owned.plugin.name})"
     try:
@@ -271,6 +274,7 @@ def samples_of(owned: Owned[GeneratorDataset], data: Path | None, findings: list
             if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
                 raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
             kept = {split: list(splits[split]) for split in needed if splits.get(split)}
+            spare += [one for split in set(splits) - set(kept) for one in splits[split] if isinstance(one, Sample)]
         for split, samples in kept.items():
             _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
     except Exception as error:

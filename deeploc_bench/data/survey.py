@@ -40,6 +40,7 @@ def survey(suite: Suite) -> list[Finding]:
         *_on_both_sides(suite, "leak", {"train": "training", "valid": "training", "test": "test"}),
         *_leaking_images(images),
         *_polarity(suite),
+        *_full(suite),
         *_remarks(suite),
         *_small(suite),
         *_ids(suite),
@@ -114,6 +115,14 @@ def _polarity(suite: Suite) -> Iterator[Finding]:
         share = sum(entry.mask_area for entry in pack.entries) / max(1, int(pack.pixels.sum()))
         if name != AUTHENTIC and share > LARGEST_SHARE:
             yield data_finding("polarity", f"{name}/{split}: masks cover {share:.0%} of all pixels")
+
+
+def _full(suite: Suite) -> Iterator[Finding]:
+    """Find the masks that leave nothing out: what marks everything is right on these."""
+    for name, split, pack in _splits(suite):
+        for entry in pack.entries:
+            if name != AUTHENTIC and entry.mask_area == entry.shape[0] * entry.shape[1]:
+                yield data_finding("full", f"{name}/{split}: {entry.file}")
 
 
 def _remarks(suite: Suite) -> Iterator[Finding]:

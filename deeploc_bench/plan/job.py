@@ -55,8 +55,9 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, t
     """Load, pack, check and plan a job; raises UsageError, PluginError or DataError before anything is trained."""
     registry = registry or load_plugins(job.plugins)
     datasets = registry.suite(job.suite)
-    _refuse_untrainable(job.suite, datasets)
     request = _request(job, registry, datasets)
+    if any(owned.spec.trainable and not owned.spec.baseline for owned in request.models):
+        _refuse_untrainable(job.suite, datasets)
     suite, findings = load_sound(datasets, data=job.data, progress=progress, threads=threads)
     return Prepared(
         job=replace(job, data=str(suite.data) if suite.data else None),
@@ -72,7 +73,8 @@ def _refuse_untrainable(suite: str, datasets: Sequence[Owned[GeneratorDataset]])
     if not any(owned.spec.role == "standard" for owned in datasets):
         raise UsageError(
             f"suite {suite!r} is tested only: it has no standard generator to train on. Test another suite's training "
-            f"on it with deeploc-bench test TRAINING --suite {suite}, or score predictions with deeploc-bench score"
+            f"on it with deeploc-bench test TRAINING --suite {suite}, run a --model that is trained already, or score "
+            "predictions with deeploc-bench score"
         )
 
 

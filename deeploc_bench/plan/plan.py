@@ -19,7 +19,7 @@ from deeploc_bench.data.perturb import Perturbation
 from deeploc_bench.data.suites import Suite
 from deeploc_bench.plan.facts import Code, Recipe, Term, TrainingFacts, code_of, identified
 from deeploc_bench.plan.losses import LossExpression, WeightedLoss
-from deeploc_bench.plan.protocols import HELD_OUT, PROTOCOLS, Pair, matched
+from deeploc_bench.plan.protocols import HELD_OUT, SCORE, Pair, matched, pairs_of
 from deeploc_bench.plan.recipe import NO_FILE, resolve, testing_of
 from deeploc_bench.plan.store import Tested, place_of
 
@@ -101,8 +101,8 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     pairs = [
         # all samples of one generator are the matched budget too
         (protocol, request.budget if protocol in HELD_OUT and len(pair.train_generators) > 1 else "full", pair)
-        for protocol in request.protocols
-        for pair in PROTOCOLS[protocol](suite.standard, suite.test_only, suite.included)
+        for protocol in (request.protocols if suite.standard else [SCORE])
+        for pair in pairs_of(protocol, suite.standard, suite.test_only, suite.included)
     ]
     authentic = {Tested(generator=AUTHENTIC)} if AUTHENTIC in suite.generators else set()
     trainings: dict[str, Training] = {}
@@ -110,6 +110,8 @@ def make_plan(suite: Suite, request: Request) -> Plan:
     cells = []
     for model in request.models:
         for choice, (protocol, budget, pair) in product(make.choices(model), pairs):
+            if model.spec.fits_itself and not pair.train_generators:
+                continue
             training = make.training(model, choice, pair.train_generators, budget)
             identity = training.facts.identity
             trainings[identity] = training

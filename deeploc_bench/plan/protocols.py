@@ -15,6 +15,8 @@ from deeploc_bench.data.packs import Pack
 BUDGETS = ("full", "matched")
 TRANSFER = "transfer"
 """What the cells of a training are called that is tested on another suite: they belong to no protocol of its own."""
+SCORE = "score"
+"""What the cells of predictions are called, and of what is tested on a suite of which nothing can be trained on."""
 Included: TypeAlias = Mapping[str, str]
 """The suite that a generator was included from, by its name."""
 NOTHING: Included = MappingProxyType({})
@@ -55,7 +57,9 @@ def lodo(standard: Sequence[str], test_only: Sequence[str], included: Included =
     """
     suites = list(dict.fromkeys(included.get(name, name) for name in standard))
     if not included or len(suites) < 2:
-        raise UsageError("protocol 'lodo' needs a suite of several others, such as --suite A --suite B; use loo")
+        raise UsageError(
+            "protocol 'lodo' needs a suite of several others with generators to train on, such as --suite A --suite B"
+        )
     pairs = []
     for suite in suites:
         own = [name for name in standard if included.get(name, name) == suite]
@@ -85,6 +89,17 @@ PROTOCOLS: Mapping[str, Rule] = {
     "cross": cross,
     "lodo": lodo,
 }
+
+
+def pairs_of(
+    protocol: str, standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING
+) -> list[Pair]:
+    """Return the pairs of a protocol, raising UsageError as it does; `score` is to test every generator."""
+    if protocol == SCORE:
+        return _pairs([], [*standard, *test_only])
+    return PROTOCOLS[protocol](standard, test_only, included)
+
+
 HELD_OUT = ("loo", "lodo")
 """The protocols that hold something out, and have budgets."""
 RANKED = ("same", "loo", "cross")

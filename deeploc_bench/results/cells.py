@@ -16,11 +16,13 @@ from deeploc_bench.plan.protocols import (
     HELD_OUT,
     NOTHING,
     PROTOCOLS,
+    SCORE,
     TRANSFER,
     Included,
     Pair,
     all_but,
     declared,
+    pairs_of,
     trained_on,
 )
 from deeploc_bench.plan.recipe import label
@@ -200,7 +202,7 @@ def _places(folder: Path, facts: TrainingFacts) -> Iterator[Place]:
         test_only = [] if tested.generator in standard else [tested.generator]
         known = protocols_of(pair, standard, test_only, facts.included)
         protocols = [protocol for protocol in known if is_whole(protocol)]
-        for protocol in protocols or (["score"] if facts.kind == "scored" else []):
+        for protocol in protocols or ([SCORE] if facts.kind == "scored" else []):
             yield folder, facts, protocol, facts.budget if protocol in HELD_OUT else "full", pair, tested
     for tested in every:
         if tested.suite:
@@ -216,8 +218,8 @@ def _beside(folder: Path, facts: TrainingFacts, others: Sequence[Cell]) -> Itera
     """
     standard, tests = facts.standard_generators, store.tested_in(folder)
     test_only = sorted({tested.generator for tested in tests if not tested.suite} - {*standard, AUTHENTIC})
-    alone = "loo" if len(standard) > 1 else "same"
-    pairs = PROTOCOLS[alone](standard, test_only) if facts.kind == "tested" else []
+    alone = "loo" if len(standard) > 1 else "same" if standard else SCORE
+    pairs = pairs_of(alone, standard, test_only) if facts.kind == "tested" else []
     own = [(None, alone, "full", pair) for pair in pairs]
     alike = [cell for cell in others if facts.kind == "tested" or (facts.kind == "fitted" and _is_like(cell, facts))]
     for suite, protocol, budget, pair in (
@@ -280,7 +282,7 @@ def _key(cell: Cell) -> tuple[object, ...]:
 def _order(cell: Cell) -> tuple[object, ...]:
     """Baselines last; by protocol, model, loss and pair, as protocols list them, what was added last; then by seed."""
     facts, pair = cell.facts, cell.pair
-    protocols = [*PROTOCOLS, TRANSFER, "score"]
+    protocols = [*PROTOCOLS, TRANSFER, SCORE]
     names = (pair.test_generator,) if cell.protocol in HELD_OUT else (*pair.train_generators, pair.test_generator)
     method = (facts.model.name, facts.loss_expression or "", facts.experiment)
     place = (facts.suite, facts.baseline, protocols.index(cell.protocol), cell.suites, cell.budget, method)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from unicodedata import normalize
+from urllib.parse import quote
 
 import msgspec
 
@@ -13,7 +15,9 @@ from deeploc_bench.results.cells import Cell
 
 FILE = "references.bib"
 HEADER = "% Written by deeploc-bench, and written again with each report.\n"
-ADDRESS = re.compile(r"\Ahttps?://[A-Za-z0-9._~:/?#@!&*+,;=%-]{1,500}\Z")
+ADDRESS = re.compile(r"\Ahttps?://\S{1,500}\Z")
+PLAIN = "/:?#@!&*+,;=%-._~()"
+"""The signs of addresses that mean nothing to BibTeX; others are written as their codes."""
 
 
 class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,13 +32,12 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def bibliography(cells: Sequence[Cell]) -> str:
     """Return the references of what some cells are about: one entry an address, and in it what it is cited for.
 
-    An address that is not known here is an entry of its own, named after what it was given for.
+    One that is not known here is an entry of its own, named after what it was given for.
     """
     cited: dict[str, set[str]] = {}
     for cell in cells:
         for what, address in cell.facts.references.items():
-            if ADDRESS.match(address):
-                cited.setdefault(address, set()).add(what)
+            cited.setdefault(address, set()).add(what)
     papers = msgspec.convert(
         parse_toml(files("deeploc_bench.results").joinpath("papers.toml").read_bytes(), "papers.toml", StoreError),
         dict[str, Paper],
@@ -57,8 +60,17 @@ def _entry(key: str, address: str, cited_for: Sequence[str], paper: Paper | None
     fields = {"title": f"{{{told}}}"}
     if paper:
         fields = {"author": paper.author, "title": f"{{{paper.title}}}", "year": str(paper.year)}
-    fields |= {"howpublished": rf"\url{{{address}}}", "note": f"Used for: {told}"}
+    where = _words(address)
+    if ADDRESS.match(address):
+        where = rf"\url{{{quote(address, safe=PLAIN)}}}"
+    fields |= {"howpublished": where, "note": f"Used for: {told}"}
     return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}\n"
+
+
+def _words(reference: str) -> str:
+    """Return a reference that is no address in letters and signs that mean nothing to TeX."""
+    letters = normalize("NFKD", reference).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9.,:;()/@+*=-]+", " ", letters)[:500]
 
 
 def write_references(file: Path, cells: Sequence[Cell]) -> None:

@@ -46,7 +46,7 @@ def _matrix(alike: Sequence[Section]) -> Table:
     first = alike[0].cells[0]
     budget = " (matched budget)" if first.budget == "matched" else ""
     main = f" · {alike[0].main}" if alike[0].main else ""
-    is_marked = any(field.endswith("*") for line in lines for field in line[1:])
+    is_marked = any("*" in field for line in lines for field in line[1:])
     return Table(
         caption=f"transfer{budget} · from {first.facts.suite} · {first.facts.what} · {first.recipe}{main}",
         headers=("train on \\ test on", *_headers(columns)),
@@ -73,4 +73,6 @@ def _headers(columns: Sequence[_Column]) -> list[str]:
 
 def _field(section: Section, train: tuple[str, ...], test: str | None) -> str:
     pair = Pair(train_generators=train, test_generator=test) if test else None
-    return marked_iou(section, section.rows.row_of(pair))
+    row = section.rows.row_of(pair)
+    seen = " (seen)" if pair and any(cell.is_seen for cell in section.shown(row)) else ""
+    return marked_iou(section, row) + seen

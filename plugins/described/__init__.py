@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from deeploc_bench_plugins.described.description import AUTHENTIC, Description, Part, Split, read_description
+from deeploc_bench_plugins.described.files import below
 from deeploc_bench_plugins.described.named import in_files
 from deeploc_bench_plugins.described.patterns import first_groups
 from deeploc_bench_plugins.described.shares import dealt
@@ -72,6 +73,9 @@ def _dataset(part: Part, description: Description, path: Path) -> GeneratorDatas
 
 
 def _build(part: Part, description: Description, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
+    lists = [part.lists] if isinstance(part.lists, str) else part.lists.values()
+    if absent := [name for name in lists if not below(data, name).exists()]:
+        raise DataError(f"{path}: its list {absent[0]!r} is not in {data}; {_cure(description, path)}")
     if part.parquet:
         from deeploc_bench_plugins.described.tables import in_tables
 
@@ -92,7 +96,10 @@ def _build(part: Part, description: Description, path: Path, data: Path) -> Mapp
 def _nothing(part: Part, description: Description, path: Path, data: Path) -> str:
     place = next(f"{key} = {getattr(part, key)!r}" for key in ("lists", "parquet", "images") if getattr(part, key))
     left_out = f", without what exclude = {part.exclude!r} leaves out" if part.exclude else ""
-    cure = "mend it, or leave the generator out"
-    if path.parent == SUITES:
-        cure = f"give {description.data}. Where they lie otherwise, change a copy of this file, and name that"
-    return f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; {cure}"
+    return f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; {_cure(description, path)}"
+
+
+def _cure(description: Description, path: Path) -> str:
+    if path.parent != SUITES:
+        return "mend it, or leave the generator out"
+    return f"give {description.data}. Where they lie otherwise, change a copy of this file, and name that"

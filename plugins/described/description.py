@@ -29,7 +29,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `masks`, `{key}` is the first group of the regular expression `pair`, found in the id. `exclude` are patterns of
     files that are left out. `split` puts all in one split; `folders` says what `{split}` stands for; `lists` are files
     that list the images of a split, or one csv with a column `split`; `parquet` are templates of tables that hold the
-    images; `rows` is found in the ids of those that are taken. `columns` says what theirs are called. `source` stands
+    images; `rows` is found in the ids of those that are taken, and `labels` are theirs. `columns` says what theirs are
+    called. `source` stands
     for the suite's; `method` is the generator it is made by, if another. `authentic` has no masks. The data may lack
     what is `optional`.
     """
@@ -52,6 +53,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     lists: Mapping[Split, str] | str = {}
     parquet: Mapping[Split, str] | str = {}
     rows: str | None = None
+    labels: tuple[int, ...] = ()
     columns: Mapping[Column, str] = {}
     license: str | None = None
     reference: str | None = None
@@ -164,8 +166,10 @@ def _check(part: Part, where: str) -> None:
 def _check_tables(part: Part, where: str) -> None:
     if part.parquet and (part.lists or part.images or part.masks):
         raise DataError(f"{where}: parquet holds images and masks; drop images, masks and lists, or parquet")
-    if not part.parquet and (part.rows is not None or "id" in part.columns):
-        raise DataError(f"{where}: rows, and an id in columns, are about parquet, which is not there; drop them")
+    if not part.parquet and (part.rows is not None or part.labels or "id" in part.columns):
+        raise DataError(f"{where}: rows, labels, and an id in columns are about parquet, which is not there; drop them")
+    if part.labels and (part.name == AUTHENTIC or 0 in part.labels):
+        raise DataError(f"{where}: labels are of edited images; 0 is authentic, and {AUTHENTIC!r} needs none")
     if part.columns and not (part.lists or part.parquet):
         raise DataError(f"{where}: columns is about lists or parquet, which are not there; drop it")
     if part.parquet and "split" in part.columns:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from deeploc_bench_plugins.described.description import AUTHENTIC, Part
 from deeploc_bench_plugins.described.patterns import groups_at_once, groups_of
-from deeploc_bench_plugins.described.walk import fitting
+from deeploc_bench_plugins.described.walk import fitting, literal
 
 from deeploc_bench import IMAGE_SUFFIXES, DataError
 
@@ -25,6 +25,14 @@ class Files:
         )
         self.masks = self._fitting((self.mask_template or "").replace("{key}", "{id}"))
         self.images = self._fitting(self.image_template or "", but=frozenset(self.masks.values()))
+
+    @property
+    def lacking(self) -> list[str]:
+        """Return the names of the masks in those folders that have no image at all, where others have."""
+        if not self.images or "{folder}" not in (self.mask_template or "") or "{key}" in (self.mask_template or ""):
+            return []
+        has_images = {name.rpartition("/")[0] for name in self.images}
+        return [name for name in self.masks if name.rpartition("/")[0] not in has_images]
 
     def image(self, name: str) -> Path | None:
         """Return the image of a name, None where there is no template; one that is not there is reported later."""
@@ -120,5 +128,5 @@ def _pattern(template: str) -> str:
             text += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
             seen.add(name)
         else:
-            text += "[^/]*" if part == "*" else re.escape(part)
+            text += "[^/]*" if part == "*" else literal(part)
     return rf"\A{text}\Z"

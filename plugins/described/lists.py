@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from deeploc_bench import DataError, read_bytes
 
+LABELS = {"0": False, "n": False, "1": True, "y": True}
+"""The labels that say whether an image is edited."""
 NO_MASK = ("", "none", "negative")  # for the mask of an authentic image in a list
 WITHOUT = "none"
 """What the column of masks is called where the images are authentic, whatever masks the list has."""
@@ -93,6 +95,6 @@ def _csv_rows(text: str, columns: Mapping[Any, str]) -> Iterator[Line]:
 def _mask_or_none(text: str | None, label: str | None = None, image: str | None = None) -> str:
     """Return the mask that a list names, empty for an authentic image; raises ValueError where its label differs."""
     mask = "" if (text or "").strip().lower() in NO_MASK else text or ""
-    if label in ("0", "1") and (label == "1") != bool(mask):
+    if LABELS.get((label or "").strip().lower(), bool(mask)) != bool(mask):
         raise ValueError(f"{image} has label {label} and {'mask ' + mask if mask else 'no mask'}")
     return mask

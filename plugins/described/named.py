@@ -34,7 +34,7 @@ def in_files(part: Part, data: Path) -> Mapping[Split, list[Named]]:
         lines = list(dict.fromkeys(_lines(part, data)))
         named = {s: [(files[s].name(line.image), line) for line in lines if line.split == s] for s in splits}
     else:
-        named = {split: [(name, None) for name in here.images] for split, here in files.items()}
+        named = {split: [(name, None) for name in (*here.images, *here.lacking)] for split, here in files.items()}
     names = [name.rpartition("/")[2] for found in named.values() for name, _ in found]
     keys = first_groups(part.pair, names)
     return {
@@ -67,8 +67,8 @@ def _lines(part: Part, data: Path) -> Iterator[Line]:
 
 def _paired(name: str, line: Line | None, files: Files, keys: Mapping[str, str]) -> Named:
     """Return the image of a name and its mask, as a line of a list says or as templates do."""
+    image = files.image(name) or below(files.data, line.image if line else name)
     if line is None:
-        return Named(name=name, image=files.images[name], mask=files.mask(name, keys))
-    image = files.image(name) or below(files.data, line.image)
+        return Named(name=name, image=image, mask=files.mask(name, keys))
     mask = files.mask(name, keys) if line.mask is None else below(files.data, line.mask) if line.mask else None
     return Named(name=name, image=image, mask=mask, source=line.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ HELD, LOOKED_AT = 16, 256
 """The rows whose pictures are read at a time, and those that are looked over for what they say."""
 MOST_OPEN = 4
 """The columns of files that are held open, so that neighbours in order are read once."""
+SHARD = re.compile(r"(.+)-([0-9]{1,6})-of-([0-9]{1,6})\.parquet")
 MOST_ROWS = 10_000_000
 PICTURES = ("image", "mask")
 SAID = ("label", "generator", "source")
@@ -104,25 +105,45 @@ class _Row:
     source: str | None
 
     def is_of(self, part: Part) -> bool:
-        """Tell whether it is a part's: authentic, or edited where a mask says; what has none was made as a whole."""
+        """Tell whether it is a part's: authentic, or edited; where only a mask tells, what has none was made whole."""
         is_authentic = not self.has_mask if self.label is None else self.label == 0
-        if part.name == AUTHENTIC:
-            return is_authentic
-        return self.has_mask and not is_authentic and self.generator in (None, part.name)
+        if part.name == AUTHENTIC or is_authentic:
+            return part.name == AUTHENTIC and is_authentic
+        is_told = self.label in part.labels if part.labels else self.has_mask or part.rows is not None
+        return is_told and self.generator in (None, part.name)
 
 
 def _found(part: Part, data: Path, template: str, pictures: Pictures) -> Iterator[Named]:
     image, mask = (part.columns.get(name, name) for name in PICTURES)
-    for file in sorted(fitting(data, template)):
+    files = [file for file in sorted(fitting(data, template)) if not file.name.startswith(".")]
+    _check_shards(files)
+    for file in files:
         if is_excluded(part, data, file):
             continue
         rows = [row for row in _rows(file, part) if row.is_of(part)]
         wanted = matching(part.rows, [row.id for row in rows]) if part.rows else None
         for row in rows:
             if wanted is None or row.id in wanted:
+                if part.name != AUTHENTIC and not row.has_mask:
+                    raise DataError(f"{file}, row {row.place}: {row.id} is edited, and its {mask} is empty")
                 read = partial(_picture, pictures, file, row.place)
                 truth = None if part.name == AUTHENTIC else read(mask)
                 yield Named(name=_without_suffix(row.id), image=read(image), mask=truth, source=row.source)
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Raise DataError where of files that are called `-00001-of-00070` some are lacking."""
+    found = defaultdict[tuple[str, int], set[int]](set)
+    for file in files:
+        if parts := SHARD.fullmatch(file.name):
+            found[str(file.with_name(parts[1])), int(parts[3])].add(int(parts[2]))
+    for (name, count), numbers in found.items():
+        if len(numbers) < count:
+            lacking = next(number for number in range(count) if number not in numbers)
+            raise DataError(
+                f"{name}-*.parquet: {len(numbers)} of {count} files are here, and {lacking:05} is not; fetch the rest. "
+                f"If a part is meant, rename its files, without '-of-{count:05}'"
+            )
 
 
 def _picture(pictures: Pictures, file: Path, row: int, column: str) -> Contained:
@@ -145,7 +166,8 @@ def _rows(file: Path, part: Part) -> Iterator[_Row]:
         for batch in _batches(table, list(read.values()), LOOKED_AT):
             columns = {name: _values(name, batch.column(column)) for name, column in read.items()}
             for step in range(len(batch)):
-                yield _row(file, place + step, {name: values[step] for name, values in columns.items()})
+                values = {name: values[step] for name, values in columns.items()}
+                yield _row(file, place + step, values, needs_label="label" in part.columns)
             place += len(batch)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error!s:.300}. Is it whole? Fetch it again") from None
@@ -157,12 +179,14 @@ def _values(name: str, column: Any) -> list[Any]:
     return values
 
 
-def _row(file: Path, place: int, values: Mapping[str, Any]) -> _Row:
+def _row(file: Path, place: int, values: Mapping[str, Any], *, needs_label: bool) -> _Row:
     id = values.get("id", f"{file.stem}-{place:07}")
     if id in (None, ""):
         raise DataError(f"{file}, row {place}: its id is empty; name another column in columns, or leave id out")
     generator, source = (None if (one := values.get(name)) is None else str(one) for name in ("generator", "source"))
     has_mask, label = bool(values.get("mask")), values.get("label")
+    if label is None and needs_label:
+        raise DataError(f"{file}, row {place}: its label is empty; name another column in columns, or leave label out")
     return _Row(place=place, id=str(id), has_mask=has_mask, label=label, generator=generator, source=source)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from deeploc_bench import DataError
+from deeploc_bench import IMAGE_SUFFIXES, DataError
 
 MOST_VISITED = 1_000_000
 """The most files and folders that are looked at for one pattern."""
@@ -19,8 +17,8 @@ MOST_VISITED = 1_000_000
 def fitting(data: Path, pattern: str) -> Iterator[Path]:
     """Yield the paths below a folder that fit a pattern: names, between slashes, in which `*` stands for any text.
 
-    A link to a folder that it lies in is not followed. Raises DataError where a folder cannot be read, or there is too
-    much to look at.
+    An image's suffix fits in capitals, too. A link to a folder that it lies in is not followed. Raises DataError where
+    a folder cannot be read, or there is too much to look at.
     """
     visited = count(1)
 
@@ -51,7 +49,7 @@ def _entries(folder: Path, name: str, look: Callable[[], None]) -> Iterator[str]
         look()
         yield from [name] if os.path.lexists(folder / name) else []
         return
-    fits = re.compile(fnmatch.translate("*".join(map(glob.escape, name.split("*"))))).match
+    fits = re.compile(".*".join(map(literal, name.split("*"))), re.DOTALL).fullmatch
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -60,6 +58,14 @@ def _entries(folder: Path, name: str, look: Callable[[], None]) -> Iterator[str]
                     yield entry.name
     except OSError as error:
         raise DataError(f"{folder}: {error.strerror}") from None
+
+
+def literal(text: str) -> str:
+    """Return the regular expression of text: as it is, but for the case of an image's suffix at its end."""
+    suffix = PurePosixPath(f"_{text}").suffix
+    if suffix.lower() not in IMAGE_SUFFIXES:
+        return re.escape(text)
+    return f"{re.escape(text.removesuffix(suffix))}(?i:{re.escape(suffix)})"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

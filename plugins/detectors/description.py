@@ -44,14 +44,14 @@ class Input(Strict, frozen=True, kw_only=True):
 class Output(Strict, frozen=True, kw_only=True):
     """What the network returns: maps (N, C, H / stride, W / stride), the `index`-th of several.
 
-    Of its channels, `channel` says where an image is manipulated. `logits` are of a `sigmoid`, or of a `softmax` over
-    all channels. `scores` are higher where an image is manipulated; above `threshold` it is found to be, and `scale` is
-    how far from it a heatmap has risen from 0.5 to 0.73.
+    Of its channels, `channel` says where an image is manipulated; it must be said where there are several. `logits` are
+    of a `sigmoid`, or of a `softmax` over all channels. `scores` are higher where an image is manipulated; above
+    `threshold` it is found to be, and `scale` is how far from it a heatmap has risen from 0.5 to 0.73.
     """
 
     kind: Literal["logits", "probabilities", "scores"]
     index: Place = 0
-    channel: Place = 0
+    channel: Place | None = None
     activation: Literal["sigmoid", "softmax"] = "sigmoid"
     stride: Count = 1
     threshold: Number | None = None

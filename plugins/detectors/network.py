@@ -18,6 +18,8 @@ MOST_ONNX = 2**31
 """The largest ONNX file in bytes: more, its format cannot hold in one file."""
 LEAST = 1e-6
 """How near to 0 and 1 a probability becomes a logit, of 13.8 at most."""
+LEAST_SIDE = 32
+"""The least side in pixels that images can be said to have."""
 OVER = 1e-4
 """How far a probability may lie outside 0 and 1 because of rounding."""
 FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
@@ -75,18 +77,23 @@ class Detector(nn.Module):
                 f"{output.stride}, ({count}, C, {height}, {width}) is expected. Say stride and index in [output], "
                 "size, multiple or batch in [input]"
             )
-        least = max(output.channel + 1, 2 if output.activation == "softmax" else 1)
+        least = max((output.channel or 0) + 1, 2 if output.activation == "softmax" else 1)
+        if maps.shape[1] >= 2 and output.channel is None:
+            raise PluginError(
+                f"{self.where}: the network returns {maps.shape[1]} channels; say in [output] which of them says where "
+                "an image is manipulated, such as channel = 1"
+            )
         if maps.shape[1] < least:
             raise PluginError(
-                f"{self.where}: channel = {output.channel} and activation = {output.activation!r} need at least "
+                f"{self.where}: channel = {output.channel or 0} and activation = {output.activation!r} need at least "
                 f"{least} channels; the network returns {maps.shape[1]}"
             )
         return maps.float()
 
     def _logits(self, maps: Tensor) -> Tensor:
         """Return the declared channel of maps (N, C, h, w) as logits (N, 1, h, w)."""
-        output = self.description.output
-        channel = maps[:, output.channel : output.channel + 1]
+        output, place = self.description.output, self.description.output.channel or 0
+        channel = maps[:, place : place + 1]
         if output.kind == "scores":
             return (channel - (output.threshold or 0.0)) / (output.scale or 1.0)
         if output.kind == "probabilities":
@@ -98,7 +105,12 @@ class Detector(nn.Module):
                 )
             return torch.logit(channel, eps=LEAST)
         if output.activation == "softmax":
-            others = torch.cat([maps[:, : output.channel], maps[:, output.channel + 1 :]], dim=1)
+            if bool((maps >= 0).all()) and bool(((maps.sum(1) - 1).abs() < OVER).all()):
+                raise PluginError(
+                    f"{self.where}: output has activation = 'softmax', and the network returns what is one already, of "
+                    "sum 1; say kind = 'probabilities', and leave activation out"
+                )
+            others = torch.cat([maps[:, :place], maps[:, place + 1 :]], dim=1)
             return channel - others.logsumexp(1, keepdim=True)  # whose sigmoid is the channel's softmax
         return channel
 
@@ -170,6 +182,8 @@ def open_onnx(file: Path, description: Description) -> nn.Module:
 
 
 def _size_cure(fixed: Sequence[int] | set[int], size: int | None) -> str:
+    if min(fixed) < LEAST_SIDE:
+        return "a side of that is none of an image; export it for (N, 3, H, W)"
     if len(fixed) > 1:
         return "export it for a square, or with free sides"
     stated = f"size = {size} in [input] is not that" if size else "its side is fixed"
