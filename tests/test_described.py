@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from deeploc_bench_plugins.described import deeploc_find_suite
+from PIL import Image
 
 from deeploc_bench.contract.errors import DataError
 
@@ -72,6 +75,69 @@ def test_a_suite_of_a_forbidden_name_is_told_with_what_is_allowed(described, tmp
 def test_a_method_of_a_forbidden_name_is_told_with_what_is_allowed(described, tmp_path):
     with pytest.raises(DataError, match=rf"{tmp_path}/suite.toml: method of .* 'edited' is 'La Ma'; expected lower-"):
         described(EDITED + 'method = "La Ma"')
+
+
+def tree(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 255).save(root / name, Path(name).suffix.strip(".").replace("JPG", "jpeg"))
+
+
+TWO = """
+[[generator]]
+name = "lama"
+split = "test"
+images = "lama/{folder}/{id}.png"
+masks = "masks/{folder}/{id}.png"
+[[generator]]
+name = "sd"
+split = "test"
+images = "sd/{folder}/{id}.png"
+masks = "masks/{folder}/{id}.png"
+"""
+
+
+def test_folders_of_masks_alone_are_lacking_images_unless_others_use_them_or_they_are_left_out(described, tmp_path):
+    tree(tmp_path, "lama/cat/a.png", "sd/dog/b.png", "masks/cat/a.png", "masks/dog/b.png")
+    ids = [[one.id for one in part.build(tmp_path)["test"]] for part in described(TWO)]
+    assert ids == [["cat_a"], ["dog_b"]]
+    one = TWO[: TWO.index('[[generator]]\nname = "sd"')]
+    (alone,) = described(one)
+    assert [sample.image for sample in alone.build(tmp_path)["test"]][1:] == [tmp_path / "lama/dog/b.png"]
+    tree(tmp_path, "lama/dog/b.png")
+    (left,) = described(one + 'exclude = "dog/*.png"')
+    assert [sample.id for sample in left.build(tmp_path)["test"]] == ["cat_a"]
+
+
+@pytest.mark.parametrize(
+    "template, name", [("set.jpg/{id}.jpg", "set.jpg/x.JPG"), ("{folder}.png/{id}.png", "a.png/x.png")]
+)
+def test_a_folder_may_be_called_like_an_image(described, tmp_path, template, name):
+    tree(tmp_path, name, "masks/x.png", "masks/a/x.png")
+    masks = "masks/{folder}/{id}.png" if "{folder}" in template else "masks/{id}.png"
+    (part,) = described(f'[[generator]]\nname = "g"\nsplit = "test"\nimages = "{template}"\nmasks = "{masks}"')
+    assert [sample.image for sample in part.build(tmp_path)["test"]] == [tmp_path / name]
+
+
+def test_many_stars_in_a_name_are_soon_through(described, tmp_path):
+    tree(tmp_path, f"{'a' * 120}.png", "m.png")
+    stars = "*a" * 12 + "*b{id}.png"
+    (part,) = described(f'[[generator]]\nname = "g"\nsplit = "test"\nimages = "{stars}"\nmasks = "m/{{id}}.png"')
+    with pytest.raises(DataError, match="finds no image"):  # tried in every way, they would take years
+        part.build(tmp_path)
+
+
+def test_what_may_be_lacking_may_lack_its_list(described, tmp_path):
+    text = '[[generator]]\nname = "authentic"\noptional = true\nlists = { test = "none.txt" }'
+    (part,) = described(text)
+    assert part.build(tmp_path) == {}
+
+
+def test_an_image_that_is_listed_twice_is_told_with_its_sources(described, tmp_path):
+    (tmp_path / "t.csv").write_text("image,mask,split,source\na.png,m.png,test,p\na.png,m.png,test,q\n")
+    (part,) = described('[[generator]]\nname = "g"\nlists = "t.csv"')
+    with pytest.raises(DataError, match="two samples of .*a.png, of sources 'p' and 'q', have one id, 'a'"):
+        part.build(tmp_path)
 
 
 def test_a_list_that_is_not_there_is_told(described, tmp_path):

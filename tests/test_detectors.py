@@ -274,7 +274,10 @@ FOUND = {
         PLAIN.format(file="shares.pt") + "channel = 1\nactivation = 'softmax'\n",
         "what is one already, of sum 1; say kind = 'probabilities'",
     ),
-    "sides first": (PLAIN.format(file="last.onnx"), "a side of that is none of an image; export it for .N, 3, H, W."),
+    "sides first": (
+        PLAIN.format(file="last.onnx"),
+        "a side of 3 is none of an image; is it .N, H, W, 3.. Export it for .N, 3, H, W.",
+    ),
     "probabilities": (PLAIN.format(file="squashed.pt"), "as probabilities; return logits, without sigmoid, or declare"),
     "not finite": (PLAIN.format(file="broken.pt"), "logits that are not finite"),
     "no such file": (PLAIN.format(file="gone.pt"), "gone.pt is not there. Put it there, or let its .* say where it is"),

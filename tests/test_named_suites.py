@@ -214,11 +214,34 @@ def test_a_single_inverted_mask_is_a_warning_that_names_it(checked):
     one.mask = encoded(mask_pixels("coverage", ~one.shot.truth), one.shot.mask)
     warned = [finding for finding in checked("coverage", planted)[1] if finding.level == "warning"]
     assert [finding.check for finding in warned] == ["elsewhere"]
-    assert "its mask is inverted" in str(warned[0]) and str(warned[0]).startswith("coverage/test: 1")
+    assert "edited outside its mask; is it inverted?" in str(warned[0]) and str(warned[0]).startswith(
+        "coverage/test: 1"
+    )
 
 
 def test_authentic_photographs_of_training_are_not_called_unused(checked):
     assert "unused" not in {finding.check for finding in checked("imd2020", stored("imd2020"))[1]}
+
+
+def test_a_right_mask_of_a_flat_edit_in_images_that_changed_all_over_is_not_called_inverted(checked):
+    planted = stored("coverage")
+    for one in planted:
+        if one.mask:
+            flat = np.where(one.shot.truth[..., None], 120, one.shot.pixels)
+            noise = 30 * (np.random.default_rng(0).random((40, 48, 1)) < 0.5) * ~one.shot.truth[..., None]
+            one.image = encoded((flat + noise).clip(0, 255).astype(np.uint8), one.shot.image)
+        elif one.shot.label == 0:
+            stem = Path(one.shot.image).stem
+            flat = next(two.shot.truth for two in planted if two.mask and Path(two.shot.image).stem == f"{stem}t")
+            one.image = encoded(np.where(flat[..., None], 122, one.shot.pixels).astype(np.uint8), one.shot.image)
+    assert not any("inverted" in str(finding) for finding in checked("coverage", planted)[1])
+
+
+def test_a_mask_of_one_color_on_gray_is_read(checked):
+    planted = stored("columbia")
+    truth = planted[0].shot.truth
+    planted[0].mask = encoded(np.where(truth[..., None], (0, 255, 0), (128, 128, 128)).astype(np.uint8), "a.jpg")
+    assert told(checked("columbia", planted)[1]) == {}
 
 
 ROWS = {
@@ -263,7 +286,7 @@ def test_a_download_that_is_not_whole_is_named_and_what_another_system_left_is_n
     assert not told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)
     file.rename(file.with_name(file.name.replace("00000-of-00001", "00003-of-00070")))
     found = told(load_suite(registry.suite(name), data=str(root), progress=silent).findings)
-    assert set(found) == {"dataset"} and "1 of 70 files are here, and 00000 is not; fetch the rest" in found["dataset"]
+    assert set(found) == {"dataset"} and "1 of 70 files are here; fetch the rest" in found["dataset"]
 
 
 def test_a_list_that_says_edited_of_an_image_without_a_mask_is_an_error(registry, tmp_path):
@@ -278,14 +301,24 @@ def test_a_list_that_says_edited_of_an_image_without_a_mask_is_an_error(registry
 def test_a_detector_is_tested_on_a_suite_that_nothing_can_be_trained_on(deeploc, tmp_path):
     data = write(tmp_path / "data", "coverage", stored("coverage"))
     (tmp_path / "red.py").write_text(DETECTOR)
-    done = deeploc("run", "--suite", "coverage", "--data", data, "--plugin", "red.py", "--model", "red", "--json")
+    ran = ["run", "--suite", "coverage", "--data", data, "--plugin", "red.py"]
+    done = deeploc(*ran, "--model", "red", "--json")
     cells = printed_json(done)["cells"]
     assert {(cell["model"], cell["test_generator"]) for cell in cells} == {
         ("red", "coverage"),
         ("all-manipulated", "coverage"),
     }
     again = deeploc("results")
-    assert again.returncode == 0 and done.stdout and "score · coverage · red" in again.stdout, again.stderr
+    assert again.returncode == 0 and "score · coverage · red" in again.stdout, again.stderr
+    beside = deeploc("compare", "red", "all-manipulated", "--protocol", "score")
+    assert beside.returncode == 0 and "| coverage" in beside.stdout, beside.stderr
+    for command, told in (
+        (("submit", "red", "--suite", "coverage", "--contact", "me"), "is tested only, and has no leaderboard"),
+        ((*ran, "--model", "position-prior"), "Test another suite's training on it"),
+        ((*ran, "--model", "red", "--protocol", "loo"), "--protocol and --budget say what is trained on"),
+    ):
+        refused = deeploc(*command)
+        assert refused.returncode == 2 and told in refused.stderr, refused.stderr
 
 
 @pytest.mark.parametrize("name", ["tgif", "tgif-fr"])

@@ -45,7 +45,9 @@ def test_no_two_entries_have_one_key(tmp_path):
     ("reference", "written"),
     [
         ("see the paper", "see the paper"),
-        ("Müller {et al.}, \\input{x} % 2020", "Muller et al. , input x 2020"),
+        ("Müller {et al.}, \\input{x} % 2020", r"Muller et al. , input x \% 2020"),
+        ("doi.org/10.1/x_y & z", r"doi.org/10.1/x\_y \& z"),
+        ("HTTPS://A.b/c", r"\url{HTTPS://A.b/c}"),
         ("https://example.org/{a", r"\url{https://example.org/%7Ba}"),
         ("https://a.b/\\input", r"\url{https://a.b/%5Cinput}"),
         ("https://doi.org/10.1016/0004-3702(81)90024-2", r"\url{https://doi.org/10.1016/0004-3702(81)90024-2}"),

@@ -71,6 +71,41 @@ def test_columns_say_generator_and_source_and_rows_are_chosen_by_their_id(built,
     assert [one.id for one in built(keys + 'rows = "^y"')] == ["y_2"]
 
 
+def test_labels_choose_rows_which_must_have_labels_and_masks(built, tmp_path):
+    keys = KEYS + 'labels = [2]\ncolumns = { id = "id" }\n'
+    rows = [row(1, label=2, id="a"), row(2, label=1, id="b"), row(3, label=0, id="c"), row(4, label=2, id="d")]
+    write_rows(tmp_path / "a.parquet", rows)
+    assert [one.id for one in built(keys)] == ["a", "d"]
+    for change, told in (
+        (lambda one: one | {"label": None}, "row 0: its label is empty"),
+        (lambda one: one | {"mask": None}, "row 0: a is edited, and its mask is empty; fetch the file again"),
+        (lambda one: {key: one[key] for key in one if key != "label"}, "has no column 'label'"),
+    ):
+        write_rows(tmp_path / "a.parquet", [change(one) for one in rows])
+        with pytest.raises(DataError, match=told):
+            built(keys)
+
+
+def test_where_rows_say_what_is_taken_a_lost_mask_is_none_of_an_authentic_image(built, tmp_path):
+    keys = KEYS + 'rows = "part"\ncolumns = { id = "id" }\n'
+    rows = [row(number, id=name) for number, name in enumerate(("part-a", "part-b"))]
+    rows[1]["mask"] = None
+    write_rows(tmp_path / "a.parquet", [{key: one[key] for key in one if key != "label"} for one in rows])
+    with pytest.raises(DataError, match="row 1: part-b is edited, and its mask is empty"):
+        built(keys)
+
+
+@pytest.mark.parametrize("end", ["", "-0123456789abcdef"])
+def test_all_files_that_belong_together_must_be_there_whichever_are_named(built, tmp_path, end):
+    for number in range(3):
+        write_rows(tmp_path / f"t-{number:05}-of-00004{end}.parquet", [row(number)])
+    keys = KEYS.replace('"*.parquet"', '"t-00001*.parquet"')
+    with pytest.raises(DataError, match="t-.*parquet: 3 of 4 files are here; fetch the rest"):
+        built(keys)
+    write_rows(tmp_path / f"t-00003-of-00004{end}.parquet", [row(3)])
+    assert len(built(keys)) == 1
+
+
 def test_tables_are_packed_once_until_they_change(built, tmp_path, monkeypatch):
     write_rows(tmp_path / "a.parquet", [row(n) for n in range(4)])
     first = packed(built(), tmp_path / "cache")

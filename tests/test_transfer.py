@@ -297,6 +297,14 @@ def test_several_suites_are_tested_by_one_call_and_stand_in_one_matrix(deeploc, 
     assert "\n0 tests done, 24 reused, 0 failed" in again.stdout, again.stdout
 
 
+def test_one_suite_under_two_names_is_told(deeploc, copied):
+    text = 'suite = "coverage"\n[[generator]]\nname = "g"\nsplit = "test"\nimages = "i/{id}.png"\nmasks = "m/{id}.png"'
+    (copied / "mine.toml").write_text(text)
+    asked = ["test", training_in(copied).relative_to(copied), *PLUGINS, "--suite", "coverage", "--suite", "mine.toml"]
+    done = deeploc(*asked, "--data", ".")
+    assert done.returncode == 2 and "coverage and mine.toml are both suite 'coverage'; name one" in done.stderr
+
+
 @pytest.mark.parametrize(
     "data, said",
     [

@@ -1,6 +1,6 @@
 """`test`: finished trainings on other suites than theirs, and get the cells."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +27,9 @@ def test(
     device: str = "auto",
     runs: str | Path = "runs",
 ) -> Results:
-    """Test finished trainings on another suite than theirs, and return the cells, as `deeploc-bench test` prints them.
+    """Test finished trainings on other suites than theirs, and return the cells, as `deeploc-bench test` prints them.
 
-    `suite` is one, or several. A training is its folder, or one that holds several; both also as they are called below
+    A training is its folder, or one that holds several; both also as they are called below
     `runs`. The baselines that lie beside them are tested, too. What was tested before is not tested again. Raises
     UsageError, StoreError, or DataError where one of a suite's test images was trained on.
     """
@@ -61,17 +61,26 @@ def begun(
     """Return the tests of some trainings on each suite as prepared, what to warn of told, and where they are done."""
     if not suites:
         raise UsageError("no suite to test on: name one, or several")
-    data, threads = data_by_suite({suite: registry.suite(suite) for suite in suites}, job.data), ranks.cores()
+    datasets = {suite: registry.suite(suite) for suite in suites}
+    called: dict[str, str] = {}
+    for asked, own in datasets.items():
+        if (other := called.setdefault(own[0].spec.suite, asked)) != asked:
+            raise UsageError(f"{other} and {asked} are both suite {own[0].spec.suite!r}; name one of them")
+    data, threads = data_by_suite(datasets, job.data), ranks.cores()
     jobs = [replace(job, suite=suite, data=folder) for suite, folder in data.items()]
     every = [prepare_transfer(one, trainings, runs, session.progress, registry, threads=threads) for one in jobs]
     return [(prepared, placed(prepared, runs=root, device=device, is_debug=is_debug)) for prepared, root in every]
 
 
-def tested(every: Iterable[tuple[Prepared, Workplace]]) -> Results:
+def tested(every: Sequence[tuple[Prepared, Workplace]]) -> Results:
     """Do what is not done of the tests, and return the cells; each training that is asked for counts as reused."""
     found = [_tested(prepared, place) for prepared, place in every]
-    failed = tuple(failure for one in found for failure in one.failed)
-    return replace(found[-1], cells=tuple(cell for one in found for cell in one.cells), failed=failed)
+    return replace(
+        found[-1],  # what lies beside is all that was done
+        cells=tuple(cell for one in found for cell in one.cells),
+        reused=min(one.reused for one in found),
+        failed=tuple(failure for one in found for failure in one.failed),
+    )
 
 
 def _tested(prepared: Prepared, place: Workplace) -> Results:

@@ -5,13 +5,13 @@ import click
 from deeploc_bench.api.compare import compare
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.plan.protocols import PROTOCOLS
+from deeploc_bench.plan.protocols import PROTOCOLS, SCORE
 
 
 @click.command("compare")
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@click.option("--protocol", default="loo", metavar="same|loo|cross|lodo", show_default=True, help="Protocol.")
+@click.option("--protocol", default="loo", metavar="same|loo|cross|lodo|score", show_default=True, help="Protocol.")
 @common.runs_option
 @click.option("--leaderboard", "board", default="leaderboard", metavar="DIR", show_default=True, help="Leaderboard.")
 @common.json_option
@@ -21,8 +21,8 @@ def command(*, one: str, other: str, protocol: str, runs: str, board: str, as_js
     MODEL+LOSS@EXPERIMENT and MODEL+LOSS@matched tell apart several of one name. The difference is paired source by
     source; the variance between seeds is pooled over everything that lies beside the two.
     """
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol: {unknown('protocol', protocol, PROTOCOLS)}")
+    if protocol not in (*PROTOCOLS, SCORE):
+        raise UsageError(f"--protocol: {unknown('protocol', protocol, [*PROTOCOLS, SCORE])}")
     found = compare(one, other, protocol=protocol, runs=runs, leaderboard=board)
     value = {"a": one, "b": other, "protocol": protocol, "rows": found.rows()}
     common.show(value, str(found), as_json)

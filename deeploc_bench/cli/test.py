@@ -29,7 +29,7 @@ PERTURB = "Test on perturbed images too: jpeg:75, blur:2, noise:0.02, resize:0.5
 def command(
     *, trainings: tuple[str, ...], suites: tuple[str, ...], device: str, runs: str, as_json: bool, **asked: Any
 ) -> None:
-    """Test finished trainings on another suite than theirs, or on several, and print the tables.
+    """Test finished trainings on other suites than theirs, and print the tables.
 
     A training is its folder, or one that holds several; the baselines in the runs folder are tested beside them. What
     was tested before is not tested again. A test image that was trained on is an error.

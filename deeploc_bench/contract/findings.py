@@ -30,7 +30,7 @@ DATA_ERRORS = {
 }
 DATA_WARNINGS = {
     "polarity": "splits have masks that cover most of the image: is 0 the manipulated side?",
-    "full": "masks cover the whole image: are all their levels above 0, or the images made as a whole?",
+    "full": "masks cover the whole image: are mask_above and inverted_masks right, or were the images made as a whole?",
     "levels": "masks have levels other than 0 and 255",
     "stems": "ids do not stand in every generator",
     "valid": "sources stand in a train and in a valid split",

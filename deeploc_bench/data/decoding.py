@@ -17,8 +17,8 @@ from deeploc_bench.data.opening import most_pixels, opened, upright
 
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
-CLEAR, DARK, LIGHT = 0.75, 32, 224
-"""How much of a pixel's strongest color the second may have where it is of one color; black and white are of none."""
+CLEAR, DARK, LIGHT = (4, 3), 32, 224
+"""How many times the second color of a pixel goes into its strongest, where it is of one; black and white are none."""
 MOST_LEVELS = 8
 """The most levels of a mask file for which `mask_above` is stated, before they are told."""
 ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
@@ -110,13 +110,26 @@ class _Picture:
 def _of_color(file: Path | Contained, picture: _Picture, color: str) -> _Picture:
     """Return a coloured mask as levels: 255 where a pixel is more of one color than of the others, else 0."""
     place = COLORS.index(color)
-    least, second, most = np.moveaxis(np.sort(picture.levels, axis=2), 2, 0)
-    doubtful = float(((second > CLEAR * most) & (most > DARK) & (least < LIGHT)).mean())
-    if doubtful > MOST_GRAY:
-        raise SampleError(f"{file}: {doubtful:.0%} of its pixels are of no one color; is it a mask?", check="gray")
+    if _many_colored(picture.levels) > MOST_GRAY:
+        raise SampleError(
+            f"{file}: more than a tenth of its pixels are of no one color; is it a mask? If so, save it with black or "
+            "white in the place of other colors",
+            check="gray",
+        )
     others = np.delete(picture.levels, place, axis=2).max(axis=2)
     levels = np.where(picture.levels[..., place] > others, np.uint8(255), np.uint8(0))
     return replace(picture, levels=levels)
+
+
+def _many_colored(levels: Image) -> float:
+    """Return the share of pixels that are of two colors, or gray, where grays are as many as in a photograph."""
+    most, least = levels.max(axis=2).astype(np.uint16), levels.min(axis=2).astype(np.uint16)
+    second = levels.sum(axis=2, dtype=np.uint16) - most - least
+    is_seen = (most > DARK) & (least < LIGHT)
+    is_gray = is_seen & (CLEAR[0] * least > CLEAR[1] * most)
+    is_mixed = is_seen & ~is_gray & (CLEAR[0] * second > CLEAR[1] * most)
+    is_photo = len(np.unique(most[is_gray] // 16)) > MOST_LEVELS // 2
+    return float((is_mixed | is_gray if is_photo else is_mixed).mean())
 
 
 def _truth(file: Path | Contained, picture: _Picture, rule: MaskRule) -> tuple[Mask, bool]:

@@ -70,11 +70,14 @@ def _kind(name: str, pairs: Sequence[Pair]) -> Iterator[Finding]:
 
 
 def _odd(name: str, pairs: Mapping[Split, Sequence[Pair]]) -> Iterator[Finding]:
-    """Name the single images of sound splits that are edited where their masks are not."""
+    """Name the single images that are edited where their masks are not, beside others that are nowhere else."""
     for split, own in pairs.items():
-        for pair in own:
+        is_spliced = len(own) >= FEWEST and _are_most([pair.outside == 0 for pair in own])
+        for pair in own if is_spliced else []:
             if _fits_better(pair, ~pair.mask):
-                yield data_finding("elsewhere", f"{name}/{split}: {pair.id}: its mask is inverted, as the others show")
+                yield data_finding(
+                    "elsewhere", f"{name}/{split}: {pair.id} is edited outside its mask; is it inverted?"
+                )
 
 
 def _wrong(where: str, pairs: Sequence[Pair], pack: Pack) -> Iterator[Finding]:

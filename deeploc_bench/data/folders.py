@@ -87,8 +87,10 @@ def distinct_samples(samples: Iterable[Sample]) -> list[Sample]:
     for sample in samples:
         first = found.setdefault(sample.id, sample)
         if first is not sample:
-            both = [(one.mask if first.image == sample.image else one.image) for one in (first, sample)]
-            raise DataError(f"{both[0]} and {both[1]} have one id, {sample.id!r}; rename or leave out one")
+            both = " and ".join(str(one.mask if first.image == sample.image else one.image) for one in (first, sample))
+            if (first.image, first.mask) == (sample.image, sample.mask):
+                both = f"two samples of {sample.image}, of sources {first.source!r} and {sample.source!r},"
+            raise DataError(f"{both} have one id, {sample.id!r}; rename or leave out one")
     return [found[id] for id in sorted(found)]
 
 

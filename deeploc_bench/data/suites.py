@@ -274,7 +274,7 @@ def samples_of(
             if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
                 raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
             kept = {split: list(splits[split]) for split in needed if splits.get(split)}
-            spare += [one for split in set(splits) - set(kept) for one in splits[split] if isinstance(one, Sample)]
+            spare += [one for split in {*splits} - {*kept} for one in splits[split] or () if isinstance(one, Sample)]
         for split, samples in kept.items():
             _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
     except Exception as error:

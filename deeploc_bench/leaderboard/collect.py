@@ -105,11 +105,10 @@ def collect(runs: Path, selection: Selection, declaration: Declaration) -> Submi
 
 def _candidates(runs: Path, selection: Selection) -> dict[str, list[Cell]]:
     """Return the cells of each experiment that a model and a loss may mean, by its hash."""
-    tested = [
-        cell
-        for cell in read_cells(runs)
-        if cell.facts.suite == selection.suite and cell.protocol in RANKED and not cell.added_by
-    ]
+    every = [cell for cell in read_cells(runs) if cell.facts.suite == selection.suite]
+    if every and not any(cell.facts.standard_generators for cell in every):
+        raise UsageError(f"suite {selection.suite!r} is tested only, and has no leaderboard; 'results' shows its cells")
+    tested = [cell for cell in every if cell.protocol in RANKED and not cell.added_by]
     # as one text, since a model that is made of another has a '+' in its name, too
     found = [c for c in tested if _title(c) == selection.title and not c.perturbation]
     if not found:

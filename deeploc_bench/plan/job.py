@@ -56,8 +56,8 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, t
     registry = registry or load_plugins(job.plugins)
     datasets = registry.suite(job.suite)
     request = _request(job, registry, datasets)
-    if any(owned.spec.trainable and not owned.spec.baseline for owned in request.models):
-        _refuse_untrainable(job.suite, datasets)
+    if not any(owned.spec.role == "standard" for owned in datasets):
+        _refuse_untrainable(job, [one.spec for one in request.models])
     suite, findings = load_sound(datasets, data=job.data, progress=progress, threads=threads)
     return Prepared(
         job=replace(job, data=str(suite.data) if suite.data else None),
@@ -68,14 +68,16 @@ def prepare(job: Job, progress: Progress, registry: Registry | None = None, *, t
     )
 
 
-def _refuse_untrainable(suite: str, datasets: Sequence[Owned[GeneratorDataset]]) -> None:
-    """Raise UsageError where a suite has nothing to train on."""
-    if not any(owned.spec.role == "standard" for owned in datasets):
+def _refuse_untrainable(job: Job, models: Sequence[Model]) -> None:
+    """Raise UsageError where a model is to be trained on a suite that has nothing to train on."""
+    where = f"suite {job.suite!r} is tested only: it has no standard generator to train on."
+    if any(model.trainable and (model.name in job.models or not model.baseline) for model in models):
         raise UsageError(
-            f"suite {suite!r} is tested only: it has no standard generator to train on. Test another suite's training "
-            f"on it with deeploc-bench test TRAINING --suite {suite}, run a --model that is trained already, or score "
-            "predictions with deeploc-bench score"
+            f"{where} Test another suite's training on it with deeploc-bench test TRAINING --suite {job.suite}, run a "
+            "--model that is trained already, or score predictions with deeploc-bench score"
         )
+    if job.protocols or job.budget != "full":
+        raise UsageError(f"{where} --protocol and --budget say what is trained on; leave them out")
 
 
 def _strange_names(models: Iterable[Owned[Model]], suite: Suite) -> Iterator[str]:

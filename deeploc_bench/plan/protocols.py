@@ -16,7 +16,7 @@ BUDGETS = ("full", "matched")
 TRANSFER = "transfer"
 """What the cells of a training are called that is tested on another suite: they belong to no protocol of its own."""
 SCORE = "score"
-"""What the cells of predictions are called, and of what is tested on a suite of which nothing can be trained on."""
+"""What the cells of predictions are called, and of what is tested on a suite that nothing can be trained on."""
 Included: TypeAlias = Mapping[str, str]
 """The suite that a generator was included from, by its name."""
 NOTHING: Included = MappingProxyType({})
@@ -94,9 +94,9 @@ PROTOCOLS: Mapping[str, Rule] = {
 def pairs_of(
     protocol: str, standard: Sequence[str], test_only: Sequence[str], included: Included = NOTHING
 ) -> list[Pair]:
-    """Return the pairs of a protocol, raising UsageError as it does; `score` is to test every generator."""
+    """Return the pairs of a protocol, raising UsageError as it does; `score` is to test what is tested only."""
     if protocol == SCORE:
-        return _pairs([], [*standard, *test_only])
+        return _pairs([], test_only)
     return PROTOCOLS[protocol](standard, test_only, included)
 
 

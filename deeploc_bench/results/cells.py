@@ -42,7 +42,7 @@ class Cell:
     """One (train generators -> test generator) pair of one protocol and training, with its records."""
 
     protocol: str
-    """`score` where predictions made elsewhere belong to no protocol, `transfer` where another suite was tested."""
+    """`score` where what was made elsewhere belongs to no protocol, `transfer` where another suite was tested."""
     budget: str
     pair: Pair
     perturbation: Perturbation | None

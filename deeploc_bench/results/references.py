@@ -15,7 +15,7 @@ from deeploc_bench.results.cells import Cell
 
 FILE = "references.bib"
 HEADER = "% Written by deeploc-bench, and written again with each report.\n"
-ADDRESS = re.compile(r"\Ahttps?://\S{1,500}\Z")
+ADDRESS = re.compile(r"\A(?i:https?)://\S+\Z")
 PLAIN = "/:?#@!&*+,;=%-._~()"
 """The signs of addresses that mean nothing to BibTeX; others are written as their codes."""
 
@@ -30,7 +30,7 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def bibliography(cells: Sequence[Cell]) -> str:
-    """Return the references of what some cells are about: one entry an address, and in it what it is cited for.
+    """Return the references of what some cells are about: one entry a reference, and in it what it is cited for.
 
     One that is not known here is an entry of its own, named after what it was given for.
     """
@@ -63,14 +63,15 @@ def _entry(key: str, address: str, cited_for: Sequence[str], paper: Paper | None
     where = _words(address)
     if ADDRESS.match(address):
         where = rf"\url{{{quote(address, safe=PLAIN)}}}"
-    fields |= {"howpublished": where, "note": f"Used for: {told}"}
+    fields |= ({"howpublished": where} if where else {}) | {"note": f"Used for: {told}"}
     return f"@misc{{{key},\n" + ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items()) + "\n}\n"
 
 
 def _words(reference: str) -> str:
-    """Return a reference that is no address in letters and signs that mean nothing to TeX."""
-    letters = normalize("NFKD", reference).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9.,:;()/@+*=-]+", " ", letters)[:500]
+    """Return a reference that is no address as TeX prints it: in letters, and without what it would obey."""
+    letters = normalize("NFKD", reference[:500]).encode("ascii", "ignore").decode()
+    kept = re.sub(r"[^A-Za-z0-9.,:;()/@+*='_&%#$-]+", " ", letters)
+    return re.sub(r"([_&%#$])", r"\\\1", kept).strip()
 
 
 def write_references(file: Path, cells: Sequence[Cell]) -> None:

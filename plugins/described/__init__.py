@@ -75,13 +75,16 @@ def _dataset(part: Part, description: Description, path: Path) -> GeneratorDatas
 def _build(part: Part, description: Description, path: Path, data: Path) -> Mapping[Split, list[Sample]]:
     lists = [part.lists] if isinstance(part.lists, str) else part.lists.values()
     if absent := [name for name in lists if not below(data, name).exists()]:
+        if part.optional:
+            return {}
         raise DataError(f"{path}: its list {absent[0]!r} is not in {data}; {_cure(description, path)}")
     if part.parquet:
         from deeploc_bench_plugins.described.tables import in_tables
 
         named = in_tables(part, data)
     else:
-        named = in_files(part, data)
+        others = [other.masks for other in description.generator if other is not part]
+        named = in_files(part, data, owns_masks=part.masks not in others)
     names = [one.name for found in named.values() for one in found]
     if not names and not part.optional:
         raise DataError(_nothing(part, description, path, data))
@@ -96,6 +99,7 @@ def _build(part: Part, description: Description, path: Path, data: Path) -> Mapp
 def _nothing(part: Part, description: Description, path: Path, data: Path) -> str:
     place = next(f"{key} = {getattr(part, key)!r}" for key in ("lists", "parquet", "images") if getattr(part, key))
     left_out = f", without what exclude = {part.exclude!r} leaves out" if part.exclude else ""
+    left_out += "".join(f", of {key} = {getattr(part, key)!r}" for key in ("rows", "labels") if getattr(part, key))
     return f"{path}: {place} finds no image of {part.name!r} in {data}{left_out}; {_cure(description, path)}"
 
 

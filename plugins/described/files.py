@@ -31,8 +31,13 @@ class Files:
         """Return the names of the masks in those folders that have no image at all, where others have."""
         if not self.images or "{folder}" not in (self.mask_template or "") or "{key}" in (self.mask_template or ""):
             return []
-        has_images = {name.rpartition("/")[0] for name in self.images}
-        return [name for name in self.masks if name.rpartition("/")[0] not in has_images]
+        folders = {name.rpartition("/")[0] for name in self.images}
+        lacking = [name for name in self.masks if name.rpartition("/")[0] not in folders]
+        # what is left out on purpose is not lacking
+        folders = (
+            {name.rpartition("/")[0] for _, name in self._named(self.image_template or "")} if lacking else folders
+        )
+        return [name for name in lacking if name.rpartition("/")[0] not in folders]
 
     def image(self, name: str) -> Path | None:
         """Return the image of a name, None where there is no template; one that is not there is reported later."""

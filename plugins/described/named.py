@@ -25,16 +25,22 @@ class Named:
     source: str | None = None
 
 
-def in_files(part: Part, data: Path) -> Mapping[Split, list[Named]]:
-    """Return the images of each split that lists name, or else those that fit templates; raises DataError."""
+def in_files(part: Part, data: Path, *, owns_masks: bool) -> Mapping[Split, list[Named]]:
+    """Return the images of each split that lists name, or else those that fit templates; raises DataError.
+
+    Where no other generator's masks lie with a part's own, a folder of them without images is told of, too.
+    """
     splits: tuple[Split, ...] = (part.split,) if part.split else SPLITS
     files = {split: Files(part, data, part.folders.get(split, split)) for split in splits}
-    named: dict[Split, list[tuple[str, Line | None]]]
     if part.lists:
         lines = list(dict.fromkeys(_lines(part, data)))
         named = {s: [(files[s].name(line.image), line) for line in lines if line.split == s] for s in splits}
     else:
-        named = {split: [(name, None) for name in (*here.images, *here.lacking)] for split, here in files.items()}
+        lacking = {split: here.lacking if owns_masks else [] for split, here in files.items()}
+        named = {
+            split: [(name, Line(image=name, mask=None)) for name in (*here.images, *lacking[split])]
+            for split, here in files.items()
+        }
     names = [name.rpartition("/")[2] for found in named.values() for name, _ in found]
     keys = first_groups(part.pair, names)
     return {
@@ -65,10 +71,8 @@ def _lines(part: Part, data: Path) -> Iterator[Line]:
                 yield replace(line, split=place, generator=None)
 
 
-def _paired(name: str, line: Line | None, files: Files, keys: Mapping[str, str]) -> Named:
+def _paired(name: str, line: Line, files: Files, keys: Mapping[str, str]) -> Named:
     """Return the image of a name and its mask, as a line of a list says or as templates do."""
-    image = files.image(name) or below(files.data, line.image if line else name)
-    if line is None:
-        return Named(name=name, image=image, mask=files.mask(name, keys))
+    image = files.image(name) or below(files.data, line.image)
     mask = files.mask(name, keys) if line.mask is None else below(files.data, line.mask) if line.mask else None
     return Named(name=name, image=image, mask=mask, source=line.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ HELD, LOOKED_AT = 16, 256
 """The rows whose pictures are read at a time, and those that are looked over for what they say."""
 MOST_OPEN = 4
 """The columns of files that are held open, so that neighbours in order are read once."""
-SHARD = re.compile(r"(.+)-([0-9]{1,6})-of-([0-9]{1,6})\.parquet")
+SHARD = re.compile(r"(.+)-([0-9]{1,6})-of-([0-9]{1,6})(?:-[0-9a-f]{16})?\.parquet")
 MOST_ROWS = 10_000_000
 PICTURES = ("image", "mask")
 SAID = ("label", "generator", "source")
@@ -106,11 +106,11 @@ class _Row:
 
     def is_of(self, part: Part) -> bool:
         """Tell whether it is a part's: authentic, or edited; where only a mask tells, what has none was made whole."""
-        is_authentic = not self.has_mask if self.label is None else self.label == 0
-        if part.name == AUTHENTIC or is_authentic:
-            return part.name == AUTHENTIC and is_authentic
-        is_told = self.label in part.labels if part.labels else self.has_mask or part.rows is not None
-        return is_told and self.generator in (None, part.name)
+        if part.name == AUTHENTIC:
+            return not self.has_mask if self.label is None else self.label == 0
+        is_taken = self.has_mask or part.rows is not None
+        is_edited = self.label in part.labels if part.labels else self.label != 0 and is_taken
+        return is_edited and self.generator in (None, part.name)
 
 
 def _found(part: Part, data: Path, template: str, pictures: Pictures) -> Iterator[Named]:
@@ -125,24 +125,25 @@ def _found(part: Part, data: Path, template: str, pictures: Pictures) -> Iterato
         for row in rows:
             if wanted is None or row.id in wanted:
                 if part.name != AUTHENTIC and not row.has_mask:
-                    raise DataError(f"{file}, row {row.place}: {row.id} is edited, and its {mask} is empty")
+                    raise DataError(
+                        f"{file}, row {row.place}: {row.id} is edited, and its {mask} is empty; fetch the file again, "
+                        "or narrow rows or labels"
+                    )
                 read = partial(_picture, pictures, file, row.place)
                 truth = None if part.name == AUTHENTIC else read(mask)
                 yield Named(name=_without_suffix(row.id), image=read(image), mask=truth, source=row.source)
 
 
 def _check_shards(files: list[Path]) -> None:
-    """Raise DataError where of files that are called `-00001-of-00070` some are lacking."""
-    found = defaultdict[tuple[str, int], set[int]](set)
-    for file in files:
-        if parts := SHARD.fullmatch(file.name):
-            found[str(file.with_name(parts[1])), int(parts[3])].add(int(parts[2]))
-    for (name, count), numbers in found.items():
-        if len(numbers) < count:
-            lacking = next(number for number in range(count) if number not in numbers)
+    """Raise DataError where of files that are called `-00001-of-00070` some are not there, wherever they belong."""
+    parts = {(file.parent, found[1], found[3]) for file in files if (found := SHARD.fullmatch(file.name))}
+    for folder, name, count in sorted(parts):
+        beside = [found for file in folder.iterdir() if (found := SHARD.fullmatch(file.name))]
+        here = {found[2] for found in beside if (found[1], found[3]) == (name, count)}
+        if len(here) < int(count):
             raise DataError(
-                f"{name}-*.parquet: {len(numbers)} of {count} files are here, and {lacking:05} is not; fetch the rest. "
-                f"If a part is meant, rename its files, without '-of-{count:05}'"
+                f"{folder / name}-*.parquet: {len(here)} of {int(count)} files are here; fetch the rest. If a part is "
+                f"meant, give its files names without '-of-{count}'"
             )
 
 
@@ -167,7 +168,7 @@ def _rows(file: Path, part: Part) -> Iterator[_Row]:
             columns = {name: _values(name, batch.column(column)) for name, column in read.items()}
             for step in range(len(batch)):
                 values = {name: values[step] for name, values in columns.items()}
-                yield _row(file, place + step, values, needs_label="label" in part.columns)
+                yield _row(file, place + step, values, needs_label=bool(part.labels) or "label" in part.columns)
             place += len(batch)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error!s:.300}. Is it whole? Fetch it again") from None
@@ -193,6 +194,7 @@ def _row(file: Path, place: int, values: Mapping[str, Any], *, needs_label: bool
 def _check_columns(file: Path, part: Part, schema: Any, called: Mapping[str, str]) -> None:
     """Raise DataError where a table lacks a column or has two of a name, or one does not hold what it should."""
     needed = {"image", *part.columns, *(() if part.name == AUTHENTIC else ("mask",))} & called.keys()
+    needed |= {"label"} if part.labels else set()
     for name, column in called.items():
         count = schema.names.count(column)
         if count > 1 or (name in needed and not count):

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from deeploc_bench import IMAGE_SUFFIXES, DataError
 
@@ -49,7 +49,9 @@ def _entries(folder: Path, name: str, look: Callable[[], None]) -> Iterator[str]
         look()
         yield from [name] if os.path.lexists(folder / name) else []
         return
-    fits = re.compile(".*".join(map(literal, name.split("*"))), re.DOTALL).fullmatch
+    first, *middle, last = map(literal, name.split("*"))
+    between = "".join(f"(?>.*?{part})" for part in middle)  # the first that fits: others need not be tried
+    fits = re.compile(f"{first}{between}.*{last}", re.DOTALL).fullmatch
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -62,10 +64,10 @@ def _entries(folder: Path, name: str, look: Callable[[], None]) -> Iterator[str]
 
 def literal(text: str) -> str:
     """Return the regular expression of text: as it is, but for the case of an image's suffix at its end."""
-    suffix = PurePosixPath(f"_{text}").suffix
-    if suffix.lower() not in IMAGE_SUFFIXES:
+    head, dot, end = text.rpartition(".")
+    if f"{dot}{end}".lower() not in IMAGE_SUFFIXES:
         return re.escape(text)
-    return f"{re.escape(text.removesuffix(suffix))}(?i:{re.escape(suffix)})"
+    return f"{re.escape(head)}(?i:{re.escape(dot + end)})"
 
 
 def _identity(folder: Path) -> tuple[int, int]:

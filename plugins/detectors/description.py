@@ -57,6 +57,11 @@ class Output(Strict, frozen=True, kw_only=True):
     threshold: Number | None = None
     scale: Above | None = None
 
+    @property
+    def place(self) -> int:
+        """Return the place of the channel that is read."""
+        return self.channel or 0
+
 
 class Description(Strict, frozen=True, kw_only=True):
     """A whole description; `file` lies beside it. What is not known is left out, and then counts as not declared."""

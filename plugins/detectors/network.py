@@ -22,6 +22,8 @@ LEAST_SIDE = 32
 """The least side in pixels that images can be said to have."""
 OVER = 1e-4
 """How far a probability may lie outside 0 and 1 because of rounding."""
+ROUNDED = 1e-2
+"""How far a softmax of 16 bits is from a sum of 1."""
 FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 
 
@@ -77,22 +79,22 @@ class Detector(nn.Module):
                 f"{output.stride}, ({count}, C, {height}, {width}) is expected. Say stride and index in [output], "
                 "size, multiple or batch in [input]"
             )
-        least = max((output.channel or 0) + 1, 2 if output.activation == "softmax" else 1)
         if maps.shape[1] >= 2 and output.channel is None:
             raise PluginError(
                 f"{self.where}: the network returns {maps.shape[1]} channels; say in [output] which of them says where "
                 "an image is manipulated, such as channel = 1"
             )
+        least = max(output.place + 1, 2 if output.activation == "softmax" else 1)
         if maps.shape[1] < least:
             raise PluginError(
-                f"{self.where}: channel = {output.channel or 0} and activation = {output.activation!r} need at least "
+                f"{self.where}: channel = {output.place} and activation = {output.activation!r} need at least "
                 f"{least} channels; the network returns {maps.shape[1]}"
             )
         return maps.float()
 
     def _logits(self, maps: Tensor) -> Tensor:
         """Return the declared channel of maps (N, C, h, w) as logits (N, 1, h, w)."""
-        output, place = self.description.output, self.description.output.channel or 0
+        output, place = self.description.output, self.description.output.place
         channel = maps[:, place : place + 1]
         if output.kind == "scores":
             return (channel - (output.threshold or 0.0)) / (output.scale or 1.0)
@@ -105,7 +107,7 @@ class Detector(nn.Module):
                 )
             return torch.logit(channel, eps=LEAST)
         if output.activation == "softmax":
-            if bool((maps >= 0).all()) and bool(((maps.sum(1) - 1).abs() < OVER).all()):
+            if bool((maps >= 0).all()) and bool(((maps.sum(1) - 1).abs() < ROUNDED).all()):
                 raise PluginError(
                     f"{self.where}: output has activation = 'softmax', and the network returns what is one already, of "
                     "sum 1; say kind = 'probabilities', and leave activation out"
@@ -183,7 +185,7 @@ def open_onnx(file: Path, description: Description) -> nn.Module:
 
 def _size_cure(fixed: Sequence[int] | set[int], size: int | None) -> str:
     if min(fixed) < LEAST_SIDE:
-        return "a side of that is none of an image; export it for (N, 3, H, W)"
+        return f"a side of {min(fixed)} is none of an image; is it (N, H, W, 3)? Export it for (N, 3, H, W)"
     if len(fixed) > 1:
         return "export it for a square, or with free sides"
     stated = f"size = {size} in [input] is not that" if size else "its side is fixed"
