@@ -223,17 +223,16 @@ def test_authentic_photographs_of_training_are_not_called_unused(checked):
     assert "unused" not in {finding.check for finding in checked("imd2020", stored("imd2020"))[1]}
 
 
-def test_a_right_mask_of_a_flat_edit_in_images_that_changed_all_over_is_not_called_inverted(checked):
+def test_a_right_mask_of_a_flat_edit_among_images_that_changed_all_over_is_not_called_inverted(checked):
     planted = stored("coverage")
-    for one in planted:
-        if one.mask:
-            flat = np.where(one.shot.truth[..., None], 120, one.shot.pixels)
-            noise = 30 * (np.random.default_rng(0).random((40, 48, 1)) < 0.5) * ~one.shot.truth[..., None]
-            one.image = encoded((flat + noise).clip(0, 255).astype(np.uint8), one.shot.image)
-        elif one.shot.label == 0:
-            stem = Path(one.shot.image).stem
-            flat = next(two.shot.truth for two in planted if two.mask and Path(two.shot.image).stem == f"{stem}t")
-            one.image = encoded(np.where(flat[..., None], 122, one.shot.pixels).astype(np.uint8), one.shot.image)
+    first, *others = (one for one in planted if one.mask)
+    for one in others:
+        noise = np.random.default_rng(0).integers(-2, 3, one.shot.pixels.shape)
+        one.image = encoded((one.shot.pixels + noise).clip(0, 255).astype(np.uint8), one.shot.image)
+    truth, (real,) = first.shot.truth[..., None], [one for one in planted if one.shot.image == "image/1.tif"]
+    flat, changed = np.where(truth, 120, real.shot.pixels), np.random.default_rng(0).random((40, 48, 1)) < 0.5
+    real.image = encoded(flat.astype(np.uint8), "a.tif")
+    first.image = encoded((flat + 2 * truth + 30 * changed * ~truth).astype(np.uint8), "a.tif")
     assert not any("inverted" in str(finding) for finding in checked("coverage", planted)[1])
 
 
