@@ -86,7 +86,7 @@ class GeneratorDataset:
     trained on, never left out; needs no more than a test split). The test-only dataset named `authentic` holds a
     suite's authentic images, whose samples have no mask. `mask_above` is the level, 0 to 255, above which a pixel of a
     mask file is manipulated, for masks of few levels such as 0 and 1; `mask_color` is `red`, `green` or `blue` where a
-    pixel of it is manipulated that is more of this than of the others; with `inverted_masks` the others are.
+    pixel of it is manipulated that is clearly more of this than of the others; with `inverted_masks` the others are.
     `regenerated=True` says that the generator made the whole images, not only what the masks cover. `method` is
     the generator it is made by, where that is another name's; by default its own name: a test-only dataset of a method
     that was trained on is seen, not held out. `default_model` and `default_recipe` are what `run` takes for the suite

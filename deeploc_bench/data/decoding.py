@@ -18,7 +18,7 @@ from deeploc_bench.data.opening import most_pixels, opened, upright
 MOST_GRAY = 0.1
 """The share of a mask's pixels between a quarter and three quarters of full scale from which on it is not a mask."""
 CLEAR, DARK, LIGHT = (4, 3), 32, 224
-"""How many times the second color of a pixel goes into its strongest, where it is of one; black and white are none."""
+"""The strongest color of a pixel to its second, at least, where it is of one color; black and white are of none."""
 MOST_LEVELS = 8
 """The most levels of a mask file for which `mask_above` is stated, before they are told."""
 ADVICE = "If these are the levels that are meant, state mask_above, the level above which a pixel is manipulated"
@@ -32,7 +32,7 @@ STRIP = 2**22
 class MaskRule:
     """Which pixels of a mask file are manipulated: those of levels above `above` (None: 127.5), or all the others.
 
-    With a `color`, the levels are 255 where a pixel is more of this color than of the others, and 0 elsewhere.
+    With a `color`, the levels are 255 where a pixel is clearly more of this color than of the others, 0 elsewhere.
     """
 
     inverted: bool = False
@@ -108,7 +108,7 @@ class _Picture:
 
 
 def _of_color(file: Path | Contained, picture: _Picture, color: str) -> _Picture:
-    """Return a coloured mask as levels: 255 where a pixel is more of one color than of the others, else 0."""
+    """Return a coloured mask as levels: 255 where a pixel is clearly more of one color than of the others, else 0."""
     place = COLORS.index(color)
     if _many_colored(picture.levels) > MOST_GRAY:
         raise SampleError(
@@ -116,9 +116,9 @@ def _of_color(file: Path | Contained, picture: _Picture, color: str) -> _Picture
             "white in the place of other colors",
             check="gray",
         )
-    others = np.delete(picture.levels, place, axis=2).max(axis=2)
-    levels = np.where(picture.levels[..., place] > others, np.uint8(255), np.uint8(0))
-    return replace(picture, levels=levels)
+    own, others = picture.levels[..., place], np.delete(picture.levels, place, axis=2).max(axis=2).astype(np.uint16)
+    is_own = (own > DARK) & (CLEAR[1] * own.astype(np.uint16) >= CLEAR[0] * others)
+    return replace(picture, levels=np.where(is_own, np.uint8(255), np.uint8(0)))
 
 
 def _many_colored(levels: Image) -> float:
