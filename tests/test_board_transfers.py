@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from boards import PIXELS, board, counts, entry_of, manifest, scene, submission, with_claims
+from msgspec import structs
 
 from deeploc_bench.leaderboard.page import render, standings_of
+from deeploc_bench.leaderboard.transfers import transfer_table
 from deeploc_bench.leaderboard.verify import review
 
 OTHER = ("blend", "glide")
@@ -155,3 +158,11 @@ def test_the_page_shows_the_own_suite_beside_the_others():
     assert lines[0] == ["entry", "trained on", "synthetic", "other"]
     assert lines[2] == ["entry", "one", f"{GOOD['claims']['same']['iou']:.3f}", f"{one:.3f}"]
     assert [line[:2] for line in lines[2:]] == [["entry", "one"], ["entry", "all but one"]]
+
+
+def test_on_a_suite_of_two_generators_all_but_one_is_one():
+    entry = entry_of(GOOD)
+    claims = structs.replace(entry.claims, transfers={"other": {"a": {"x": 0.25}, "b": {"x": 0.75}}})
+    about = structs.replace(entry.about, generators=("a", "b"))
+    (standing,) = standings_of([replace(entry, about=about, claims=claims)]).values()
+    assert [line[3] for line in transfer_table(standing.rows).lines] == ["0.500", "0.500"]

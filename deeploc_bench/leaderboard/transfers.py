@@ -108,14 +108,15 @@ def transfer_table(rows: Sequence[Ranked]) -> Table:
     suites = sorted({suite for row in rows for suite in row.entry.claims.transfers})
     lines = []
     for entry in (row.entry for row in rows if row.entry.claims.transfers):
-        for words, is_one, own in (("one", True, entry.claims.same), ("all but one", False, entry.claims.loo)):
-            means = (_mean(entry.claims.transfers.get(suite, {}), is_one) for suite in suites)
+        others = len(entry.about.generators) - 1
+        for words, count, own in (("one", 1, entry.claims.same), ("all but one", others, entry.claims.loo)):
+            means = (_mean(entry.claims.transfers.get(suite, {}), count) for suite in suites)
             lines.append((entry.name, words, number(own.iou if own else nan), *map(number, means)))
     own_suite = rows[0].entry.about.suite if rows else ""
     return Table(headers=("entry", "trained on", own_suite, *suites), lines=tuple(lines))
 
 
-def _mean(ious: Mapping[str, Mapping[str, float]], is_one: bool) -> float:
-    """Return the mean over trainings on one generator, or on several, of the mean over what was tested."""
-    means = [np.mean([*by_test.values()]) for train, by_test in ious.items() if ("+" not in train) is is_one]
+def _mean(ious: Mapping[str, Mapping[str, float]], count: int) -> float:
+    """Return the mean over trainings on so many generators of the mean over what was tested."""
+    means = [np.mean([*by_test.values()]) for train, by_test in ious.items() if len(train.split("+")) == count]
     return float(np.mean(means)) if means else nan
