@@ -136,7 +136,7 @@ def test_a_row_of_zeros_is_ranked_below_all_that_find_more_than_they_take_falsel
             part["tp"] = part["fp"] = [0] * len(part["fn"])
     found = places(entry_of(with_claims(values)))
     ranked = [entries()[name].claims for name, place in found.items() if name != "zeros" and place.isdigit()]
-    better = [claims for claims in ranked if claims.loo.iou > claims.false_alarm_area]
+    better = [claims for claims in ranked if claims.loo.iou > claims.false_alarm_area + 0.02]
     assert len(better) > 4 and int(found["zeros"]) == 1 + len(better)
 
 

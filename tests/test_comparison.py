@@ -280,7 +280,7 @@ def test_an_unknown_protocol_and_one_that_is_lacking_are_told(compare, tmp_path)
     for one in values:
         one["claims"] |= {"same": None, "cross": None, "gap": None}
         write(folder, one)
-    assert "Known: cross, lodo, loo, same." in refused(compare, "one", "two", "--protocol", "los")
+    assert "Known: cross, lodo, loo, same, score." in refused(compare, "one", "two", "--protocol", "los")
     message = refused(compare, "one", "two", "--protocol", "same")
     assert "one has no tests of protocol 'same'; it has those of loo" in message
     assert "unknown method or submission" in refused(compare, "net+jaccard", "net+jaccard", "--protocol", "cross")
