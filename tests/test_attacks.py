@@ -128,7 +128,7 @@ def test_a_flood_stays_unranked_where_it_is_the_best_by_far():
     assert places(attack)["attack"] == "floods"
 
 
-def test_a_row_of_zeros_is_ranked_below_all_that_find_more_than_they_take_falsely():
+def test_a_row_of_zeros_is_ranked_below_all_that_find_clearly_more_than_they_take_falsely():
     values = copy.deepcopy(kept()["residual-unet-dice"]) | {"name": "zeros"}
     for training in values["trainings"]:
         for part in training["tests"].values():
@@ -136,7 +136,7 @@ def test_a_row_of_zeros_is_ranked_below_all_that_find_more_than_they_take_falsel
             part["tp"] = part["fp"] = [0] * len(part["fn"])
     found = places(entry_of(with_claims(values)))
     ranked = [entries()[name].claims for name, place in found.items() if name != "zeros" and place.isdigit()]
-    better = [claims for claims in ranked if claims.loo.iou > claims.false_alarm_area + 0.02]
+    better = [claims for claims in ranked if claims.loo.iou > claims.false_alarm_area + 0.05]
     assert len(better) > 4 and int(found["zeros"]) == 1 + len(better)
 
 
