@@ -128,16 +128,18 @@ def test_a_flood_stays_unranked_where_it_is_the_best_by_far():
     assert places(attack)["attack"] == "floods"
 
 
-def test_a_row_of_zeros_is_ranked_below_all_that_find_clearly_more_than_they_take_falsely():
+def test_a_row_of_zeros_is_ranked_below_all_that_find():
     values = copy.deepcopy(kept()["residual-unet-dice"]) | {"name": "zeros"}
     for training in values["trainings"]:
         for part in training["tests"].values():
             part["fn"] = [tp + fn for tp, fn in zip(part["tp"], part["fn"], strict=True)]
             part["tp"] = part["fp"] = [0] * len(part["fn"])
-    found = places(entry_of(with_claims(values)))
-    ranked = [entries()[name].claims for name, place in found.items() if name != "zeros" and place.isdigit()]
-    better = [claims for claims in ranked if claims.loo.iou > claims.false_alarm_area + 0.05]
-    assert len(better) > 4 and int(found["zeros"]) == 1 + len(better)
+    claims = {name: entry.claims for name, entry in entries().items()}
+    # what takes more of untouched images than it finds has no lead over nothing
+    useless = [name for name, one in claims.items() if one.loo.iou <= one.false_alarm_area]
+    found = places(entry_of(with_claims(values)), without=useless)
+    others = [place for name, place in found.items() if name != "zeros" and place.isdigit()]
+    assert len(others) > 4 and int(found["zeros"]) == 1 + len(others)
 
 
 def test_without_the_best_row_the_bad_ones_do_not_share_the_first_rank_with_the_good_ones():

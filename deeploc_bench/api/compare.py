@@ -11,7 +11,7 @@ from deeploc_bench.contract.errors import UsageError, unknown
 from deeploc_bench.leaderboard.claims import method_of
 from deeploc_bench.leaderboard.folder import board_of, submission_files
 from deeploc_bench.leaderboard.verify import entries_beside
-from deeploc_bench.plan.protocols import PROTOCOLS, SCORE
+from deeploc_bench.plan.protocols import SHOWN
 from deeploc_bench.results.cells import Cell, read_cells
 from deeploc_bench.results.comparison import (
     Line,
@@ -60,8 +60,8 @@ def compare(
     torch. Raises UsageError where a name means none or several, or the two cannot be compared; StoreError or
     SubmissionError where what they are made of is damaged.
     """
-    if protocol not in (*PROTOCOLS, SCORE):
-        raise UsageError(unknown("protocol", protocol, [*PROTOCOLS, SCORE]))
+    if protocol not in SHOWN:
+        raise UsageError(unknown("protocol", protocol, SHOWN))
     # without a runs folder by the default name, there are submissions
     cells = read_cells(Path(runs)) if str(runs) != "runs" or Path(runs).is_dir() else []
     methods = methods_of(cells, protocol)

@@ -29,7 +29,7 @@ def test(
 ) -> Results:
     """Test finished trainings on other suites than theirs, and return the cells, as `deeploc-bench test` prints them.
 
-    A training is its folder, or one that holds several; both also as they are called below
+    `suite` is one, or several. A training is its folder, or one that holds several; both also as they are called below
     `runs`. The baselines that lie beside them are tested, too. What was tested before is not tested again. Raises
     UsageError, StoreError, or DataError where one of a suite's test images was trained on.
     """

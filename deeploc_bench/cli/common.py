@@ -34,8 +34,7 @@ data_option = click.option(
     multiple=True,
     metavar="PATH|SUITE=PATH",
     callback=lambda context, parameter, said: session.data_said(said),
-    help="Folder of the suite's images (also DEEPLOC_DATA); SUITE=PATH, repeated, where it includes others, or of "
-    "several.",
+    help="Folder of the suite's images (also DEEPLOC_DATA); SUITE=PATH, repeated, where there are several.",
 )
 runs_option = click.option("--runs", default="runs", metavar="DIR", show_default=True, help="Folder of the artifacts.")
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), default=cores, help="CPU threads. [all cores]")

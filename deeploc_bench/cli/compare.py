@@ -5,7 +5,7 @@ import click
 from deeploc_bench.api.compare import compare
 from deeploc_bench.cli import common
 from deeploc_bench.contract.errors import UsageError, unknown
-from deeploc_bench.plan.protocols import PROTOCOLS, SCORE
+from deeploc_bench.plan.protocols import SHOWN
 
 
 @click.command("compare")
@@ -21,8 +21,8 @@ def command(*, one: str, other: str, protocol: str, runs: str, board: str, as_js
     MODEL+LOSS@EXPERIMENT and MODEL+LOSS@matched tell apart several of one name. The difference is paired source by
     source; the variance between seeds is pooled over everything that lies beside the two.
     """
-    if protocol not in (*PROTOCOLS, SCORE):
-        raise UsageError(f"--protocol: {unknown('protocol', protocol, [*PROTOCOLS, SCORE])}")
+    if protocol not in SHOWN:
+        raise UsageError(f"--protocol: {unknown('protocol', protocol, SHOWN)}")
     found = compare(one, other, protocol=protocol, runs=runs, leaderboard=board)
     value = {"a": one, "b": other, "protocol": protocol, "rows": found.rows()}
     common.show(value, str(found), as_json)

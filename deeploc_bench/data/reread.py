@@ -15,10 +15,10 @@ from deeploc_bench.contract.errors import SampleError, reason_of
 from deeploc_bench.contract.findings import Finding, data_finding
 from deeploc_bench.contract.owned import Owned
 from deeploc_bench.contract.specs import GeneratorDataset, Sample
+from deeploc_bench.data.built import samples_of
 from deeploc_bench.data.decoding import MaskRule, decode
 from deeploc_bench.data.included import parts_of, roots_of
 from deeploc_bench.data.pairs import spread
-from deeploc_bench.data.suites import samples_of
 
 REREAD = 4
 """The most samples of each split that are read again."""

@@ -12,9 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from deeploc_bench.contract.errors import DataError
 from deeploc_bench.contract.files import digest
-from deeploc_bench.contract.findings import Finding, data_finding
+from deeploc_bench.contract.findings import Finding
 from deeploc_bench.contract.isolation import guarded
 from deeploc_bench.contract.owned import Owned, additions
 from deeploc_bench.contract.specs import (
@@ -27,9 +26,9 @@ from deeploc_bench.contract.specs import (
     GeneratorDataset,
     Role,
     Sample,
-    Samples,
     Split,
 )
+from deeploc_bench.data.built import samples_of
 from deeploc_bench.data.folders import left_out
 from deeploc_bench.data.included import packed, parts_of, roots_of
 from deeploc_bench.data.packing import Tick
@@ -227,21 +226,26 @@ def load_suite(
                     packs[split] = packed(parts, split, tick, threads)
                 findings += (msgspec.structs.replace(finding, where=where) for finding in packs[split].findings)
             if packs:
-                generators[spec.name] = Generator(
-                    name=spec.name,
-                    role=spec.role,
-                    splits=packs,
-                    method=spec.method,
-                    regenerated=spec.regenerated,
-                    reference=spec.reference,
-                    added_by=owned.plugin.name if owned in added else None,
-                    included=owned.included[0].spec.suite if owned.included else None,
-                )
+                generators[spec.name] = _generator(owned, packs, owned.plugin.name if owned in added else None)
     findings += left_out(sample for one in (*every, spare) for sample in one)
     absent = tuple(o.spec.name for o in datasets if o.spec.role == "test-only" and o.spec.name not in generators)
     folders = {str(root) for root in roots.values() if root}
     root = Path(folders.pop()) if len(folders) == 1 else None
     return Suite(name=name, generators=generators, findings=tuple(findings), absent=absent, data=root)
+
+
+def _generator(owned: Owned[GeneratorDataset], packs: Mapping[Split, Pack], added_by: str | None) -> Generator:
+    spec = owned.spec
+    return Generator(
+        name=spec.name,
+        role=spec.role,
+        splits=packs,
+        method=spec.method,
+        regenerated=spec.regenerated,
+        reference=spec.reference,
+        added_by=added_by,
+        included=owned.included[0].spec.suite if owned.included else None,
+    )
 
 
 def manifest(suite: Suite) -> Manifest:
@@ -259,41 +263,3 @@ def _manifest_of(generator: Generator) -> ManifestGenerator:
         split: ManifestSplit(samples=len(one), fingerprint=one.fingerprint) for split, one in generator.splits.items()
     }
     return ManifestGenerator(role=generator.role, splits=splits, test=tuple(images), regenerated=generator.regenerated)
-
-
-def samples_of(
-    owned: Owned[GeneratorDataset], data: Path | None, findings: list[Finding], spare: list[Sample]
-) -> Samples:
-    """Return the samples that a dataset's role needs; those of other splits, and what is wrong, join the two lists."""
-    spec = owned.spec
-    where = f"{spec.name} (plugin {owned.plugin.name})"
-    try:
-        needed: tuple[Split, ...] = SPLITS if spec.role == "standard" else ("test",)
-        with guarded("it"):
-            splits = spec.build(data) if spec.needs_data else spec.build()
-            if not isinstance(splits, Mapping) or not set(splits) <= set(SPLITS):
-                raise DataError(f"built {splits!r:.80}; expected a mapping of {', '.join(SPLITS)} to samples")
-            kept = {split: list(splits[split]) for split in needed if splits.get(split)}
-            spare += [one for split in {*splits} - {*kept} for one in splits[split] or () if isinstance(one, Sample)]
-        for split, samples in kept.items():
-            _check_samples(samples, f"split {split}", authentic=spec.name == AUTHENTIC)
-    except Exception as error:
-        reason = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
-        findings.append(data_finding("dataset", f"{where}: {reason}"))
-        return {}
-    if kept or spec.role == "standard":
-        findings += [data_finding("split", f"{spec.name}/{split}") for split in needed if split not in kept]
-    return kept
-
-
-def _check_samples(samples: list[Sample], where: str, *, authentic: bool) -> None:
-    seen = set()
-    for sample in samples:
-        if not isinstance(sample, Sample):
-            raise DataError(f"{where}: {sample!r:.80} is not a Sample")
-        if sample.id in seen:
-            raise DataError(f"{where}: sample id {sample.id!r} appears twice; ids must be unique")
-        if (sample.mask is None) != authentic:
-            expected = "no mask" if authentic else "a mask (authentic images belong to the dataset 'authentic')"
-            raise DataError(f"{where}: sample {sample.id!r} needs {expected}")
-        seen.add(sample.id)

@@ -100,6 +100,8 @@ def pairs_of(
     return PROTOCOLS[protocol](standard, test_only, included)
 
 
+SHOWN = (*PROTOCOLS, SCORE)
+"""What cells of one suite are shown and compared by."""
 HELD_OUT = ("loo", "lodo")
 """The protocols that hold something out, and have budgets."""
 RANKED = ("same", "loo", "cross")

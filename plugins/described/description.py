@@ -64,6 +64,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return (self.exclude,) if isinstance(self.exclude, str) else self.exclude
 
     @property
+    def needs_label(self) -> bool:
+        """Tell whether each row of a table must have a label."""
+        return bool(self.labels) or "label" in self.columns
+
+    @property
     def tables(self) -> dict[Split, str]:
         """Return the template of the tables of each split."""
         if not isinstance(self.parquet, str):

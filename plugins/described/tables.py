@@ -168,7 +168,7 @@ def _rows(file: Path, part: Part) -> Iterator[_Row]:
             columns = {name: _values(name, batch.column(column)) for name, column in read.items()}
             for step in range(len(batch)):
                 values = {name: values[step] for name, values in columns.items()}
-                yield _row(file, place + step, values, needs_label=bool(part.labels) or "label" in part.columns)
+                yield _row(file, place + step, values, needs_label=part.needs_label)
             place += len(batch)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error!s:.300}. Is it whole? Fetch it again") from None
@@ -187,14 +187,16 @@ def _row(file: Path, place: int, values: Mapping[str, Any], *, needs_label: bool
     generator, source = (None if (one := values.get(name)) is None else str(one) for name in ("generator", "source"))
     has_mask, label = bool(values.get("mask")), values.get("label")
     if label is None and needs_label:
-        raise DataError(f"{file}, row {place}: its label is empty; name another column in columns, or leave label out")
+        raise DataError(
+            f"{file}, row {place}: its label is empty; fetch the file again, or name another column in columns"
+        )
     return _Row(place=place, id=str(id), has_mask=has_mask, label=label, generator=generator, source=source)
 
 
 def _check_columns(file: Path, part: Part, schema: Any, called: Mapping[str, str]) -> None:
     """Raise DataError where a table lacks a column or has two of a name, or one does not hold what it should."""
     needed = {"image", *part.columns, *(() if part.name == AUTHENTIC else ("mask",))} & called.keys()
-    needed |= {"label"} if part.labels else set()
+    needed |= {"label"} if part.needs_label else set()
     for name, column in called.items():
         count = schema.names.count(column)
         if count > 1 or (name in needed and not count):

@@ -14,7 +14,8 @@ SUFFIXES = {".onnx": "onnx", ".pt": "torchscript", ".pth": "torchscript", ".ts":
 SUITE_KEYS = {"suite", "generator"}
 """What stands in the description of a suite, and in none of a detector."""
 Count = Annotated[int, Meta(ge=1, le=8192, description="a whole number of 1 to 8192")]
-Side = Annotated[int, Meta(ge=32, le=8192, description="a whole number of 32 to 8192")]
+LEAST_SIDE = 32
+Side = Annotated[int, Meta(ge=LEAST_SIDE, le=8192, description=f"a whole number of {LEAST_SIDE} to 8192")]
 Place = Annotated[int, Meta(ge=0, le=1000, description="a whole number of 0 to 1000")]
 Number = Annotated[float, Meta(ge=-1e6, le=1e6, description="a number of -1e6 to 1e6")]
 Above = Annotated[float, Meta(gt=0, le=1e6, description="a number above 0, at most 1e6")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deeploc_bench_plugins.detectors.description import Description
+from deeploc_bench_plugins.detectors.description import LEAST_SIDE, Description
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -18,8 +18,6 @@ MOST_ONNX = 2**31
 """The largest ONNX file in bytes: more, its format cannot hold in one file."""
 LEAST = 1e-6
 """How near to 0 and 1 a probability becomes a logit, of 13.8 at most."""
-LEAST_SIDE = 32
-"""The least side in pixels that images can be said to have."""
 OVER = 1e-4
 """How far a probability may lie outside 0 and 1 because of rounding."""
 ROUNDED = 1e-2
